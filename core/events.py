@@ -1,7 +1,8 @@
 """Facts in the past tense, and how they travel.
 
 An event is a frozen dataclass registered under a stable name; the outbox stores ``(name, body)`` and a
-handler gets the same dataclass back. Bodies carry ids and the few facts a handler decides on, no personal data.
+handler gets the same dataclass back. Bodies carry ids and the few facts a handler decides on, never
+personal data.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def to_body(value: Event) -> dict[str, Any]:
 def from_body(name: str, body: Mapping[str, Any]) -> Event:
     """Raises ``KeyError`` for a name nobody registered (a newer release wrote it)."""
     cls = _REGISTRY[name]
-    return typing.cast(Event, _typed(cls, body))
+    return typing.cast("Event", _typed(cls, body))
 
 
 def _plain(value: Any) -> Any:

@@ -29,7 +29,7 @@ class MalformedId(Invalid):
 
 
 class TypedId(UUID):
-    """A UUID that knows what it names. ``str()`` gives the outer form; the value itself binds as a ``uuid``."""
+    """A UUID that knows what it names. ``str()`` gives the outer form; it binds as a ``uuid``."""
 
     prefix: ClassVar[str] = ""
 

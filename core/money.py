@@ -129,9 +129,9 @@ def rate_of(amount_minor: int, rate_ppm: int) -> int:
 
 
 def largest_remainder(total: int, exact: Sequence[Fraction]) -> list[int]:
-    """Floor every exact share, then give the left-over units to the largest fractions, earlier index first.
+    """Floor every exact share, then give what is left to the largest fractions, earlier index first.
 
-    ``exact`` are non-negative and sum to within one unit per share of ``total``; the result sums to ``total``.
+    ``exact`` are non-negative and sum to within one unit per share of ``total``; the result sums to it.
     Raises ``ValueError`` when the shares cannot be made to sum to ``total`` in that way.
     """
     floors = [share.numerator // share.denominator for share in exact]
@@ -183,8 +183,9 @@ def allocate_remaining(amount: int, remaining: Sequence[int]) -> list[int]:
 
 
 def cumulative_part(part: int, refunded: int, whole: int) -> int:
-    """What has been taken of ``part`` once ``refunded`` of ``whole`` went back: ``half_up(part·refunded/whole)``.
+    """What has been taken of ``part`` once ``refunded`` of ``whole`` went back.
 
+    ``half_up(part · refunded / whole)``.
     The difference between two calls is one slice; the last slice empties ``part`` exactly.
     """
     if whole == 0:
