@@ -1,0 +1,190 @@
+"""Operating-system processes: start, recognise again, end. Nothing here knows what a process is for."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped, unused-ignore]
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The unprivileged user a server is started as when we are root."""
+
+    name: str
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessIdentity:
+    """A pid and the second it started: together they name one process for ever, a pid alone does not."""
+
+    pid: int
+    started_at: float
+
+    @classmethod
+    def of(cls, pid: int) -> ProcessIdentity | None:
+        try:
+            return cls(pid, psutil.Process(pid).create_time())
+        except psutil.NoSuchProcess:
+            return None
+
+    def alive(self) -> bool:
+        """Whether this very process still runs. A zombie does not: it holds nothing any more."""
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.started_at) < 0.05
+            return bool(same and process.status() != psutil.STATUS_ZOMBIE)
+        except psutil.NoSuchProcess:
+            return False
+
+
+def free_port(preferred: int | None = None) -> int:
+    """``preferred`` when nobody listens there on 127.0.0.1, else a port the kernel has just found free."""
+    for port in (preferred, 0):
+        if port is None:
+            continue
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            # The servers set it too: a port in TIME_WAIT after a restart is free for them.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise OSError("no free TCP port on 127.0.0.1")
+
+
+def accepts_tcp(port: int, *, timeout_s: float = 0.5) -> bool:
+    """Whether something accepts connections on 127.0.0.1:``port``."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=timeout_s):
+        return True
+    return False
+
+
+def spawn(
+    argv: Sequence[str],
+    *,
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | str = "/",
+    account: Account | None = None,
+    death_signal: int = signal.SIGTERM,
+) -> subprocess.Popen[bytes]:
+    """Start ``argv`` in its own session, output appended to ``log`` (mode 0600), as ``account`` when given.
+
+    On Linux the kernel sends ``death_signal`` when the starting thread ends, so that a starter killed
+    with SIGKILL leaves nothing behind. Other threads than the main one may end early: there it is left out.
+    """
+    bound = _LIBC is not None and threading.current_thread() is threading.main_thread()
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        return subprocess.Popen(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=descriptor,
+            stderr=subprocess.STDOUT,
+            env=None if env is None else dict(env),
+            cwd=str(cwd),
+            start_new_session=True,
+            preexec_fn=_die_with_parent(death_signal) if bound else None,
+            user=account.uid if account else None,
+            group=account.gid if account else None,
+            extra_groups=[] if account else None,
+        )
+    finally:
+        os.close(descriptor)
+
+
+def _die_with_parent(death_signal: int) -> Callable[[], None]:
+    parent = os.getpid()
+
+    def arm() -> None:
+        # Runs after setuid, which would have cleared the setting.
+        assert _LIBC is not None
+        _LIBC.prctl(_PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
+        if os.getppid() != parent:  # the parent died before the line above
+            os._exit(1)
+
+    return arm
+
+
+def end_process_group(
+    process: subprocess.Popen[bytes], *, polite: int = signal.SIGTERM, timeout_s: float
+) -> bool:
+    """Signal the process, wait, then SIGKILL whatever is left of its group. True when it went politely."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(polite)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout_s)
+    polite_exit = process.poll() is not None
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        # Grandchildren share the group; the group id stays reserved while any of them lives.
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return polite_exit
+
+
+def end_identities(
+    identities: Sequence[ProcessIdentity], *, polite: int = signal.SIGTERM, timeout_s: float
+) -> None:
+    """End processes that are not our children; each is checked to be the recorded one before every signal."""
+    for signal_number, patience_s in ((polite, timeout_s), (int(signal.SIGKILL), 5.0)):
+        for identity in identities:
+            if identity.alive():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(identity.pid, signal_number)
+        wait_until(lambda: not any(i.alive() for i in identities), timeout_s=patience_s)
+
+
+def processes_in(directory: Path, program: str) -> list[ProcessIdentity]:
+    """Live processes called ``program``… whose working directory is ``directory``: servers stay in theirs.
+
+    Finds what no pid file or parent leads to any more, such as the backends of a killed postmaster. Processes
+    we may not look into belong to somebody else and are left out.
+    """
+    wanted = str(directory.resolve())
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.name().startswith(program) and process.cwd() == wanted:
+                found.append(ProcessIdentity(process.pid, process.create_time()))
+    return [identity for identity in found if identity.alive()]
+
+
+def wait_until(condition: Callable[[], bool], *, timeout_s: float, interval_s: float = 0.02) -> bool:
+    """Poll ``condition`` until it holds or ``timeout_s`` have passed; the last answer."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(interval_s)
+    return True
+
+
+def last_lines(log: Path, count: int = 20) -> str:
+    """The end of a log file, at most 64 KiB of it, for a failure message; empty when there is none."""
+    try:
+        with log.open("rb") as stream:
+            stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, stream.tell() - 65_536))
+            tail = stream.read()
+    except OSError:
+        return ""
+    return "\n".join(tail.decode("utf-8", "replace").splitlines()[-count:])
