@@ -120,7 +120,7 @@ class EmbeddedValkey:
         self._write_private("valkey.conf", "".join(f"{name} {value}\n" for name, value in settings.items()))
 
     def argv(self) -> list[str]:
-        """Run it with the data directory as working directory: Valkey writes there, and we find it by that."""
+        """Run it in the data directory: Valkey writes there, and its orphans are found by it."""
         return [valkey_server(), str(self.data_dir / "valkey.conf")]
 
     def ready(self) -> bool:
