@@ -51,7 +51,8 @@ _CLAIM = text(
     " VALUES (:owner, :operation, :key, :body_hash, :now) ON CONFLICT DO NOTHING RETURNING 1"
 )
 _FOUND = text(
-    "SELECT body_hash, answer FROM idempotency_keys WHERE owner = :owner AND operation = :operation AND key = :key"
+    "SELECT body_hash, answer FROM idempotency_keys"
+    " WHERE owner = :owner AND operation = :operation AND key = :key"
 )
 _STORE = text(
     "UPDATE idempotency_keys SET answer = CAST(:answer AS jsonb)"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import importlib.util
 import os
 from typing import Any
 
@@ -18,8 +17,16 @@ from infra.db.session import async_url
 
 _ONE_AT_A_TIME = 0x11A9_0001
 
-for name in context.config.get_main_option("models", "").split():
-    importlib.import_module(name)
+
+def _compares() -> bool:
+    """Whether this command holds the models against the database; an upgrade needs none of them."""
+    command = getattr(getattr(context.config.cmd_opts, "cmd", [None])[0], "__name__", "")
+    return bool(context.config.attributes.get("compare")) or command in {"check", "revision"}
+
+
+if _compares():
+    for name in (context.config.get_main_option("models") or "").split():
+        importlib.import_module(name)
 
 
 def _compared(obj: Any, name: str | None, kind: str, reflected: bool, compare_to: Any) -> bool:

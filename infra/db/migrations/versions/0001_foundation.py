@@ -60,7 +60,6 @@ def upgrade() -> None:
         sa.Column("answer", JSONB),
         sa.Column("created_at", now, nullable=False),
     )
-    # Reads and writes of other tenants' messages and answers are the platform's alone; recording is everyone's.
     op.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO lianyu_app")
 
 
