@@ -5,9 +5,9 @@ Rules: ``half_up`` and ``allocate`` (largest remainder) as in docs/decisions/000
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 
 from core.errors import Invalid
@@ -17,6 +17,9 @@ PPM = 1_000_000
 
 MAX_MINOR = 10**15
 """Largest amount accepted from outside, far below BIGINT so that sums cannot overflow."""
+
+_DECIMAL = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?")
+_MAX_DIGITS = len(str(MAX_MINOR))
 
 # ISO 4217, minor-unit digits of the currencies the platform trades in.
 EXPONENTS: dict[str, int] = {
@@ -62,16 +65,17 @@ class Money:
         """From a decimal string. Raises ``MalformedAmount`` for more digits than the currency has."""
         if currency not in EXPONENTS:
             raise UnknownCurrency(currency)
-        try:
-            scaled = Decimal(amount).scaleb(EXPONENTS[currency])
-            minor = int(scaled)
-        except (InvalidOperation, ValueError, OverflowError) as error:
-            raise MalformedAmount(f"{amount[:32]!r} is not an amount") from error
-        if scaled != minor:
-            raise MalformedAmount(f"{currency} has {EXPONENTS[currency]} decimals, {amount[:32]!r} has more")
-        if abs(minor) > MAX_MINOR:
+        # Digits only: Decimal would round beyond its precision and unfold "1e999999" into a million digits.
+        match = _DECIMAL.fullmatch(amount)
+        if match is None:
+            raise MalformedAmount(f"{amount[:32]!r} is not an amount")
+        sign, whole, fraction = match[1], match[2].lstrip("0"), (match[3] or "").rstrip("0")
+        digits = EXPONENTS[currency]
+        if len(fraction) > digits:
+            raise MalformedAmount(f"{currency} has {digits} decimals, {amount[:32]!r} has more")
+        if len(whole) > _MAX_DIGITS or (minor := int(whole + fraction.ljust(digits, "0") or "0")) > MAX_MINOR:
             raise MalformedAmount(f"{amount[:32]!r} is beyond the largest amount")
-        return cls(minor, currency)
+        return cls(-minor if sign else minor, currency)
 
     @property
     def decimal(self) -> str:
@@ -118,14 +122,19 @@ class Money:
 
 def half_up(value: Fraction | int) -> int:
     """Nearest integer, ties away from zero."""
-    exact = Fraction(value)
-    whole = (abs(exact.numerator) * 2 + exact.denominator) // (exact.denominator * 2)
-    return whole if exact >= 0 else -whole
+    return half_up_ratio(value.numerator, value.denominator)
+
+
+def half_up_ratio(numerator: int, denominator: int) -> int:
+    """``half_up(numerator / denominator)`` in integers only; ``denominator`` > 0."""
+    if numerator < 0:
+        return -((-2 * numerator + denominator) // (2 * denominator))
+    return (2 * numerator + denominator) // (2 * denominator)
 
 
 def rate_of(amount_minor: int, rate_ppm: int) -> int:
     """``half_up(amount × rate)`` for one amount that is rounded by itself (a fee, a tax)."""
-    return half_up(Fraction(amount_minor * rate_ppm, PPM))
+    return half_up_ratio(amount_minor * rate_ppm, PPM)
 
 
 def largest_remainder(total: int, exact: Sequence[Fraction]) -> list[int]:
@@ -189,5 +198,5 @@ def cumulative_part(part: int, refunded: int, whole: int) -> int:
     The difference between two calls is one slice; the last slice empties ``part`` exactly.
     """
     if whole == 0:
-        return part if refunded >= whole and part else 0
-    return half_up(Fraction(part * refunded, whole))
+        return part if refunded >= whole else 0
+    return half_up_ratio(part * refunded, whole)

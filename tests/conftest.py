@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -151,10 +151,10 @@ def clock() -> FixedClock:
 
 
 @pytest.fixture(scope="session")
-def shared_data() -> Iterator[Path]:
+def shared_data() -> Path:
     """The evaluation data beside the checkout (or at LIANYU_SHARED); its tests skip without it."""
     path = Path(os.environ.get("LIANYU_SHARED", Path(__file__).parents[2] / "shared"))
     if not path.is_dir():
         pytest.skip("the shared evaluation data is not here (set LIANYU_SHARED)")
     sys.path.insert(0, str(path / "contracts" / "stripe"))
-    yield path
+    return path

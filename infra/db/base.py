@@ -67,7 +67,7 @@ class Row(SQLModel):
 def id_field(kind: type[Id], *, primary_key: bool = False, **column: Any) -> Any:
     """A typed-id column. A primary key makes its own id."""
     default: dict[str, Any] = {"default_factory": cast("Callable[[], Any]", kind.new)} if primary_key else {}
-    return Field(sa_type=IdColumn(kind), primary_key=primary_key, **default, **column)  # type: ignore[call-overload]
+    return Field(sa_type=IdColumn(kind), primary_key=primary_key, **default, **column)
 
 
 def minor_field(**column: Any) -> Any:
@@ -76,7 +76,7 @@ def minor_field(**column: Any) -> Any:
 
 
 def currency_field(**column: Any) -> Any:
-    return Field(sa_type=CHAR(3), **column)  # type: ignore[call-overload]
+    return Field(sa_type=CHAR(3), **column)
 
 
 def utc_field(**column: Any) -> Any:

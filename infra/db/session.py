@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import orjson
@@ -87,5 +87,4 @@ async def driver_connection(connection: AsyncConnection | AsyncSession) -> async
     if isinstance(connection, AsyncSession):
         connection = await connection.connection()
     raw = await connection.get_raw_connection()
-    driver: asyncpg.Connection[Any] = raw.driver_connection
-    return driver
+    return cast("asyncpg.Connection[Any]", raw.driver_connection)

@@ -26,10 +26,13 @@ async def count(db: Database, table: str) -> int:
 
 
 async def test_an_event_of_a_rolled_back_transaction_never_leaves(db: Database) -> None:
-    with pytest.raises(RuntimeError):
+    async def fail_after_recording() -> None:
         async with db.unit_of_work(SYSTEM) as session:
             await outbox.record(session, Happened(number=1))
             raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await fail_after_recording()
 
     assert await count(db, "outbox") == 0
 
