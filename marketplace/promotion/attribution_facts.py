@@ -1,0 +1,262 @@
+"""What an attribution decision is made of, and the one text both brands hash.
+
+A decision's inputs are three kinds of fact: the order, its touches, the agreement versions these name. Their
+canonical text is ``[rule version, order, touches by time and id, agreements by id and version]``: each fact
+the array of its fields in the sequence of its class, instants in whole microseconds since 1970 UTC, sets
+sorted, rules by id. It is stored with the decision and can be read back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from operator import attrgetter
+from typing import Any, Final
+
+from core.canonical import canonical_json, from_micros, to_micros
+
+RULE_VERSION: Final = "attribution-1"
+"""Part of every input hash; changes with any change of meaning of a fact or a rule."""
+
+
+class TouchKind(StrEnum):
+    CLICK = "click"
+    SCAN = "scan"
+    COUPON = "coupon"
+    LEAD = "lead"
+
+
+class TouchChannel(StrEnum):
+    """How the touch came to this order, from the strongest evidence to the weakest."""
+
+    SIGNED = "signed"
+    """The storefront passed the touch id under our signature (a session's own click)."""
+    PERSON = "person"
+    COOKIE = "cookie"
+
+
+class AttributionModel(StrEnum):
+    LAST_TOUCH = "LAST_TOUCH"
+    FIRST_TOUCH = "FIRST_TOUCH"
+    LINEAR = "LINEAR"
+    POSITION_40_20_40 = "POSITION_40_20_40"
+
+
+class ScopeKind(StrEnum):
+    SKU = "sku"
+    PRODUCT = "product"
+    CATEGORY = "category"
+    CAMPAIGN = "campaign"
+
+
+@dataclass(frozen=True, slots=True)
+class OfferRule:
+    """One rate of an agreement version and where it holds. ``scope_id`` is empty for ``CAMPAIGN``.
+
+    ``fixed_minor`` (per unit, in the order's currency) takes the place of the rates when set.
+    """
+
+    id: str
+    scope: ScopeKind
+    scope_id: str
+    effective_at: datetime
+    rate_ppm: int
+    rate_new_ppm: int | None = None
+    """For new customers; ``None`` when they earn the same."""
+    priority: int = 0
+    """Of two rules of one depth the higher wins."""
+    fixed_minor: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgreementTerms:
+    """The signed snapshot one agreement version holds."""
+
+    agreement_id: str
+    version: int
+    advertiser_id: str
+    promoter_brand_id: str
+    window_s: int
+    rules: tuple[OfferRule, ...]
+    model: AttributionModel = AttributionModel.LAST_TOUCH
+    lead_binding_days: int = 0
+    allow_self_purchase: bool = False
+    checkout_touch_earns: bool = False
+    """A checkout touch with no earlier qualifying touch earns; off unless both brands signed it."""
+    canonical: str = field(init=False, repr=False, compare=False)
+    """This version's part of the input text, written once: one version decides many orders."""
+
+    by_scope: dict[tuple[ScopeKind, str], tuple[OfferRule, ...]] = field(
+        init=False, repr=False, compare=False
+    )
+    """The rules of each scope, the one that wins among equals first."""
+
+    latest_rule_at: datetime | None = field(init=False, repr=False, compare=False)
+    """From here on all rules are in force."""
+
+    def __post_init__(self) -> None:
+        latest = max((rule.effective_at for rule in self.rules), default=None)
+        object.__setattr__(self, "latest_rule_at", latest)
+        object.__setattr__(self, "canonical", canonical_json(_terms_row(self)))
+        by_scope: dict[tuple[ScopeKind, str], tuple[OfferRule, ...]] = {}
+        for rule in sorted(self.rules, key=_by_merit):
+            key = (rule.scope, "" if rule.scope is ScopeKind.CAMPAIGN else rule.scope_id)
+            by_scope[key] = (*by_scope.get(key, ()), rule)
+        object.__setattr__(self, "by_scope", by_scope)
+
+
+@dataclass(frozen=True, slots=True)
+class TouchFact:
+    """A click, scan, coupon entry or lead as recorded, with what was true at its moment. Ids in outer form.
+
+    ``agreement_version`` is the version in force at ``touch_at``. Keys and hashes are salted digests; the
+    promoter's are compared with the buyer's and never read otherwise.
+    """
+
+    id: str
+    agreement_id: str
+    agreement_version: int
+    promoter_brand_id: str
+    placement_id: str
+    touch_at: datetime
+    promoter_id: str | None = None
+    kind: TouchKind = TouchKind.CLICK
+    channel: TouchChannel = TouchChannel.SIGNED
+    is_bot: bool = False
+    duplicate_of: str | None = None
+    link_active: bool = True
+    agreement_active: bool = True
+    landing_view: bool = True
+    coupon_exclusive: bool = False
+    coupon_leaked: bool = False
+    promoter_keys: frozenset[str] = frozenset()
+    promoter_payout_hash: str | None = None
+    promoter_instrument_hashes: frozenset[str] = frozenset()
+    promoter_address_hashes: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class LineFact:
+    """``category_path`` runs from the root to the leaf."""
+
+    id: str
+    sku: str
+    product_id: str
+    category_path: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OrderFact:
+    """One merchant brand's order at the moment its payment was captured."""
+
+    id: str
+    advertiser_id: str
+    created_at: datetime
+    lines: tuple[LineFact, ...]
+    checkout_started_at: datetime | None = None
+    paid_at: datetime | None = None
+    is_new_customer: bool = False
+    buyer_keys: frozenset[str] = frozenset()
+    buyer_staff_of: frozenset[str] = frozenset()
+    """Brands whose staff the buyer belongs to."""
+    buyer_payout_hash: str | None = None
+    payment_instrument_hash: str | None = None
+    address_hash: str | None = None
+
+
+in_time = attrgetter("touch_at", "id")
+_by_id = attrgetter("id")
+_by_version = attrgetter("agreement_id", "version")
+
+
+def _by_merit(rule: OfferRule) -> tuple[int, int, str]:
+    """Rules of one scope: higher priority, then later ``effective_at``, then lower id."""
+    return -rule.priority, -to_micros(rule.effective_at), rule.id
+
+
+def canonical_inputs(
+    order: OrderFact, touches: Iterable[TouchFact], agreements: Sequence[AgreementTerms]
+) -> str:
+    """The text that a decision's ``input_hash`` is the SHA-256 of."""
+    return inputs_in_time(order, sorted(touches, key=in_time), agreements)
+
+
+def inputs_in_time(order: OrderFact, touches: list[TouchFact], agreements: Sequence[AgreementTerms]) -> str:
+    """``canonical_inputs`` for touches that are sorted already."""
+    ordered = agreements if len(agreements) == 1 else sorted(agreements, key=_by_version)
+    facts = canonical_json((_order_row(order), [_touch_row(touch) for touch in touches]))
+    return f'["{RULE_VERSION}",{facts[1:-1]},[{",".join([terms.canonical for terms in ordered])}]]'
+
+
+def read_inputs(text: str) -> tuple[OrderFact, list[TouchFact], list[AgreementTerms]]:
+    """The facts back out of a stored text. Raises ``ValueError`` for the text of another rule version."""
+    version, order, touches, agreements = json.loads(text)
+    if version != RULE_VERSION:
+        raise ValueError(f"these inputs are of {version}, this release decides {RULE_VERSION}")
+    return _order_of(order), [_touch_of(row) for row in touches], [_terms_of(row) for row in agreements]
+
+
+def _terms_row(terms: AgreementTerms) -> tuple[Any, ...]:
+    rules = [
+        (
+            r.id,
+            r.scope,
+            r.scope_id,
+            to_micros(r.effective_at),
+            r.rate_ppm,
+            r.rate_new_ppm,
+            r.priority,
+            r.fixed_minor,
+        )
+        for r in sorted(terms.rules, key=_by_id)
+    ]
+    return (
+        terms.agreement_id, terms.version, terms.advertiser_id, terms.promoter_brand_id, terms.window_s,
+        rules, terms.model, terms.lead_binding_days, terms.allow_self_purchase, terms.checkout_touch_earns,
+    )  # fmt: skip
+
+
+def _terms_of(row: list[Any]) -> AgreementTerms:
+    row[5] = tuple([OfferRule(r[0], ScopeKind(r[1]), r[2], from_micros(r[3]), *r[4:]) for r in row[5]])
+    row[6] = AttributionModel(row[6])
+    return AgreementTerms(*row)
+
+
+def _sorted(keys: frozenset[str]) -> Sequence[str]:
+    return sorted(keys) if keys else ()
+
+
+def _touch_row(t: TouchFact) -> tuple[Any, ...]:
+    return (
+        t.id, t.agreement_id, t.agreement_version, t.promoter_brand_id, t.placement_id, to_micros(t.touch_at),
+        t.promoter_id, t.kind, t.channel, t.is_bot, t.duplicate_of, t.link_active, t.agreement_active,
+        t.landing_view, t.coupon_exclusive, t.coupon_leaked, _sorted(t.promoter_keys), t.promoter_payout_hash,
+        _sorted(t.promoter_instrument_hashes), _sorted(t.promoter_address_hashes),
+    )  # fmt: skip
+
+
+def _touch_of(row: list[Any]) -> TouchFact:
+    row[5], row[7], row[8] = from_micros(row[5]), TouchKind(row[7]), TouchChannel(row[8])
+    row[16], row[18], row[19] = frozenset(row[16]), frozenset(row[18]), frozenset(row[19])
+    return TouchFact(*row)
+
+
+def _order_row(o: OrderFact) -> tuple[Any, ...]:
+    return (
+        o.id, o.advertiser_id, to_micros(o.created_at),
+        [(line.id, line.sku, line.product_id, line.category_path) for line in o.lines],
+        None if o.checkout_started_at is None else to_micros(o.checkout_started_at),
+        None if o.paid_at is None else to_micros(o.paid_at),
+        o.is_new_customer, _sorted(o.buyer_keys), _sorted(o.buyer_staff_of), o.buyer_payout_hash,
+        o.payment_instrument_hash, o.address_hash,
+    )  # fmt: skip
+
+
+def _order_of(row: list[Any]) -> OrderFact:
+    row[3] = tuple([LineFact(line_id, sku, product, tuple(path)) for line_id, sku, product, path in row[3]])
+    row[2], row[7], row[8] = from_micros(row[2]), frozenset(row[7]), frozenset(row[8])
+    row[4], row[5] = (None if at is None else from_micros(at) for at in row[4:6])
+    return OrderFact(*row)
