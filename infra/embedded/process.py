@@ -91,7 +91,6 @@ def spawn(
     On Linux the kernel sends ``death_signal`` when the starting thread ends, so that a starter killed
     with SIGKILL leaves nothing behind. Other threads than the main one may end early: there it is left out.
     """
-    bound = _LIBC is not None and threading.current_thread() is threading.main_thread()
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         return subprocess.Popen(
@@ -102,7 +101,7 @@ def spawn(
             env=None if env is None else dict(env),
             cwd=str(cwd),
             start_new_session=True,
-            preexec_fn=_die_with_parent(death_signal) if bound else None,
+            preexec_fn=die_with_parent(death_signal),
             user=account.uid if account else None,
             group=account.gid if account else None,
             extra_groups=[] if account else None,
@@ -111,7 +110,10 @@ def spawn(
         os.close(descriptor)
 
 
-def _die_with_parent(death_signal: int) -> Callable[[], None]:
+def die_with_parent(death_signal: int) -> Callable[[], None] | None:
+    """A ``preexec_fn``: the kernel sends ``death_signal`` when the calling thread ends. None but on Linux."""
+    if _LIBC is None or threading.current_thread() is not threading.main_thread():
+        return None
     parent = os.getpid()
 
     def arm() -> None:
