@@ -1,0 +1,60 @@
+"""The brand API: brands, promoters, operators and integrations."""
+
+from __future__ import annotations
+
+import strawberry
+from strawberry.schema.config import StrawberryConfig
+from strawberry.tools import merge_types
+
+from graph.audiences.mutations import AudienceMutations
+from graph.audiences.queries import AudienceQueries
+from graph.brands.mutations import BrandMutations
+from graph.brands.queries import BrandQueries
+from graph.catalog.mutations import CatalogMutations
+from graph.catalog.queries import CatalogQueries
+from graph.limits import extensions
+from graph.matching.mutations import MatchingMutations
+from graph.matching.queries import MatchingQueries
+from graph.orders.mutations import OrderMutations
+from graph.orders.queries import OrderQueries
+from graph.promotion.mutations import PromotionMutations
+from graph.promotion.queries import PromotionQueries
+from graph.scalars import SCALARS
+from graph.settlement.mutations import SettlementMutations
+from graph.settlement.queries import SettlementQueries
+from graph.supply.mutations import SupplyMutations
+from graph.supply.queries import SupplyQueries
+
+Query = merge_types(
+    "Query",
+    (
+        BrandQueries,
+        CatalogQueries,
+        AudienceQueries,
+        PromotionQueries,
+        MatchingQueries,
+        OrderQueries,
+        SupplyQueries,
+        SettlementQueries,
+    ),
+)
+Mutation = merge_types(
+    "Mutation",
+    (
+        BrandMutations,
+        CatalogMutations,
+        AudienceMutations,
+        PromotionMutations,
+        MatchingMutations,
+        OrderMutations,
+        SupplyMutations,
+        SettlementMutations,
+    ),
+)
+
+schema = strawberry.Schema(
+    query=Query,
+    mutation=Mutation,
+    config=StrawberryConfig(scalar_map=SCALARS, relay_max_results=100),
+    extensions=extensions(),
+)

@@ -1,0 +1,100 @@
+"""Expected outcomes are data: ``userErrors`` of a payload, with a stable code and the facts to act on."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Awaitable, Callable
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import strawberry
+
+import graph.domain_errors  # noqa: F401  (every error class is defined before its code is listed)
+from core.errors import LianyuError
+from core.money import Money as CoreMoney
+from graph.context import Info
+from graph.scalars import JSON
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _codes(base: type[LianyuError]) -> set[str]:
+    return {base.code}.union(*(_codes(sub) for sub in base.__subclasses__()))
+
+
+if TYPE_CHECKING:
+    ErrorCode = Enum
+else:
+    ErrorCode = strawberry.enum(
+        Enum("ErrorCode", {code: code for code in sorted(_codes(LianyuError))}),
+        description="Stable codes: a release may add some, none changes its meaning.",
+    )
+
+
+@strawberry.type(description="What kept a mutation from happening, in terms the caller can act on.")
+class UserError:
+    code: ErrorCode
+    message: str
+    field: list[str] | None = strawberry.field(
+        default=None, description="Where in the input, as a path; null when it is about the whole."
+    )
+    facts: JSON | None = strawberry.field(
+        default=None, description="The numbers and ids behind the message, e.g. available, current price."
+    )
+
+    @classmethod
+    def of(cls, error: LianyuError) -> UserError:
+        return cls(
+            code=ErrorCode(error.code),
+            message=error.message,
+            field=error.field.split(".") if error.field else None,
+            facts=JSON({_camel(k): plain(v) for k, v in error.facts().items()}) or None,
+        )
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(part.title() for part in rest)
+
+
+def plain(value: Any) -> Any:
+    """A fact of an error as JSON."""
+    if isinstance(value, CoreMoney):
+        return {
+            "amount": value.decimal,
+            "currencyCode": value.currency,
+            "minorUnits": str(value.amount_minor),
+        }
+    if isinstance(value, str | int | bool | None):
+        return value
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {_camel(f.name): plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(v) for v in value]
+    return str(value)
+
+
+def expected(payload: Callable[..., R]) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Awaitable[R]]]:
+    """Decorate a mutation's resolver: an expected error becomes ``payload(user_errors=[…])``.
+
+    Everything else is a bug: it goes up, is masked and logged once at the edge.
+    """
+
+    def decorate(resolve: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+        @functools.wraps(resolve)
+        async def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return await resolve(*args, **kwargs)
+            except LianyuError as error:
+                return payload(user_errors=[UserError.of(error)])
+
+        return guarded
+
+    return decorate
+
+
+__all__ = ["ErrorCode", "Info", "UserError", "expected", "plain"]

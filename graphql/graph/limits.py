@@ -1,0 +1,55 @@
+"""What a document may cost before it is run, the caches that make a known document cheap, and masking."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from graphql import GraphQLError
+from strawberry.extensions import (
+    MaskErrors,
+    MaxAliasesLimiter,
+    MaxTokensLimiter,
+    ParserCache,
+    QueryDepthLimiter,
+    SchemaExtension,
+    ValidationCache,
+)
+
+from core.errors import LianyuError
+from infra.observability.context import request_id
+
+MAX_DEPTH = 12
+MAX_ALIASES = 30
+MAX_TOKENS = 4_000
+_DOCUMENTS = 1_000
+_HIDDEN = "an unexpected error; quote the request id"
+
+log = structlog.get_logger("graph")
+
+
+def _is_unexpected(error: GraphQLError) -> bool:
+    """Syntax, validation and expected errors are the caller's to see; the rest is masked and logged."""
+    original = error.original_error
+    if original is None or isinstance(original, GraphQLError):
+        return False
+    if isinstance(original, LianyuError):
+        error.extensions = {**(error.extensions or {}), "code": original.code}
+        return False
+    log.error("unexpected", path=error.path, exc_info=original)
+    error.extensions = {**(error.extensions or {}), "code": "INTERNAL", "requestId": request_id()}
+    return True
+
+
+def extensions() -> list[Any]:
+    return [
+        lambda: QueryDepthLimiter(max_depth=MAX_DEPTH),
+        lambda: MaxAliasesLimiter(max_alias_count=MAX_ALIASES),
+        lambda: MaxTokensLimiter(max_token_count=MAX_TOKENS),
+        lambda: ParserCache(maxsize=_DOCUMENTS),
+        lambda: ValidationCache(maxsize=_DOCUMENTS),
+        lambda: MaskErrors(should_mask_error=_is_unexpected, error_message=_HIDDEN),
+    ]
+
+
+__all__ = ["SchemaExtension", "extensions"]

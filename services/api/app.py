@@ -1,0 +1,116 @@
+"""The API process: both GraphQL schemas, webhooks in, health and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request
+from sqlalchemy import text
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import HTTPConnection
+from starlette.responses import JSONResponse, Response
+from strawberry.fastapi import GraphQLRouter
+from strawberry.http import GraphQLHTTPResponse
+
+from core.actor import SYSTEM
+from core.errors import LianyuError
+from graph import brand, storefront
+from graph.context import Context, Gateways
+from infra.config import Environment
+from infra.observability.context import request_id
+from infra.observability.metrics import RequestMiddleware, metrics
+from services.api.auth import STOREFRONT_KEY, Authenticator
+from services.api.webhooks import payment_webhooks
+from services.wiring import make_gateways, read_settings
+
+
+class _Router(GraphQLRouter[Context, None]):
+    """Answers are written by orjson: they are most of the bytes we make."""
+
+    def encode_json(self, data: object) -> bytes:
+        return orjson.dumps(data)
+
+
+def create_app(gateways: Gateways | None = None) -> FastAPI:
+    """The application; ``gateways`` are read from the settings unless given."""
+    gateways = gateways or make_gateways(read_settings())
+    authenticator = Authenticator(gateways)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await gateways.db.close()
+
+    async def brand_context(connection: HTTPConnection) -> AsyncIterator[Context]:
+        async with _closing(Context(gateways, actor=await authenticator.brand(connection))) as context:
+            yield context
+
+    async def storefront_context(connection: HTTPConnection) -> AsyncIterator[Context]:
+        actor, facts = await authenticator.storefront(connection)
+        async with _closing(Context(gateways, actor=actor, storefront=facts)) as context:
+            yield context
+
+    ide: Any = None if gateways.settings.env is Environment.PRODUCTION else "graphiql"
+    app = FastAPI(title="Lianyu", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.include_router(_Router(brand.schema, path="/graphql", context_getter=brand_context, graphql_ide=ide))
+    app.include_router(
+        _Router(
+            storefront.schema, path="/storefront/graphql", context_getter=storefront_context, graphql_ide=ide
+        )
+    )
+    app.include_router(payment_webhooks(gateways))
+    app.add_api_route("/healthz", _alive, methods=["GET"])
+    app.add_api_route("/readyz", _readiness(gateways), methods=["GET"])
+    app.add_route("/metrics", metrics)
+    app.add_exception_handler(LianyuError, _expected)
+    # Browsers of any storefront may call with its publishable key; cookies are never read here.
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=["*"],
+        allow_methods=["GET", "POST"],
+        allow_headers=["content-type", STOREFRONT_KEY, "x-request-id"],
+        expose_headers=["x-request-id"],
+    )
+    app.add_middleware(RequestMiddleware, surface="api")
+    return app
+
+
+@asynccontextmanager
+async def _closing(context: Context) -> AsyncIterator[Context]:
+    try:
+        yield context
+    finally:
+        await context.close()
+
+
+async def _expected(_: Request, error: Exception) -> Response:
+    """An expected error outside of a resolver, in the form GraphQL clients understand."""
+    assert isinstance(error, LianyuError)
+    body: GraphQLHTTPResponse = {
+        "errors": [
+            {
+                "message": error.message,
+                "extensions": {"code": error.code, "requestId": request_id()},
+            }
+        ]
+    }
+    return JSONResponse(body, status_code=error.status)
+
+
+async def _alive() -> dict[str, str]:
+    return {"status": "ok"}
+
+
+def _readiness(gateways: Gateways) -> Any:
+    async def ready() -> Response:
+        try:
+            async with gateways.db.reading(SYSTEM) as session:
+                await session.execute(text("SELECT 1"))
+        except Exception as error:
+            return JSONResponse({"status": "unavailable", "why": type(error).__name__}, status_code=503)
+        return JSONResponse({"status": "ok"})
+
+    return ready

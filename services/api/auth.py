@@ -1,0 +1,86 @@
+"""Who asks: a secret token for the brand API, a publishable key for the storefront API."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import datetime
+
+from starlette.requests import HTTPConnection
+
+from core.actor import SYSTEM, Actor
+from core.errors import Unauthenticated
+from graph.context import Gateways
+from marketplace.brands import service
+from marketplace.brands.queries import StorefrontFacts
+
+STOREFRONT_KEY = "x-storefront-key"
+_REMEMBERED_S = 5.0
+"""How long a revoked token may still work on one process; looking it up each time costs a statement a request."""
+_REMEMBERED = 10_000
+
+
+class MissingKey(Unauthenticated):
+    code = "MISSING_KEY"
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    actor: Actor
+    storefront: StorefrontFacts | None
+    until: float
+    expires_at: datetime | None
+
+
+class Authenticator:
+    """Tokens are looked up by hash and remembered for a few seconds, by hash too."""
+
+    def __init__(self, gateways: Gateways) -> None:
+        self._gateways = gateways
+        self._known: OrderedDict[bytes, _Known] = OrderedDict()
+
+    async def brand(self, connection: HTTPConnection) -> Actor | None:
+        """``None`` without a token (sign-up needs none). Raises ``Unauthenticated`` for a bad one."""
+        scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+        if not scheme:
+            return None
+        if scheme.lower() != "bearer" or not token:
+            raise Unauthenticated("Authorization must be: Bearer <token>")
+        known = self._remembered(token)
+        if known is None:
+            async with self._gateways.db.unit_of_work(SYSTEM) as session:
+                actor = await service.authenticate(session, token, clock=self._gateways.clock)
+            known = self._remember(token, actor, None)
+        return known.actor
+
+    async def storefront(self, connection: HTTPConnection) -> tuple[Actor, StorefrontFacts]:
+        """Raises ``Unauthenticated`` without a valid publishable key."""
+        key = connection.headers.get(STOREFRONT_KEY, "")
+        if not key:
+            raise MissingKey(f"the storefront API needs the header {STOREFRONT_KEY}")
+        known = self._remembered(key)
+        if known is None:
+            async with self._gateways.db.reading(SYSTEM) as session:
+                actor, facts = await service.authenticate_storefront(session, key)
+            known = self._remember(key, actor, facts)
+        if known.storefront is None:
+            raise Unauthenticated("this is a secret token; the storefront API takes a publishable key")
+        return known.actor, known.storefront
+
+    def _remembered(self, secret: str) -> _Known | None:
+        known = self._known.get(_digest(secret))
+        return known if known is not None and known.until > time.monotonic() else None
+
+    def _remember(self, secret: str, actor: Actor, storefront: StorefrontFacts | None) -> _Known:
+        known = _Known(actor, storefront, time.monotonic() + _REMEMBERED_S, None)
+        self._known[_digest(secret)] = known
+        self._known.move_to_end(_digest(secret))
+        while len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+        return known
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()

@@ -1,0 +1,129 @@
+"""Calls handlers and sweeps: their first parameter asks for a transaction or the database, names for the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from sqlalchemy import text
+
+from core.actor import SYSTEM
+from core.events import from_body
+from core.ids import MessageId
+from graph.context import Gateways
+from infra import outbox
+from infra.observability.metrics import MESSAGES, SWEPT
+from services.worker.schedule import SWEEPS
+from services.worker.subscriptions import SUBSCRIPTIONS
+
+Handler = Callable[..., Awaitable[Any]]
+ATTEMPTS = 8
+_FIRST_PAUSE_S = 0.05
+log = structlog.get_logger("worker")
+
+_HANDLED = text("SELECT 1 FROM handled_messages WHERE message_id = :id AND handler = :handler")
+_FAILED = text(
+    "INSERT INTO failed_messages (message_id, handler, error, failed_at, attempts)"
+    " VALUES (:id, :handler, :error, now(), :attempts) ON CONFLICT (message_id, handler)"
+    " DO UPDATE SET error = excluded.error, failed_at = excluded.failed_at,"
+    " attempts = failed_messages.attempts + excluded.attempts"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One outbox message as the broker carries it."""
+
+    message_id: MessageId
+    name: str
+    body: dict[str, Any]
+
+    @classmethod
+    def of(cls, raw: dict[str, Any]) -> Delivery:
+        return cls(MessageId.parse(raw["id"]), raw["name"], raw["body"])
+
+
+def handler_name(handler: Handler) -> str:
+    return f"{handler.__module__}.{getattr(handler, '__qualname__', handler)}"
+
+
+@functools.cache
+def _wishes(handler: Handler) -> tuple[bool, tuple[str, ...]]:
+    """Whether the handler wants a transaction, and the gateways it names."""
+    parameters = list(inspect.signature(handler).parameters.values())
+    named = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty)
+    return parameters[0].name == "session", named
+
+
+def _injected(gateways: Gateways, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: getattr(gateways, name) for name in names}
+
+
+async def handle(gateways: Gateways, delivery: Delivery) -> None:
+    """Give one message to every handler that has not had it. One handler's failure never stops another."""
+    try:
+        event = from_body(delivery.name, delivery.body)
+    except KeyError:
+        # A newer release wrote it. Raising keeps it with the broker until a worker knows it.
+        log.error("unknown event", event_name=delivery.name)
+        raise
+    for handler in SUBSCRIPTIONS.get(type(event), ()):
+        await _handle_once(gateways, handler, delivery, event)
+
+
+async def _handle_once(gateways: Gateways, handler: Handler, delivery: Delivery, event: Any) -> None:
+    name, (transactional, wishes) = handler_name(handler), _wishes(handler)
+    given = _injected(gateways, wishes)
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            if transactional:
+                async with gateways.db.unit_of_work(SYSTEM) as session:
+                    if not await outbox.first_time(session, delivery.message_id, name):
+                        return
+                    await handler(session, event, **given)
+            elif not await _handled(gateways, delivery, name):
+                await handler(gateways.db, event, **given)
+                async with gateways.db.unit_of_work(SYSTEM) as session:
+                    await outbox.first_time(session, delivery.message_id, name)
+        except Exception as error:
+            if attempt == ATTEMPTS:
+                await _give_up(gateways, delivery, name, error)
+                return
+            MESSAGES.labels(name, "retried").inc()
+            await asyncio.sleep(_FIRST_PAUSE_S * 2**attempt)
+        else:
+            MESSAGES.labels(name, "handled").inc()
+            return
+
+
+async def _handled(gateways: Gateways, delivery: Delivery, name: str) -> bool:
+    async with gateways.db.reading(SYSTEM) as session:
+        found = await session.execute(_HANDLED, {"id": delivery.message_id, "handler": name})
+        return found.first() is not None
+
+
+async def _give_up(gateways: Gateways, delivery: Delivery, name: str, error: Exception) -> None:
+    """Park the message where an operator sees it and can replay it."""
+    MESSAGES.labels(name, "failed").inc()
+    log.error("handler gave up", handler=name, message=str(delivery.message_id), exc_info=error)
+    async with gateways.db.unit_of_work(SYSTEM) as session:
+        where = {"id": delivery.message_id, "handler": name}
+        await session.execute(
+            _FAILED, {**where, "error": f"{type(error).__name__}: {error}", "attempts": ATTEMPTS}
+        )
+
+
+async def sweep(gateways: Gateways, name: str) -> int:
+    """Run one sweep until it is idle; returns how many rows it did."""
+    work = SWEEPS[name]
+    _, wishes = _wishes(work)
+    done = 0
+    while count := int(await work(gateways.db, **_injected(gateways, wishes))):
+        done += count
+        SWEPT.labels(name).inc(count)
+    return done
