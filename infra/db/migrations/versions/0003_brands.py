@@ -89,7 +89,10 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["brand_id"], ["tenants.id"], name="fk_brand_profiles_brand_id_tenants"),
     )
     op.create_index(
-        "ix_brand_profiles_discoverable", "brand_profiles", ["brand_id"], postgresql_where=sa.text("discoverable")
+        "ix_brand_profiles_discoverable",
+        "brand_profiles",
+        ["brand_id"],
+        postgresql_where=sa.text("discoverable"),
     )
     op.create_table(
         "storefronts",
