@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,7 @@ def register(app: typer.Typer) -> None:
     app.command()(migrate)
     app.command()(clean)
     app.command()(shell)
+    app.command(hidden=True)(check_migrations)
 
 
 def migrate(revision: Annotated[str, typer.Argument()] = "head") -> None:
@@ -82,3 +84,29 @@ def shell() -> None:
         program = os.environ.get("SHELL", "/bin/sh")
         code = subprocess.run([program], env={**os.environ, "PATH": path}).returncode
     raise typer.Exit(code)
+
+
+def check_migrations() -> None:
+    """One head, applies to an empty database, and leaves no difference to the models. A scratch server."""
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+    from alembic.util import CommandError
+
+    from infra.db.migrate import check, upgrade
+
+    heads = ScriptDirectory.from_config(Config(ROOT / "alembic.ini")).get_heads()
+    if len(heads) != 1:
+        typer.echo(f"{len(heads)} heads, must be one: {', '.join(heads)}", err=True)
+        raise typer.Exit(1)
+    scratch = Path(tempfile.mkdtemp(prefix="lianyu-migrations-"))
+    server = EmbeddedPostgres(scratch / "postgres", settings={"fsync": "off", "shared_buffers": "128MB"})
+    try:
+        server.start()
+        upgrade(server.url())
+        check(server.url())
+    except CommandError as difference:
+        typer.echo(str(difference), err=True)
+        raise typer.Exit(1) from difference
+    finally:
+        server.remove()
+        shutil.rmtree(scratch, ignore_errors=True)
