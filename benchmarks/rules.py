@@ -1,0 +1,152 @@
+"""Orders per second of the pure rule engines on one core: attribution with commission, and routing.
+
+    .venv/bin/python -m benchmarks.rules [--seconds 5]
+
+Each figure is CPU time of this process over seeded random inputs built beforehand; nothing is cached between
+orders but the agreement's own text. Targets: CPS contract section 7, supply contract section 5.3.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import random
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from marketplace.promotion.attribution import (
+    AgreementTerms,
+    LineFact,
+    OfferRule,
+    OrderFact,
+    ScopeKind,
+    TouchFact,
+    decide,
+)
+from marketplace.promotion.commission import (
+    Funder,
+    LineAmounts,
+    OrderDiscount,
+    basis_of_lines,
+    commission_of_order,
+)
+from supply.routing.exact import Candidate, RoutingProblem, solve
+
+Case = TypeVar("Case")
+_AT = datetime(2026, 3, 1, tzinfo=UTC)
+_DAY = timedelta(days=1)
+
+
+def sale_cases(rng: random.Random, count: int) -> list[tuple[OrderFact, list[TouchFact], list[LineAmounts]]]:
+    """Orders of three lines, one to three touches of one agreement with SKU, category and campaign rates."""
+    cases = []
+    for number in range(count):
+        lines = tuple(LineFact(f"l{i}", f"sku{rng.randrange(50)}", f"p{i}", ("c1", "c2")) for i in range(3))
+        order = OrderFact(f"ord_{number}", "brd_b", _AT + 20 * _DAY, lines, paid_at=_AT + 20 * _DAY)
+        touches = [
+            TouchFact(f"tch_{number}_{i}", "agr_1", 1, "brd_a", f"plc_{i}", _AT + rng.randrange(1, 20) * _DAY)
+            for i in range(rng.randrange(1, 4))
+        ]
+        amounts = [LineAmounts(rng.randrange(100, 50_000)) for _ in range(3)]
+        cases.append((order, touches, amounts))
+    return cases
+
+
+def routing_cases(rng: random.Random, count: int) -> list[RoutingProblem]:
+    """Orders of 2.5 lines on average (1 to 8), 13 locations of which each carries about half of the lines."""
+    cases = []
+    for _ in range(count):
+        lines = rng.choices(range(1, 9), weights=[30, 30, 20, 10, 5, 3, 1, 1])[0]
+        shipment = {f"loc_{k:02}": rng.randrange(200, 1_500) for k in range(13)}
+        candidates = tuple(
+            tuple(Candidate(k, rng.randrange(500, 3_000)) for k in shipment if rng.random() < 0.5)
+            for _ in range(lines)
+        )
+        cases.append(RoutingProblem(candidates, shipment, (100_000,) * lines))
+    return cases
+
+
+def agreement() -> AgreementTerms:
+    return AgreementTerms(
+        "agr_1",
+        1,
+        "brd_b",
+        "brd_a",
+        15 * 86_400,
+        (
+            OfferRule("r1", ScopeKind.CAMPAIGN, "", _AT, 50_000),
+            OfferRule("r2", ScopeKind.CATEGORY, "c2", _AT, 80_000),
+            OfferRule("r3", ScopeKind.SKU, "sku1", _AT, 150_000),
+        ),
+    )
+
+
+def attribute_and_split(
+    case: tuple[OrderFact, list[TouchFact], list[LineAmounts]], terms: Sequence[AgreementTerms]
+) -> int:
+    order, touches, amounts = case
+    decision = decide(order, touches, terms)
+    bases = basis_of_lines(amounts, (OrderDiscount(99, Funder.MERCHANT),))
+    rates = [line.rate_ppm for line in decision.lines]
+    return commission_of_order(bases, rates, fee_ppm=50_000, individual_ppm=600_000).total_minor
+
+
+def measure(
+    run: Callable[[Case], object], cases: Sequence[Case], seconds: float
+) -> tuple[float, list[float]]:
+    """(cases per CPU-second over whole rounds, CPU microseconds of each case in one more round)."""
+    gc.collect()
+    gc.freeze()
+    done, start = 0, time.process_time()
+    while (spent := time.process_time() - start) < seconds:
+        for case in cases:
+            run(case)
+        done += len(cases)
+    single = []
+    for case in cases:
+        before = time.perf_counter_ns()
+        run(case)
+        single.append((time.perf_counter_ns() - before) / 1_000)
+    return done / spent, sorted(single)
+
+
+def yardstick() -> float:
+    """Millions of steps of an empty loop per CPU-second: what this core gives Python right now."""
+    start = time.process_time()
+    for _ in range(3_000_000):
+        pass
+    return 3 / (time.process_time() - start)
+
+
+def report(name: str, rate: float, micros: Sequence[float], target: int) -> None:
+    p50, p99 = statistics.median(micros), micros[int(len(micros) * 0.99)]
+    verdict = "met" if rate >= target else "MISSED"
+    print(
+        f"{name:<52} {rate:>9,.0f}/s  p50 {p50:>7.1f} µs  p99 {p99:>8.1f} µs  target {target:,}/s {verdict}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--seconds", type=float, default=4.0, help="CPU seconds per measure")
+    seconds = parser.parse_args().seconds
+    terms = (agreement(),)
+    sales = sale_cases(random.Random(7), 2_000)
+    rate, micros = measure(lambda case: attribute_and_split(case, terms), sales, seconds)
+    yard = yardstick()
+    print(f"yardstick: {yard:.2f} M steps of an empty Python loop per CPU-second")
+    report("attribution + commission, 3 lines, 1–3 touches", rate, micros, 20_000)
+    orders = routing_cases(random.Random(8), 2_000)
+    mean = statistics.mean([len(order.candidates) for order in orders])
+    rate, micros = measure(solve, orders, seconds)
+    report(f"routing DP with runner-up and margin, {mean:.2f} lines", rate, micros, 10_000)
+    eights = [order for order in routing_cases(random.Random(9), 20_000) if len(order.candidates) == 8]
+    rate, micros = measure(solve, eights, seconds)
+    report("routing DP, 8 lines", rate, micros, 2_000)
+
+
+if __name__ == "__main__":
+    main()
