@@ -84,6 +84,19 @@ class StorefrontRow:
 
 
 @dataclass(frozen=True, slots=True)
+class StorefrontFacts:
+    """What a storefront sells in: prices, tax and words follow from it."""
+
+    id: StorefrontId
+    brand_id: BrandId
+    currency: str
+    country: str
+    locale: str
+    channel: str
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Member:
     user_id: UserId
     email: str

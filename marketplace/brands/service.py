@@ -15,8 +15,6 @@ from core.clock import Clock
 from core.ids import BrandId, StorefrontId, SupplierId, TenantId, TokenId, UserId
 from infra.db.base import table_of
 from marketplace.brands import naming, roles
-from marketplace.brands.authentication import Authenticator as Authenticator
-from marketplace.brands.authentication import StorefrontFacts as StorefrontFacts
 from marketplace.brands.authentication import authenticate as authenticate
 from marketplace.brands.authentication import authenticate_storefront as authenticate_storefront
 from marketplace.brands.errors import (

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.actor import SYSTEM, MissingScope
@@ -29,6 +29,7 @@ from marketplace.brands.errors import (
 from marketplace.brands.models import StorefrontStatus
 from marketplace.brands.roles import ScopeNotHeld, UnknownScope
 from tests.factories.brands import brand_actor, committed_brand, committed_storefront, signed_up
+from tests.fixtures.statements import statements_of
 
 
 async def test_a_token_of_each_kind_opens_its_own_tenant(session: AsyncSession, clock: FixedClock) -> None:
@@ -225,34 +226,29 @@ async def test_a_publishable_key_opens_only_an_active_storefront(db: Database, c
 
 async def test_use_of_a_token_is_noted_once_a_minute(db: Database, clock: FixedClock) -> None:
     brand, token = await committed_brand(db, clock)
-    authenticator = service.Authenticator(db, clock=clock)
 
-    async def last_used() -> object:
-        await authenticator.close()
+    async def used() -> datetime | None:
+        async with db.unit_of_work(SYSTEM) as session:
+            await service.authenticate(session, token, clock=clock)
         async with db.reading(brand) as session:
             return (await queries.tokens_of(session, brand))[0].last_used_at
 
     first = clock.now()
-    await authenticator.actor(token)
-    assert await last_used() == first
+    assert await used() == first
     clock.advance(timedelta(seconds=59))
-    await authenticator.actor(token)
-    assert await last_used() == first
+    assert await used() == first
+    assert await used() == first
     clock.advance(timedelta(seconds=1))
-    await authenticator.actor(token)
-    assert await last_used() == clock.now()
+    assert await used() == clock.now()
 
 
 async def test_authentication_is_one_statement(db: Database, clock: FixedClock) -> None:
     _, token = await committed_brand(db, clock)
-    statements: list[str] = []
-    event.listen(
-        db.engine.sync_engine,
-        "before_cursor_execute",
-        lambda _c, _k, statement, *_: statements.append(statement),
-    )
-    async with db.engine.connect() as connection:
-        await service.authenticate(connection, token, clock=clock)
+    async with db.unit_of_work(SYSTEM) as session:
+        await service.authenticate(session, token, clock=clock)
+    with statements_of(db) as statements:
+        async with db.engine.connect() as connection:
+            await service.authenticate(connection, token, clock=clock)
 
     assert len(statements) == 1
 
