@@ -194,7 +194,7 @@ class EmbeddedPostgres:
         """
         if self._lock is None:
             raise EmbeddedServerError("end_orphans() without the lock of the data directory")
-        end_identities(processes_in(self.cluster, "postgres"), polite=signal.SIGQUIT, timeout_s=5)
+        end_identities(processes_in(self.cluster, "postgres"), polite=signal.SIGQUIT, timeout_s=2)
 
     def provision(self) -> None:
         """Roles with their passwords and the database `lianyu`; does nothing to those that exist already."""
