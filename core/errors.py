@@ -6,6 +6,7 @@ answer: GraphQL puts expected ones into ``userErrors``, REST into an RFC 9457 pr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 
@@ -69,3 +70,14 @@ class Unavailable(LianyuError):
 
     code = "UNAVAILABLE"
     status = 503
+
+
+class Problems(LianyuError):
+    """Several expected errors at once; a surface answers each by itself."""
+
+    code = "PROBLEMS"
+    status = 409
+
+    def __init__(self, problems: Sequence[LianyuError]) -> None:
+        super().__init__("; ".join(problem.message for problem in problems))
+        self.problems = tuple(problems)

@@ -1,0 +1,104 @@
+"""What the shopper pays: pure arithmetic over prices the catalogue gave, never over the client's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from core.ids import BrandId, CartLineId, LocationId, ProductId, SupplierId, VariantId
+from core.money import PPM, allocate_minor, half_up, rate_of
+
+
+@dataclass(frozen=True, slots=True)
+class TaxRule:
+    """``included``: the price contains the tax, as where law wants consumer prices; else it comes on top."""
+
+    rate_ppm: int
+    included: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SourcedLine:
+    """A quantity of one SKU from one location, as the router decided, before prices are applied."""
+
+    cart_line_id: CartLineId
+    merchant_id: BrandId
+    variant_id: VariantId
+    product_id: ProductId
+    sku: str
+    title: str
+    category: str
+    quantity: int
+    unit_price_minor: int
+    tax: TaxRule
+    supplier_id: SupplierId
+    location_id: LocationId
+    unit_cost_minor: int
+    settlement_days: int
+
+
+@dataclass(frozen=True, slots=True)
+class PricedLine:
+    source: SourcedLine
+    gross_minor: int
+    tax_minor: int
+    shipping_minor: int
+
+    @property
+    def supplier_cost_minor(self) -> int:
+        return self.source.unit_cost_minor * self.source.quantity
+
+    @property
+    def total_minor(self) -> int:
+        """What the shopper pays for this line, shipping and tax on top included."""
+        on_top = 0 if self.source.tax.included else self.tax_minor
+        return self.gross_minor + self.shipping_minor + on_top
+
+
+def included_tax(gross_minor: int, rate_ppm: int) -> int:
+    """The tax inside a price: ``half_up(g·t / (10^6 + t))`` (cps.md R1)."""
+    return half_up(Fraction(gross_minor * rate_ppm, PPM + rate_ppm))
+
+
+def price_lines(lines: Sequence[SourcedLine], freight_minor: Sequence[int]) -> list[PricedLine]:
+    """Prices and tax per line; ``freight_minor`` is each line's share of the shipping.
+
+    Tax on top is on goods and shipping together (money.md §2, order O1); tax inside is of the goods.
+    """
+    priced = []
+    for line, shipping in zip(lines, freight_minor, strict=True):
+        gross = line.unit_price_minor * line.quantity
+        if line.tax.included:
+            tax = included_tax(gross, line.tax.rate_ppm)
+        else:
+            tax = rate_of(gross + shipping, line.tax.rate_ppm)
+        priced.append(PricedLine(line, gross, tax, shipping))
+    return priced
+
+
+def spread_shipment(freight_minor: int, gross_minor: Sequence[int]) -> list[int]:
+    """One shipment's freight over its lines in proportion to their goods; evenly when all are free."""
+    weights = list(gross_minor) if any(gross_minor) else [1] * len(gross_minor)
+    return allocate_minor(freight_minor, weights)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """``tax_minor`` is the tax on top; ``total_minor`` what is charged."""
+
+    goods_minor: int
+    shipping_minor: int
+    tax_minor: int
+
+    @property
+    def total_minor(self) -> int:
+        return self.goods_minor + self.shipping_minor + self.tax_minor
+
+
+def totals_of(lines: Sequence[PricedLine]) -> Totals:
+    return Totals(
+        goods_minor=sum(line.gross_minor for line in lines),
+        shipping_minor=sum(line.shipping_minor for line in lines),
+        tax_minor=sum(line.tax_minor for line in lines if not line.source.tax.included),
+    )
