@@ -10,7 +10,6 @@ import asyncio
 import os
 import signal
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from infra.embedded.child import ProcessSpec
 from infra.embedded.errors import EmbeddedServerError
 from infra.embedded.postgres import APPLICATION, OWNER, EmbeddedPostgres
 from infra.embedded.postgres_home import server_account
-from infra.embedded.probes import Probe, either, http_ok, log_says, tcp_open
+from infra.embedded.probes import Probe, http_ok, log_says, tcp_open
 from infra.embedded.process import free_port
 from infra.embedded.valkey import EmbeddedValkey
 from services.application_role import application_url, set_application_password
@@ -104,15 +103,17 @@ class Stack:
                     "--without-gossip",
                     "--without-mingle",
                 ],
-                self._settled("worker", " ready."),
+                log_says(self.log("worker"), " ready."),
+                settled_after_s=10.0,
                 stop_timeout_s=15.0,
             ),
             self._python(
                 "beat",
                 [*celery, "beat", "--loglevel=INFO", "--pidfile=", f"--schedule={schedule}"],
-                self._settled("beat", "beat: Starting"),
+                log_says(self.log("beat"), "beat: Starting"),
+                settled_after_s=5.0,
             ),
-            self._python("relay", [sys.executable, "-m", "services.worker.relay"], None),
+            self._python("relay", [sys.executable, "-m", "services.worker.relay"], None, settled_after_s=3.0),
         ]
         return [spec for spec in table if spec.name in self.parts]
 
@@ -232,15 +233,6 @@ class Stack:
 
     def log(self, name: str) -> Path:
         return self.data_dir / "log" / f"{name}.log"
-
-    def _settled(self, name: str, text: str) -> Probe:
-        """The log says so, or (when the level hides it) the process has lived for eight seconds."""
-        seen: dict[str, float] = {}
-
-        def alive_long_enough() -> bool:
-            return time.monotonic() - seen.setdefault("at", time.monotonic()) > 8.0
-
-        return either(log_says(self.log(name), text), alive_long_enough)
 
 
 def _postgres_port(data_dir: Path) -> int | None:

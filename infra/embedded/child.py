@@ -28,6 +28,8 @@ class ProcessSpec:
 
     ``before`` runs ahead of every start (clean up after a kill, choose a port), ``after`` each time it has
     become ready. ``once`` marks a task: it is ready when it has ended with 0, and is not started again.
+    A process that has lived ``settled_after_s`` counts as ready whatever its probe says: for those that
+    listen nowhere and may be told to log nothing.
     """
 
     name: str
@@ -40,6 +42,7 @@ class ProcessSpec:
     before: Callable[[], None] | None = None
     after: Callable[[], None] | None = None
     once: bool = False
+    settled_after_s: float | None = None
     ready_timeout_s: float = 60.0
     stop_signal: int = signal.SIGTERM
     stop_timeout_s: float = 10.0
@@ -129,7 +132,7 @@ class Child:
 
     def _check_ready(self) -> State | None:
         waited_s = time.monotonic() - self._since
-        if not self.spec.once and (self.spec.ready() if self.spec.ready else waited_s > 1.0):
+        if not self.spec.once and self._is_ready(waited_s):
             try:
                 if self.spec.after is not None:
                     self.spec.after()
@@ -143,6 +146,11 @@ class Child:
             self.kill()
             return self._fail(f"was not ready after {self.spec.ready_timeout_s:.0f} s")
         return None
+
+    def _is_ready(self, waited_s: float) -> bool:
+        if self.spec.settled_after_s is not None and waited_s > self.spec.settled_after_s:
+            return True
+        return self.spec.ready is not None and self.spec.ready()
 
     def _after_end(self, code: int) -> State:
         self._reap()

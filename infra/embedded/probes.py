@@ -37,11 +37,6 @@ def tcp_open(port: int) -> Probe:
     return lambda: accepts_tcp(port)
 
 
-def either(first: Probe, second: Probe) -> Probe:
-    """Ready when one of both says so."""
-    return lambda: first() or second()
-
-
 def log_says(log: Path, text: str) -> Probe:
     """Ready when ``text`` stands in the log after the last start; for processes that listen nowhere."""
 

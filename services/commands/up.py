@@ -187,7 +187,7 @@ def _announcer(console: Console, quiet: bool) -> Callable[[dict[str, Any]], None
             console.print("[bold]try[/]")
             console.print(
                 f"  curl -s {facts['urls']['storefront']} -H 'content-type: application/json'"
-                f" -H 'authorization: Bearer {storefront}' -d {shlex.quote(body)}",
+                f" -H 'x-storefront-key: {storefront}' -d {shlex.quote(body)}",
                 markup=False,
                 soft_wrap=True,
             )
