@@ -1,0 +1,92 @@
+"""Fault switches: what goes wrong on purpose, where, and how often.
+
+A switch has a kind, a number of times it still fires (None: until removed), a match (glob patterns over
+facts of the situation, all must fit) and options of its kind:
+
+==================  ============================  =====================================================
+kind                matches on                    options
+==================  ============================  =====================================================
+decline             amount, currency, method      code (decline code, default generic_decline)
+three_ds            amount, currency, method
+rate_limit          verb, path, key               (429, nothing executed)
+server_error        verb, path, key               execute (default false), stored under the key
+drop_response       verb, path, key               (executed, connection closed without an answer)
+delay_response      verb, path, key               seconds (default 1, real)
+webhook_hold        event                         (until released)
+webhook_drop        event                         (never delivered)
+webhook_delay       event                         seconds (default 5, real)
+webhook_duplicate   event                         copies (default 2)
+webhook_shuffle     event                         seconds (default 2): each delay is drawn from the window
+payout_failure      amount, currency, account     code (default could_not_process)
+refund_failure      amount, currency              code (default lost_or_stolen_card), pending, after_s
+transfer_refusal    amount, currency, account     (balance_insufficient)
+==================  ============================  =====================================================
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import Any
+
+import orjson
+
+from services.paysim.transaction import Tx
+from services.paysim.wire import ApiError, JsonDict
+
+KINDS = frozenset(
+    [
+        "decline",
+        "three_ds",
+        "rate_limit",
+        "server_error",
+        "drop_response",
+        "delay_response",
+        "webhook_hold",
+        "webhook_drop",
+        "webhook_delay",
+        "webhook_duplicate",
+        "webhook_shuffle",
+        "payout_failure",
+        "refund_failure",
+        "transfer_refusal",
+    ]
+)
+
+
+def add(tx: Tx, kind: str, *, count: int | None, match: dict[str, str], options: dict[str, Any]) -> JsonDict:
+    """Raises 400 for a kind that does not exist or a count below one."""
+    if kind not in KINDS:
+        raise ApiError(400, f"No such fault: {kind}. One of {', '.join(sorted(KINDS))}", param="kind")
+    if count is not None and count < 1:
+        raise ApiError(400, "count must be at least 1", param="count")
+    cursor = tx.db.execute(
+        "INSERT INTO fault (kind, remaining, match, options) VALUES (?,?,?,?)",
+        (kind, count, orjson.dumps(match), orjson.dumps(options)),
+    )
+    tx.faults_changed()
+    return next(fault for fault in tx.faults() if fault["id"] == cursor.lastrowid)
+
+
+def remove(tx: Tx, id: int | None = None) -> int:
+    """How many switches were removed: the one, or all."""
+    where, values = ("id = ?", (id,)) if id is not None else ("true", ())
+    removed = tx.db.execute(f"DELETE FROM fault WHERE {where}", values).rowcount
+    tx.faults_changed()
+    return removed
+
+
+def fire(tx: Tx, kind: str, **facts: Any) -> JsonDict | None:
+    """The options of the first switch of this kind that fits, counted down; None when none does."""
+    for fault in tx.faults():
+        if fault["kind"] == kind and fault["remaining"] != 0 and _fits(fault["match"], facts):
+            tx.db.execute(
+                "UPDATE fault SET remaining = remaining - 1, fired = fired + 1 WHERE id = ?", (fault["id"],)
+            )
+            tx.faults_changed()
+            options: JsonDict = fault["options"]
+            return options
+    return None
+
+
+def _fits(match: dict[str, str], facts: dict[str, Any]) -> bool:
+    return all(fnmatchcase(str(facts.get(name, "")), str(pattern)) for name, pattern in match.items())

@@ -1,0 +1,192 @@
+"""Deliveries: signed, at least once, from the durable queue, with retries over three days of real time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+import logging
+import time
+from dataclasses import dataclass
+
+import httpx
+import orjson
+
+from core.clock import Clock
+from services.paysim.engine import Engine
+from services.paysim.reading import with_pending
+from services.paysim.transaction import Tx, public
+
+log = logging.getLogger("paysim.webhooks")
+
+AT_ONCE = 16
+FETCH = 64
+IDLE_S = 30.0
+ANSWER_TIMEOUT_S = 20.0
+MAX_DELAY_S = 3_600.0
+GIVE_UP_AFTER_S = 3 * 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    id: int
+    url: str
+    secret: str
+    attempts: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    delivery: Delivery
+    delivered: bool
+    answer: str
+
+
+def signature(body: bytes, secret: str, at: int) -> str:
+    """``Stripe-Signature`` of a body sent at ``at`` (unix seconds of paysim's clock)."""
+    mac = hmac.new(secret.encode(), str(at).encode() + b"." + body, hashlib.sha256)
+    return f"t={at},v1={mac.hexdigest()}"
+
+
+class Dispatcher:
+    """Takes due deliveries and posts them, several at once. A crash between the receiver's answer and
+    our note of it delivers again, never not at all."""
+
+    def __init__(self, engine: Engine, clock: Clock, *, retry_base_s: float) -> None:
+        self._engine, self._clock, self._retry_base_s = engine, clock, retry_base_s
+        self._wake = asyncio.Event()
+        self._flying: set[int] = set()
+        self._room = asyncio.Semaphore(AT_ONCE)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._finished: list[Outcome] = []
+        self._noting = False
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    async def run(self) -> None:
+        limits = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE)
+        # Environment proxies are for the outside world; deliveries go where the operator said.
+        async with httpx.AsyncClient(timeout=ANSWER_TIMEOUT_S, limits=limits, trust_env=False) as client:
+            try:
+                while True:
+                    self._wake.clear()
+                    wait_s = await self._dispatch(client)
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._wake.wait(), wait_s)
+            finally:
+                for task in self._tasks:
+                    task.cancel()
+
+    async def _dispatch(self, client: httpx.AsyncClient) -> float:
+        """Starts what is due; returns the seconds until something else may be."""
+        flying = frozenset(self._flying)
+        due, next_at = await self._engine.run(lambda tx: take_due(tx, flying))
+        for delivery in due:
+            await self._room.acquire()
+            self._flying.add(delivery.id)
+            task = asyncio.create_task(self._deliver(client, delivery))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        if len(due) == FETCH:
+            return 0.0
+        return IDLE_S if next_at is None else max(0.0, min(IDLE_S, next_at - time.time()))
+
+    async def _deliver(self, client: httpx.AsyncClient, delivery: Delivery) -> None:
+        try:
+            outcome = await self._post(client, delivery)
+        finally:
+            self._room.release()
+        self._finished.append(outcome)
+        if not self._noting:
+            await self._note_finished()
+
+    async def _post(self, client: httpx.AsyncClient, delivery: Delivery) -> Outcome:
+        at = int(self._clock.now().timestamp())
+        headers = {
+            "content-type": "application/json; charset=utf-8",
+            "user-agent": "Stripe/1.0 (paysim)",
+            "stripe-signature": signature(delivery.body, delivery.secret, at),
+        }
+        try:
+            answer = await client.post(delivery.url, content=delivery.body, headers=headers)
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            return Outcome(delivery, False, type(error).__name__)
+        return Outcome(delivery, answer.is_success, str(answer.status_code))
+
+    async def _note_finished(self) -> None:
+        """Writes all outcomes that gathered while the last note was being written."""
+        self._noting = True
+        try:
+            while self._finished:
+                outcomes, self._finished = self._finished, []
+                await self._engine.run(lambda tx, noted=outcomes: note(tx, noted, self._retry_base_s))  # type: ignore[misc]
+                self._flying.difference_update(outcome.delivery.id for outcome in outcomes)
+                if any(not outcome.delivered for outcome in outcomes):
+                    self.wake()
+        finally:
+            self._noting = False
+
+
+def take_due(tx: Tx, flying: frozenset[int]) -> tuple[list[Delivery], float | None]:
+    now = time.time()
+    rows = tx.db.execute(
+        "SELECT id, event, url, secret, attempts FROM delivery WHERE state = 'due' AND due_at <= ? "
+        "ORDER BY due_at, id LIMIT ?",
+        (now, FETCH + len(flying)),
+    ).fetchall()
+    due: list[Delivery] = []
+    for id, event_id, url, secret, attempts in rows:
+        if id in flying or len(due) == FETCH:
+            continue
+        event = tx.find(event_id, "event")
+        if event is not None:
+            due.append(Delivery(id, url, secret, attempts, orjson.dumps(public(with_pending(tx, event)))))
+    later = tx.db.execute(
+        "SELECT min(due_at) FROM delivery WHERE state = 'due' AND due_at > ?", (now,)
+    ).fetchone()
+    return due, later[0]
+
+
+def note(tx: Tx, outcomes: list[Outcome], retry_base_s: float) -> None:
+    now = time.time()
+    for outcome in outcomes:
+        delivery = outcome.delivery
+        delay_s = min(MAX_DELAY_S, retry_base_s * 2**delivery.attempts)
+        created = tx.db.execute("SELECT due_at FROM delivery WHERE id = ?", (delivery.id,)).fetchone()
+        if outcome.delivered:
+            state = "delivered"
+        elif delivery.attempts * MAX_DELAY_S > GIVE_UP_AFTER_S:
+            state = "abandoned"
+        else:
+            state = "due"
+        tx.db.execute(
+            "UPDATE delivery SET state = ?, attempts = attempts + 1, due_at = ?, last_answer = ? WHERE id = "
+            "?",
+            (state, now + delay_s if state == "due" else created[0], outcome.answer, delivery.id),
+        )
+        if not outcome.delivered:
+            log.info("delivery %s answered %s, %s", delivery.id, outcome.answer, state)
+
+
+def release(tx: Tx, *, event: str | None = None) -> int:
+    """Held deliveries go out: all, or those of one event. How many."""
+    where, values = ("AND event = ?", (event,)) if event else ("", ())
+    released = tx.db.execute(
+        f"UPDATE delivery SET state = 'due', due_at = ? WHERE state = 'held' {where}", (time.time(), *values)
+    ).rowcount
+    tx.webhooks_queued()
+    return released
+
+
+def redeliver(tx: Tx, event: str) -> int:
+    """Every delivery of an event once more, whatever became of it."""
+    queued = tx.db.execute(
+        "INSERT INTO delivery (event, url, secret, state, due_at) "
+        "SELECT DISTINCT event, url, secret, 'due', ? FROM delivery WHERE event = ?",
+        (time.time(), event),
+    ).rowcount
+    tx.webhooks_queued()
+    return queued
