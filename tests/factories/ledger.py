@@ -1,0 +1,33 @@
+"""Journals for tests, with amounts a reader can add up in his head."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from core.ids import OrderId, TenantId
+from supply.ledger.chart import Code
+from supply.ledger.journal import AccountKey, Journal, Leg
+
+NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+
+
+def pending(party: str, *, currency: str = "CNY", tenant_id: TenantId | None = None) -> AccountKey:
+    return AccountKey(Code.PENDING, f"party:{party}", currency, tenant_id)
+
+
+def available(party: str, *, currency: str = "CNY", tenant_id: TenantId | None = None) -> AccountKey:
+    return AccountKey(Code.AVAILABLE, f"party:{party}", currency, tenant_id)
+
+
+def provider(currency: str = "CNY") -> AccountKey:
+    return AccountKey(Code.PROVIDER_PENDING, "psp:stripe", currency)
+
+
+def earning(key: str, account: AccountKey, amount_minor: int, *, order_id: OrderId | None = None) -> Journal:
+    """The provider owes us ``amount_minor`` and we owe it to the party."""
+    legs = (Leg(provider(account.currency), amount_minor), Leg(account, -amount_minor))
+    return Journal(key, "capture", legs, NOON, order_id=order_id)
+
+
+def moving(key: str, source: AccountKey, target: AccountKey, amount_minor: int) -> Journal:
+    return Journal(key, "release", (Leg(source, amount_minor), Leg(target, -amount_minor)), NOON)
