@@ -52,6 +52,8 @@ class Settings(BaseSettings):
 
     reservation_ttl_s: int = 1800
     """How long a checkout holds stock before payment."""
+    platform_fee_ppm: int = 50_000
+    """The platform's fee on goods sold, frozen on each order line."""
     log_level: str = "INFO"
     log_format: str = "console"
     """``console`` for people, ``json`` for machines."""

@@ -193,8 +193,8 @@ class Order(Row, table=True):
 class OrderLine(Row, table=True):
     """One SKU from one location. A cart line that needs two locations becomes two order lines.
 
-    ``gross_minor`` = unit price x quantity. ``tax_minor`` is inside ``gross_minor`` when ``tax_included``,
-    else on top of goods and shipping. Costs and rates are frozen here when the order is placed.
+    ``gross_minor`` = unit price x quantity. ``tax_minor`` is of the goods, inside ``gross_minor`` when
+    ``tax_included``, else on top; ``shipping_tax_minor`` is on top. Costs and rates are frozen here when the order is placed.
     """
 
     __tablename__ = "order_lines"
@@ -220,12 +220,12 @@ class OrderLine(Row, table=True):
     tax_ppm: int
     tax_included: bool
     shipping_minor: int = minor_field()
+    shipping_tax_minor: int = minor_field()
     platform_fee_ppm: int
     supplier_id: SupplierId = id_field(SupplierId)
     location_id: LocationId = id_field(LocationId)
     supplier_cost_minor: int = minor_field()
     """Goods of the whole line at the supplier's price, frozen by the routing decision."""
-    settlement_days: int
     refunded_quantity: int = 0
     refunded_shipping_minor: int = minor_field(default=0)
 

@@ -35,15 +35,17 @@ class SourcedLine:
     supplier_id: SupplierId
     location_id: LocationId
     unit_cost_minor: int
-    settlement_days: int
 
 
 @dataclass(frozen=True, slots=True)
 class PricedLine:
+    """``tax_minor`` is of the goods, ``shipping_tax_minor`` of the shipping (0 where prices contain tax)."""
+
     source: SourcedLine
     gross_minor: int
     tax_minor: int
     shipping_minor: int
+    shipping_tax_minor: int
 
     @property
     def supplier_cost_minor(self) -> int:
@@ -52,8 +54,11 @@ class PricedLine:
     @property
     def total_minor(self) -> int:
         """What the shopper pays for this line, shipping and tax on top included."""
-        on_top = 0 if self.source.tax.included else self.tax_minor
-        return self.gross_minor + self.shipping_minor + on_top
+        return self.gross_minor + self.shipping_minor + self.tax_on_top_minor
+
+    @property
+    def tax_on_top_minor(self) -> int:
+        return 0 if self.source.tax.included else self.tax_minor + self.shipping_tax_minor
 
 
 def included_tax(gross_minor: int, rate_ppm: int) -> int:
@@ -70,11 +75,20 @@ def price_lines(lines: Sequence[SourcedLine], freight_minor: Sequence[int]) -> l
     for line, shipping in zip(lines, freight_minor, strict=True):
         gross = line.unit_price_minor * line.quantity
         if line.tax.included:
-            tax = included_tax(gross, line.tax.rate_ppm)
+            goods_tax, shipping_tax = included_tax(gross, line.tax.rate_ppm), 0
         else:
-            tax = rate_of(gross + shipping, line.tax.rate_ppm)
-        priced.append(PricedLine(line, gross, tax, shipping))
+            goods_tax, shipping_tax = _tax_on_top(gross, shipping, line.tax.rate_ppm)
+        priced.append(PricedLine(line, gross, goods_tax, shipping, shipping_tax))
     return priced
+
+
+def _tax_on_top(gross_minor: int, shipping_minor: int, rate_ppm: int) -> tuple[int, int]:
+    """Rounded once over goods and shipping together, then shared, so that the sum is the tax of the sum."""
+    tax = rate_of(gross_minor + shipping_minor, rate_ppm)
+    if not tax:
+        return 0, 0
+    goods, shipping = allocate_minor(tax, [gross_minor, shipping_minor])
+    return goods, shipping
 
 
 def spread_shipment(freight_minor: int, gross_minor: Sequence[int]) -> list[int]:
@@ -100,5 +114,5 @@ def totals_of(lines: Sequence[PricedLine]) -> Totals:
     return Totals(
         goods_minor=sum(line.gross_minor for line in lines),
         shipping_minor=sum(line.shipping_minor for line in lines),
-        tax_minor=sum(line.tax_minor for line in lines if not line.source.tax.included),
+        tax_minor=sum(line.tax_on_top_minor for line in lines),
     )
