@@ -159,6 +159,7 @@ class EmbeddedPostgres:
         if not self.cluster.exists():
             self._initialise()
         self._check_version()
+        self._check_owner()
         # We hold the lock and no process of this cluster lives, so the file is of a dead server; its pid may
         # by now belong to a process PostgreSQL would take for its predecessor.
         (self.cluster / "postmaster.pid").unlink(missing_ok=True)
@@ -312,6 +313,16 @@ class EmbeddedPostgres:
             raise EmbeddedServerError(
                 f"{self.cluster} was written by PostgreSQL {written}, installed is {ours}:"
                 " dump it with the old version, or remove it"
+            )
+
+    def _check_owner(self) -> None:
+        """PostgreSQL refuses data of another user, in words that do not name the way out."""
+        account, owner = server_account(), self.cluster.stat().st_uid
+        expected = account.uid if account else os.geteuid()
+        if owner != expected:
+            raise EmbeddedServerError(
+                f"{self.cluster} belongs to user id {owner}, the server would run as {expected}:"
+                " start it as the user who made it, or remove it"
             )
 
     def _secret(self, *, create: bool) -> str:

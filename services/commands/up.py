@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from infra.config import Settings
 from infra.embedded.errors import DataDirInUse, EmbeddedServerError, ServerFailedToStart
@@ -67,12 +68,12 @@ def up(
         console.print("Stopped before it was ready.")
         raise typer.Exit(130) from None
     except ServerFailedToStart as failure:
-        console.print(f"[bold red]{failure.name}[/] {failure.reason}.", soft_wrap=True)
+        console.print(f"[bold red]{failure.name}[/] {escape(failure.reason)}.", soft_wrap=True)
         console.print(failure.tail or "(its log is empty)", markup=False, soft_wrap=True)
         console.print(f"Its log: {failure.log}", markup=False, soft_wrap=True)
         raise typer.Exit(1) from failure
-    except EmbeddedServerError as failure:
-        console.print(f"[bold red]failed[/]: {failure}", soft_wrap=True)
+    except (EmbeddedServerError, PermissionError) as failure:
+        console.print(f"[bold red]failed[/]: {escape(str(failure))}", soft_wrap=True)
         raise typer.Exit(1) from failure
 
 
@@ -205,9 +206,9 @@ def _narrator(console: Console, quiet: bool) -> Tell:
         elif happening is Happening.READY and not quiet:
             console.print(f"  [green]✓[/] {name} [dim]{time.monotonic() - since.get(name, 0.0):.1f} s[/]")
         elif happening is Happening.DIED:
-            console.print(f"  [red]✗[/] {name} {detail}; starting it again", soft_wrap=True)
+            console.print(f"  [red]✗[/] {name} {escape(detail)}; starting it again", soft_wrap=True)
         elif happening is Happening.LEFTOVER or (happening is Happening.STOPPED and detail):
-            console.print(f"  [yellow]![/] {name}: {detail}", soft_wrap=True)
+            console.print(f"  [yellow]![/] {name}: {escape(detail)}", soft_wrap=True)
         elif happening is Happening.STOPPED and not quiet:
             console.print(f"  [dim]· {name} stopped[/]")
 

@@ -195,6 +195,16 @@ def test_data_of_another_major_version_is_refused_with_the_way_out(server: Embed
     server.stop()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_data_of_another_user_is_refused_with_the_way_out(server: EmbeddedPostgres) -> None:
+    server.stop()
+    os.chown(server.cluster, 54321, 54321)
+
+    with pytest.raises(EmbeddedServerError, match="belongs to user id 54321"):
+        server.start()
+    server.stop()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
 def test_a_killed_starter_takes_its_server_with_it(data_dir: Path) -> None:
     root = Path(__file__).parents[3]
