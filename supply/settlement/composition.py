@@ -1,0 +1,404 @@
+"""Who earned what of a payment, and who gives back what of a refund: pure arithmetic, exact to the unit.
+
+Amounts are ``int`` in minor units of the order's one currency, which the caller carries. Nothing here knows
+the ledger: whether a payee still *has* its part, or owes it (account 1100), the caller decides from balances.
+Rules: the money contract, "How the split is made at capture", "How a line refund is composed" and "Rounding".
+
+A *cell* is one part (merchant, supplier, …) of one line or one shipping charge. A line refund takes from
+each cell ``half_up(part × refunded / whole)`` minus what line refunds took before, so the last slice empties
+it. A refund by amount is spread over what each payee still holds of the order, then over that payee's cells;
+what it took no longer counts as part of the cell, so both kinds mix in any sequence and still empty exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from core.errors import Invalid
+from core.money import allocate_remaining, cumulative_part
+
+
+class Part(StrEnum):
+    """In the fixed payee order of every allocation."""
+
+    MERCHANT = "merchant"
+    SUPPLIER = "supplier"
+    PROMOTER_BRAND = "promoter_brand"
+    INDIVIDUAL = "individual"
+    PLATFORM_COMMISSION = "platform_commission"
+    """The platform's part of the commission."""
+    PLATFORM_FEE = "platform_fee"
+    TAX = "tax"
+
+
+_ORDER = {part: rank for rank, part in enumerate(Part)}
+_COMMISSION = (Part.INDIVIDUAL, Part.PROMOTER_BRAND, Part.PLATFORM_COMMISSION)  # the order of R3
+_PLATFORM = frozenset({Part.PLATFORM_COMMISSION, Part.PLATFORM_FEE})
+Parts = Mapping[Part, int]
+
+
+class RefundTooLarge(Invalid):
+    code = "REFUND_TOO_LARGE"
+
+    def __init__(self, asked: int, left: int) -> None:
+        super().__init__(f"{asked} asked, {left} left to refund")
+        self.asked, self.left = asked, left
+
+
+@dataclass(frozen=True, slots=True)
+class Payee:
+    """Both platform parts have the kind ``PLATFORM_FEE``; platform and tax have no ``party_id``."""
+
+    kind: Part
+    party_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LineSale:
+    """One paid line. ``goods_minor`` is what the customer paid for it without tax, after every discount.
+
+    ``basis_minor`` is the commission's basis (R1), the three commission figures its shares (R3).
+    """
+
+    line_id: str
+    quantity: int
+    goods_minor: int
+    tax_minor: int
+    merchant_id: str
+    supplier_id: str
+    supplier_cost_minor: int
+    platform_fee_minor: int = 0
+    basis_minor: int = 0
+    promoter_brand_id: str = ""
+    individual_id: str = ""
+    promoter_brand_minor: int = 0
+    individual_minor: int = 0
+    platform_commission_minor: int = 0
+
+    @property
+    def parts(self) -> dict[Part, int]:
+        """The merchant keeps the residual; below zero it owes it."""
+        others = {
+            Part.SUPPLIER: self.supplier_cost_minor,
+            Part.PROMOTER_BRAND: self.promoter_brand_minor,
+            Part.INDIVIDUAL: self.individual_minor,
+            Part.PLATFORM_COMMISSION: self.platform_commission_minor,
+            Part.PLATFORM_FEE: self.platform_fee_minor,
+        }
+        return {Part.MERCHANT: self.goods_minor - sum(others.values()), **others, Part.TAX: self.tax_minor}
+
+    def payee(self, part: Part) -> Payee:
+        return _payee(
+            part,
+            {
+                Part.MERCHANT: self.merchant_id,
+                Part.SUPPLIER: self.supplier_id,
+                Part.PROMOTER_BRAND: self.promoter_brand_id,
+                Part.INDIVIDUAL: self.individual_id,
+            },
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ShippingSale:
+    """One shipping charge: ``charged_minor`` without tax from the customer, ``freight_minor`` to the supplier."""
+
+    shipping_id: str
+    charged_minor: int
+    tax_minor: int
+    merchant_id: str
+    supplier_id: str
+    freight_minor: int
+
+    @property
+    def parts(self) -> dict[Part, int]:
+        return {
+            Part.MERCHANT: self.charged_minor - self.freight_minor,
+            Part.SUPPLIER: self.freight_minor,
+            Part.TAX: self.tax_minor,
+        }
+
+    def payee(self, part: Part) -> Payee:
+        return _payee(part, {Part.MERCHANT: self.merchant_id, Part.SUPPLIER: self.supplier_id})
+
+
+def _payee(part: Part, parties: Mapping[Part, str]) -> Payee:
+    return Payee(Part.PLATFORM_FEE) if part in _PLATFORM else Payee(part, parties.get(part, ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """What refunds took from one line or shipping charge so far."""
+
+    quantity: int = 0
+    """Units refunded."""
+    accepted_quantity: int = 0
+    """Units the supplier took back."""
+    by_quantity_minor: int = 0
+    """Goods (or shipping) value refunded, without tax, with units …"""
+    by_value_minor: int = 0
+    """… and as goodwill or price protection on the line."""
+    by_line: Parts = field(default_factory=dict)
+    by_amount: Parts = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LineState:
+    sale: LineSale
+    returned: Returned = field(default_factory=Returned)
+
+
+@dataclass(frozen=True, slots=True)
+class ShippingState:
+    sale: ShippingSale
+    returned: Returned = field(default_factory=Returned)
+
+
+@dataclass(frozen=True, slots=True)
+class OrderState:
+    """One payment's order: its lines and shipping charges with what was refunded of each."""
+
+    lines: tuple[LineState, ...]
+    shipping: tuple[ShippingState, ...] = ()
+
+    @property
+    def charges(self) -> list[LineState | ShippingState]:
+        """Everything the customer paid for: the lines, then the shipping."""
+        return [*self.lines, *self.shipping]
+
+    @property
+    def held(self) -> dict[Payee, int]:
+        """What each payee still holds of this order, in the fixed payee order (then as the lines come).
+
+        A merchant that carried more than it held of a line has less than zero there.
+        """
+        held: dict[Payee, int] = {}
+        for state in self.charges:
+            for part, amount in held_parts(state).items():
+                payee = state.sale.payee(part)
+                held[payee] = held.get(payee, 0) + amount
+        return dict(sorted(held.items(), key=lambda item: _ORDER[item[0].kind]))
+
+    @property
+    def left_minor(self) -> int:
+        """What the customer paid and has not got back."""
+        return sum(self.held.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """One cell's part of a refund. ``source_id`` is a line's or shipping charge's id."""
+
+    source_id: str
+    part: Part
+    payee: Payee
+    amount_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refund:
+    """``taken`` sums to ``amount_minor``; ``order`` is the state after it."""
+
+    amount_minor: int
+    taken: tuple[Taken, ...]
+    order: OrderState
+    merchant_beyond_minor: int
+    """How much of the merchants' parts exceeds what they held of this order: owed, whatever the balances."""
+
+    @property
+    def by_payee(self) -> dict[Payee, int]:
+        """In the fixed payee order, without zeros."""
+        sums: dict[Payee, int] = {}
+        for each in self.taken:
+            sums[each.payee] = sums.get(each.payee, 0) + each.amount_minor
+        kept = {payee: amount for payee, amount in sums.items() if amount}
+        return dict(sorted(kept.items(), key=lambda item: _ORDER[item[0].kind]))
+
+
+def split_capture(lines: Iterable[LineSale], shipping: Iterable[ShippingSale] = ()) -> OrderState:
+    """The split at capture; ``held`` of the answer is one journal's credit side.
+
+    Its sum is what the customer paid. A payee with less than zero (a merchant below its floor) owes it.
+    """
+    return OrderState(tuple([LineState(line) for line in lines]), tuple([ShippingState(s) for s in shipping]))
+
+
+def held_parts(state: LineState | ShippingState) -> dict[Part, int]:
+    """What is left in each cell of one line or shipping charge."""
+    by_line, by_amount = state.returned.by_line, state.returned.by_amount
+    return {
+        part: amount - by_line.get(part, 0) - by_amount.get(part, 0)
+        for part, amount in state.sale.parts.items()
+    }
+
+
+def refund_line(
+    order: OrderState, line_id: str, *, quantity: int, supplier_accepts: bool, goods_minor: int | None = None
+) -> Refund:
+    """Take back ``quantity`` units of a line, or with ``quantity`` 0 a ``goods_minor`` value of it.
+
+    The value of units is their cumulative part of what the line still stands for; ``goods_minor`` (without
+    tax) replaces it where the return was valued otherwise. Raises ``RefundTooLarge`` beyond the line, and
+    ``KeyError`` for a line that is not in the order.
+    """
+    state = next((each for each in order.lines if each.sale.line_id == line_id), None)
+    if state is None:
+        raise KeyError(line_id)
+    sale, was = state.sale, state.returned
+    if not 0 <= quantity <= sale.quantity - was.quantity:
+        raise RefundTooLarge(quantity, sale.quantity - was.quantity)
+    if quantity == 0 and goods_minor is None:
+        raise ValueError("a refund without units needs a value")
+    standing = sale.goods_minor - sum([n for part, n in was.by_amount.items() if part is not Part.TAX])
+    left = max(standing - was.by_quantity_minor - was.by_value_minor, 0)
+    if goods_minor is None:
+        due = cumulative_part(standing - was.by_value_minor, was.quantity + quantity, sale.quantity)
+        goods_minor = min(max(due - was.by_quantity_minor, 0), left)
+    elif not 0 <= goods_minor <= left:
+        raise RefundTooLarge(goods_minor, left)
+    returned = replace(
+        was,
+        quantity=was.quantity + quantity,
+        accepted_quantity=was.accepted_quantity + (quantity if supplier_accepts else 0),
+        by_quantity_minor=was.by_quantity_minor + (goods_minor if quantity else 0),
+        by_value_minor=was.by_value_minor + (0 if quantity else goods_minor),
+    )
+    taken = _line_parts(state, returned, goods_minor, standing)
+    after = LineState(sale, replace(returned, by_line=_added(was.by_line, taken)))
+    lines = tuple([after if each is state else each for each in order.lines])
+    return _refund(order, replace(order, lines=lines))
+
+
+def _line_parts(state: LineState, returned: Returned, goods_minor: int, standing: int) -> dict[Part, int]:
+    """The composition of one slice of a line, ``returned`` already counting its units and value."""
+    sale, held = state.sale, held_parts(state)
+    by_line, by_amount, parts = state.returned.by_line, state.returned.by_amount, sale.parts
+    refunded = returned.by_quantity_minor + returned.by_value_minor
+
+    def slice_of(part: Part, done: int, whole: int) -> int:
+        due = cumulative_part(parts[part] - by_amount.get(part, 0), done, whole)
+        return min(max(due - by_line.get(part, 0), 0), max(held[part], 0))
+
+    taken = {
+        Part.TAX: slice_of(Part.TAX, refunded, standing),
+        Part.PLATFORM_FEE: slice_of(Part.PLATFORM_FEE, refunded, standing),
+        Part.SUPPLIER: slice_of(Part.SUPPLIER, returned.accepted_quantity, sale.quantity)
+        if returned.accepted_quantity
+        else 0,
+        **_commission_parts(state, cumulative_part(sale.basis_minor, refunded, standing)),
+    }
+    taken[Part.MERCHANT] = goods_minor + taken[Part.TAX] - sum(taken.values())
+    return taken
+
+
+def _commission_parts(state: LineState, refunded_basis_minor: int) -> dict[Part, int]:
+    """R6: cumulative over the line's commission, spread over what its payees still hold, in R3's order."""
+    held = [held_parts(state)[part] for part in _COMMISSION]
+    standing = sum([state.sale.parts[p] - state.returned.by_amount.get(p, 0) for p in _COMMISSION])
+    reversed_before = standing - sum(held)
+    due = cumulative_part(standing, refunded_basis_minor, state.sale.basis_minor)
+    shares = allocate_remaining(max(due - reversed_before, 0), held)
+    return dict(zip(_COMMISSION, shares, strict=True))
+
+
+def refund_shipping(order: OrderState, shipping_id: str, *, amount_minor: int) -> Refund:
+    """Refund ``amount_minor`` of a shipping charge (its tax comes on top), from whoever received it.
+
+    A supplier whose freight was dearer than the charge gives back the charge, not the freight. Raises
+    ``RefundTooLarge`` beyond the charge and ``KeyError`` for one that is not in the order.
+    """
+    state = next((each for each in order.shipping if each.sale.shipping_id == shipping_id), None)
+    if state is None:
+        raise KeyError(shipping_id)
+    sale, was, held = state.sale, state.returned, held_parts(state)
+    standing = sale.charged_minor - sum([n for part, n in was.by_amount.items() if part is not Part.TAX])
+    left = max(standing - was.by_value_minor, 0)
+    if not 0 <= amount_minor <= left:
+        raise RefundTooLarge(amount_minor, left)
+    refunded = was.by_value_minor + amount_minor
+    received = {Part.SUPPLIER: min(sale.freight_minor, sale.charged_minor), Part.TAX: sale.tax_minor}
+    taken = {}
+    for part, amount in received.items():
+        due = cumulative_part(max(amount - was.by_amount.get(part, 0), 0), refunded, standing)
+        taken[part] = min(max(due - was.by_line.get(part, 0), 0), max(held[part], 0))
+    taken[Part.MERCHANT] = amount_minor - taken[Part.SUPPLIER]
+    returned = replace(was, by_value_minor=refunded, by_line=_added(was.by_line, taken))
+    after = ShippingState(sale, returned)
+    return _refund(
+        order, replace(order, shipping=tuple([after if each is state else each for each in order.shipping]))
+    )
+
+
+def refund_amount(order: OrderState, amount_minor: int) -> Refund:
+    """A refund with no line behind it: over what each payee still holds of this order, ties by payee order.
+
+    Raises ``RefundTooLarge`` for more than the customer has not got back.
+    """
+    if not 0 <= amount_minor <= order.left_minor:
+        raise RefundTooLarge(amount_minor, max(order.left_minor, 0))
+    held = order.held
+    shares = allocate_remaining(amount_minor, [max(amount, 0) for amount in held.values()])
+    due = dict(zip(held, shares, strict=True))
+    return _refund(order, _over_cells(order, due))
+
+
+def refund_rest(order: OrderState) -> Refund:
+    """Everything that is left, from every cell: the full refund, or what remains of it.
+
+    The customer gets ``order.left_minor``; a merchant below zero in a cell gets that back.
+    """
+    lines = tuple([LineState(each.sale, _emptied(each)) for each in order.lines])
+    shipping = tuple([ShippingState(each.sale, _emptied(each)) for each in order.shipping])
+    return _refund(order, OrderState(lines, shipping))
+
+
+def _emptied(state: LineState | ShippingState) -> Returned:
+    was = state.returned
+    return replace(was, by_amount=_added(was.by_amount, held_parts(state)))
+
+
+def _over_cells(order: OrderState, due: Mapping[Payee, int]) -> OrderState:
+    """Take each payee's share from its cells, in proportion to what each of them holds."""
+    states = order.charges
+    cells: dict[Payee, list[tuple[int, Part, int]]] = {}
+    for index, state in enumerate(states):
+        for part, amount in held_parts(state).items():
+            cells.setdefault(state.sale.payee(part), []).append((index, part, max(amount, 0)))
+    taken: list[dict[Part, int]] = [{} for _ in states]
+    for payee, amount in due.items():
+        shares = allocate_remaining(amount, [holds for _, _, holds in cells[payee]])
+        for (index, part, _), share in zip(cells[payee], shares, strict=True):
+            taken[index][part] = share
+    returned = [
+        replace(s.returned, by_amount=_added(s.returned.by_amount, taken[i])) for i, s in enumerate(states)
+    ]
+    count = len(order.lines)
+    return OrderState(
+        tuple([LineState(s.sale, r) for s, r in zip(order.lines, returned[:count], strict=True)]),
+        tuple([ShippingState(s.sale, r) for s, r in zip(order.shipping, returned[count:], strict=True)]),
+    )
+
+
+def _added(before: Parts, taken: Parts) -> Parts:
+    return {part: before.get(part, 0) + taken.get(part, 0) for part in {**before, **taken}}
+
+
+def _refund(before: OrderState, after: OrderState) -> Refund:
+    taken = []
+    for was, now in zip(before.charges, after.charges, strict=True):
+        left = held_parts(now)
+        source_id = was.sale.line_id if isinstance(was, LineState) else was.sale.shipping_id
+        for part, amount in held_parts(was).items():
+            if amount != left[part]:
+                taken.append(Taken(source_id, part, was.sale.payee(part), amount - left[part]))
+    held = before.held
+    beyond = sum(
+        [
+            max(-now, 0) - max(-held[payee], 0)
+            for payee, now in after.held.items()
+            if payee.kind is Part.MERCHANT and now < held[payee]
+        ]
+    )
+    return Refund(sum([each.amount_minor for each in taken]), tuple(taken), after, beyond)
