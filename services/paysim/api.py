@@ -149,7 +149,8 @@ def execute(tx: Tx, call: Call) -> Answer:
         message = (
             "Too many requests hit the API too quickly. We recommend an exponential backoff of your requests."
         )
-        raise ApiError(429, message, code="rate_limit", began=False)
+        # Returned, not raised: a refusal that is raised would also take back the switch's countdown.
+        return refusal(ApiError(429, message, code="rate_limit"), headers)
     if caller.idempotency_key is None:
         return _run(tx, call, headers, facts)
     headers["idempotency-key"] = caller.idempotency_key
