@@ -83,7 +83,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class SearchPage:
-    """``stage`` tells how the text was matched: ``all`` words, or ``any`` word because no document had all."""
+    """``stage`` tells how the text was matched: ``all`` words, or ``any`` because no document had all."""
 
     hits: Sequence[Hit]
     has_next: bool
@@ -103,8 +103,8 @@ class Suggestion:
 class Document:
     """One product as it is found. Never in it: cost, supplier terms, members.
 
-    ``prices``: lowest and highest price of its variants per currency, minor units. ``words``: further texts by
-    weight, A (title) to D (attributes). ``version`` grows with every change; an older one never replaces a newer.
+    ``prices``: lowest and highest price of its variants per currency, in minor units. ``version`` grows with
+    every change; an older one never replaces a newer.
     """
 
     product_id: ProductId

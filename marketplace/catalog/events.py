@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.events import Event, event
+from core.ids import BrandId, ProductId
+
+
+@event("catalog.product_changed")
+@dataclass(frozen=True, slots=True)
+class ProductChanged(Event):
+    """Something of a product, its variants or prices is different, or whether it is on view."""
+
+    product_id: ProductId
+    brand_id: BrandId
