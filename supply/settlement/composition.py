@@ -103,7 +103,7 @@ class LineSale:
 
 @dataclass(frozen=True, slots=True)
 class ShippingSale:
-    """One shipping charge: ``charged_minor`` without tax from the customer, ``freight_minor`` to the supplier."""
+    """One shipping charge: the customer pays ``charged_minor``, the supplier gets ``freight_minor``."""
 
     shipping_id: str
     charged_minor: int
