@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import time
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.ids import BrandId, MalformedId, OrderId, TenantId
+
+
+@given(st.uuids())
+def test_the_outer_form_reads_back(value: UUID) -> None:
+    order_id = OrderId.of(value)
+
+    assert OrderId.parse(str(order_id)) == order_id == value
+    assert len(str(order_id)) == len("ord_") + 26
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "ord_", "brd_00000000000000000000000000", "ord_8zzzzzzzzzzzzzzzzzzzzzzzzz", "ord_" + "0" * 25,
+     "0" * 26, "ord_" + "u" * 26, "ORD_" + "0" * 26, "ord_" + "0" * 27, "ord_" + "O" * 26],
+)  # fmt: skip
+def test_another_kind_length_or_letter_is_refused(text: str) -> None:
+    with pytest.raises(MalformedId):
+        OrderId.parse(text)
+
+
+def test_ids_made_later_sort_later_even_within_a_millisecond() -> None:
+    made = [OrderId.new() for _ in range(2_000)]
+
+    assert made == sorted(made)
+    assert [str(each) for each in made] == sorted(str(each) for each in made)
+    assert len(set(made)) == len(made)
+
+
+def test_an_id_is_a_version_seven_uuid_of_now() -> None:
+    before = time.time_ns() // 1_000_000
+    made = BrandId.new()
+
+    assert (made.version, made.variant) == (7, "specified in RFC 4122")
+    assert 0 <= (made.int >> 80) - before < 60_000
+    assert isinstance(made, TenantId)
