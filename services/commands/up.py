@@ -80,6 +80,7 @@ def up(
 def _run(
     settings: Settings,
     directory: Path,
+    *,
     parts: frozenset[str],
     port_base: int,
     with_seed: bool,
