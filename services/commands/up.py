@@ -56,7 +56,14 @@ def up(
     present = announce_json if as_json else _announcer(console, quiet)
     try:
         while not _run(
-            settings, directory, parts, port_base, with_seed and not only, console, quiet, present
+            settings,
+            directory,
+            parts=parts,
+            port_base=port_base,
+            with_seed=with_seed and not only,
+            console=console,
+            quiet=quiet,
+            present=present,
         ):
             record = wait_for_running(directory, parts)
             if record is not None:
