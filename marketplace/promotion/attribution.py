@@ -305,14 +305,21 @@ def _rules_of_lines(
 
 def _rule_for(line: LineFact, terms: AgreementTerms, touch_at: datetime) -> OfferRule | None:
     """SKU > product > deepest category > campaign, then priority, later ``effective_at``, lower id."""
-    by_scope = terms.by_scope
-    scopes = [(ScopeKind.SKU, line.sku), (ScopeKind.PRODUCT, line.product_id)]
-    scopes += [(ScopeKind.CATEGORY, category) for category in reversed(line.category_path)]
-    scopes.append((ScopeKind.CAMPAIGN, ""))
-    for scope in scopes:
-        for rule in by_scope.get(scope, ()):
-            if rule.effective_at <= touch_at:
+    if terms.by_sku and (rule := _in_force(terms.by_sku.get(line.sku), touch_at)):
+        return rule
+    if terms.by_product and (rule := _in_force(terms.by_product.get(line.product_id), touch_at)):
+        return rule
+    if terms.by_category:
+        for category in reversed(line.category_path):
+            if rule := _in_force(terms.by_category.get(category), touch_at):
                 return rule
+    return _in_force(terms.for_campaign, touch_at)
+
+
+def _in_force(rules: Sequence[OfferRule] | None, touch_at: datetime) -> OfferRule | None:
+    for rule in rules or ():
+        if rule.effective_at <= touch_at:
+            return rule
     return None
 
 
@@ -380,31 +387,37 @@ def _award_lines(
     lines: list[LineAttribution] = []
     through: list[_Candidate | None] = []
     chosen: dict[tuple[str, ...], tuple[_Candidate, list[_Candidate], list[str]]] = {}
-    before: list[_Candidate] = []
-    decisive, sharing, line_ids = None, [], []
+    before: Sequence[_Candidate] = ()
+    decisive: _Candidate | None = None
+    line_ids: list[str] = []
+    # Nearly always one agreement's rules judge every touch: then a rule for one is a rule for all.
+    alike = all([each.rules is candidates[0].rules for each in candidates])
+    new = order.is_new_customer
     for index, line in enumerate(order.lines):
-        here = [each for each in candidates if each.rules[index] is not None]
-        if not here:
-            lines.append(LineAttribution(line.id))
-            through.append(None)
-            continue
+        if alike:
+            here: Sequence[_Candidate] = candidates if candidates and candidates[0].rules[index] else ()
+        else:
+            here = [each for each in candidates if each.rules[index] is not None]
         if decisive is None or here != before:
-            before, decisive = here, _decisive(here)
-            sharing = _sharing(decisive, here)
-            # Lines with the same sharers make one award; the decisive touch tells versions apart.
-            key = (decisive.touch.id, *[each.touch.id for each in sharing])
-            line_ids = chosen.setdefault(key, (decisive, sharing, []))[2]
-        line_ids.append(line.id)
+            before, decisive = here, _decisive(here) if here else None
+            if decisive is not None:
+                sharing = _sharing(decisive, here)
+                # Lines with the same sharers make one award; the decisive touch tells versions apart.
+                key = (decisive.touch.id, *[each.touch.id for each in sharing])
+                line_ids = chosen.setdefault(key, (decisive, sharing, []))[2]
+        rule = None if decisive is None else decisive.rules[index]
         through.append(decisive)
-        lines.append(_line(line, decisive.terms, decisive.rules[index], new=order.is_new_customer))
+        if decisive is None or rule is None:
+            lines.append(LineAttribution(line.id))
+            continue
+        line_ids.append(line.id)
+        rate_ppm = rule.rate_new_ppm if new and rule.rate_new_ppm is not None else rule.rate_ppm
+        terms = decisive.terms
+        lines.append(
+            LineAttribution(line.id, terms.agreement_id, terms.version, rule.id, rate_ppm, rule.fixed_minor)
+        )
     awards = tuple([_award(*each) for each in chosen.values()])
     return tuple(lines), awards, through
-
-
-def _line(line: LineFact, terms: AgreementTerms, rule: OfferRule | None, *, new: bool) -> LineAttribution:
-    assert rule is not None
-    rate_ppm = rule.rate_new_ppm if new and rule.rate_new_ppm is not None else rule.rate_ppm
-    return LineAttribution(line.id, terms.agreement_id, terms.version, rule.id, rate_ppm, rule.fixed_minor)
 
 
 def _award(decisive: _Candidate, sharing: Sequence[_Candidate], line_ids: list[str]) -> Award:

@@ -89,11 +89,11 @@ class AgreementTerms:
     canonical: str = field(init=False, repr=False, compare=False)
     """This version's part of the input text, written once: one version decides many orders."""
 
-    by_scope: dict[tuple[ScopeKind, str], tuple[OfferRule, ...]] = field(
-        init=False, repr=False, compare=False
-    )
-    """The rules of each scope, the one that wins among equals first."""
-
+    by_sku: dict[str, list[OfferRule]] = field(init=False, repr=False, compare=False)
+    """The rules of each scope, the one that wins among equals first; so are the next three."""
+    by_product: dict[str, list[OfferRule]] = field(init=False, repr=False, compare=False)
+    by_category: dict[str, list[OfferRule]] = field(init=False, repr=False, compare=False)
+    for_campaign: list[OfferRule] = field(init=False, repr=False, compare=False)
     latest_rule_at: datetime | None = field(init=False, repr=False, compare=False)
     """From here on all rules are in force."""
 
@@ -101,11 +101,14 @@ class AgreementTerms:
         latest = max((rule.effective_at for rule in self.rules), default=None)
         object.__setattr__(self, "latest_rule_at", latest)
         object.__setattr__(self, "canonical", canonical_json(_terms_row(self)))
-        by_scope: dict[tuple[ScopeKind, str], tuple[OfferRule, ...]] = {}
+        by_scope: dict[ScopeKind, dict[str, list[OfferRule]]] = {scope: {} for scope in ScopeKind}
         for rule in sorted(self.rules, key=_by_merit):
-            key = (rule.scope, "" if rule.scope is ScopeKind.CAMPAIGN else rule.scope_id)
-            by_scope[key] = (*by_scope.get(key, ()), rule)
-        object.__setattr__(self, "by_scope", by_scope)
+            scope_id = "" if rule.scope is ScopeKind.CAMPAIGN else rule.scope_id
+            by_scope[rule.scope].setdefault(scope_id, []).append(rule)
+        object.__setattr__(self, "by_sku", by_scope[ScopeKind.SKU])
+        object.__setattr__(self, "by_product", by_scope[ScopeKind.PRODUCT])
+        object.__setattr__(self, "by_category", by_scope[ScopeKind.CATEGORY])
+        object.__setattr__(self, "for_campaign", by_scope[ScopeKind.CAMPAIGN].get("", []))
 
 
 @dataclass(frozen=True, slots=True)

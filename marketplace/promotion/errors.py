@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from core.errors import Conflict, Invalid, NotFound
+
+
+class BadTerms(Invalid):
+    """A rate, window, split or scope that no agreement may have; ``field`` says which."""
+
+    code = "BAD_TERMS"
+
+
+class InvitationNotFound(NotFound):
+    code = "INVITATION_NOT_FOUND"
+
+
+class AgreementNotFound(NotFound):
+    code = "AGREEMENT_NOT_FOUND"
+
+
+class PromoterNotFound(NotFound):
+    code = "PROMOTER_NOT_FOUND"
+
+
+class LinkNotFound(NotFound):
+    code = "LINK_NOT_FOUND"
+
+
+class DecisionNotFound(NotFound):
+    code = "DECISION_NOT_FOUND"
+
+
+class NotAParty(Invalid):
+    """The actor's brand must be one of the two brands, and they must differ."""
+
+    code = "NOT_A_PARTY"
+
+
+class InvitationNotOpen(Conflict):
+    code = "INVITATION_NOT_OPEN"
+
+    def __init__(self, invitation_id: object, status: str) -> None:
+        super().__init__(f"this invitation is {status}")
+        self.invitation_id, self.current = str(invitation_id), status
+
+
+class NotYoursToAnswer(Conflict):
+    """The sender waits for the other brand; it can only withdraw."""
+
+    code = "NOT_YOURS_TO_ANSWER"
+
+
+class AgreementInAnotherState(Conflict):
+    code = "AGREEMENT_IN_ANOTHER_STATE"
+
+    def __init__(self, agreement_id: object, status: str, wanted: str) -> None:
+        super().__init__(f"this agreement is {status}; it cannot become {wanted}")
+        self.agreement_id, self.current, self.wanted = str(agreement_id), status, wanted
+
+
+class AgreementNotActive(Conflict):
+    code = "AGREEMENT_NOT_ACTIVE"
+
+    def __init__(self, agreement_id: object, status: str) -> None:
+        super().__init__(f"this agreement is {status}")
+        self.agreement_id, self.current = str(agreement_id), status
+
+
+class PausedByTheOther(Conflict):
+    code = "PAUSED_BY_THE_OTHER"
+
+
+class ContentHashMismatch(Conflict):
+    """What is being signed is not what is stored: read the version again before signing."""
+
+    code = "CONTENT_HASH_MISMATCH"
+
+    def __init__(self, expected: str) -> None:
+        super().__init__("the content hash is not that of this version")
+        self.expected = expected
+
+
+class AlreadySigned(Conflict):
+    code = "ALREADY_SIGNED"
+
+
+class NothingToSign(Conflict):
+    code = "NOTHING_TO_SIGN"
+
+
+class NoticeTooShort(Invalid):
+    code = "NOTICE_TOO_SHORT"
+
+    def __init__(self, earliest: object) -> None:
+        super().__init__(f"a new version takes effect at the earliest at {earliest}", field="effectiveAt")
+        self.earliest = str(earliest)
+
+
+class NotInScope(Invalid):
+    """The agreement does not cover this product."""
+
+    code = "NOT_IN_SCOPE"
+
+
+class BadDestination(Invalid):
+    code = "BAD_DESTINATION"
+
+
+class BadPromoter(Invalid):
+    code = "BAD_PROMOTER"
+
+
+class InvalidTouchToken(Invalid):
+    """Not signed by this platform, or cut short."""
+
+    code = "INVALID_TOUCH_TOKEN"
+
+
+class RefundBeyondBasis(Invalid):
+    code = "REFUND_BEYOND_BASIS"
+
+    def __init__(self, order_line_id: object, basis_minor: int, refunded_minor: int) -> None:
+        super().__init__("more is refunded than the line's basis")
+        self.order_line_id, self.basis_minor = str(order_line_id), basis_minor
+        self.refunded_minor = refunded_minor

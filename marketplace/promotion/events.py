@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from core.events import Event, event
+from core.ids import AgreementId, BrandId, LinkId
+
+
+@event("promotion.agreement_changed")
+@dataclass(frozen=True, slots=True)
+class AgreementChanged(Event):
+    """A status or version changed: what the promoter brand may sell may have changed with it."""
+
+    agreement_id: AgreementId
+    advertiser_id: BrandId
+    promoter_brand_id: BrandId
+    status: str
+    version: int
+    at: datetime
+
+
+@event("promotion.link_created")
+@dataclass(frozen=True, slots=True)
+class LinkCreated(Event):
+    link_id: LinkId
+    promoter_brand_id: BrandId

@@ -1,0 +1,23 @@
+"""The verbs of CPS: agree, place, touch, credit, reverse."""
+
+from __future__ import annotations
+
+from marketplace.promotion.agreements import OpenedAgreement as OpenedAgreement
+from marketplace.promotion.agreements import Signed as Signed
+from marketplace.promotion.agreements import accept as accept
+from marketplace.promotion.agreements import counter as counter
+from marketplace.promotion.agreements import decline as decline
+from marketplace.promotion.agreements import end as end
+from marketplace.promotion.agreements import expire_invitations as expire_invitations
+from marketplace.promotion.agreements import invite as invite
+from marketplace.promotion.agreements import pause as pause
+from marketplace.promotion.agreements import propose_version as propose_version
+from marketplace.promotion.agreements import resume as resume
+from marketplace.promotion.agreements import sign_agreement as sign_agreement
+from marketplace.promotion.agreements import terminate as terminate
+from marketplace.promotion.agreements import withdraw as withdraw
+from marketplace.promotion.links import CreatedLink as CreatedLink
+from marketplace.promotion.links import create_link as create_link
+from marketplace.promotion.links import create_promoter as create_promoter
+from marketplace.promotion.links import disable_link as disable_link
+from marketplace.promotion.links import record_clicks as record_clicks

@@ -1,0 +1,111 @@
+"""Agreements, links and clicks for tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from core.actor import Actor
+from core.clock import Clock
+from core.ids import AgreementId, CommunityId, PlacementId, ProductId, PromoterId, TouchId
+from marketplace.promotion import queries, service
+from marketplace.promotion.clicks import Click
+from marketplace.promotion.destinations import DestinationPolicy
+from marketplace.promotion.service import CreatedLink
+from marketplace.promotion.terms import Terms
+from marketplace.promotion.touch_token import TouchSigner
+from tests.factories import audiences
+
+SIGNER = TouchSigner("a secret of the tests, long enough to be one")
+POLICY = DestinationPolicy()
+TEN_PERCENT = Terms.flat(100_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """A merchant that pays, a brand that promotes in its community, and their active agreement."""
+
+    merchant: Actor
+    promoter: Actor
+    agreement_id: AgreementId
+    community_id: CommunityId
+    placement_id: PlacementId
+
+
+async def signed(
+    session: AsyncSession, merchant: Actor, promoter: Actor, clock: Clock, terms: Terms = TEN_PERCENT
+) -> AgreementId:
+    """From the invitation to both signatures."""
+    invitation = await service.invite(
+        session,
+        merchant,
+        advertiser_id=merchant.brand_id,
+        promoter_brand_id=promoter.brand_id,
+        terms=terms,
+        clock=clock,
+    )
+    opened = await service.accept(session, promoter, invitation, clock=clock)
+    for signer in (merchant, promoter):
+        await service.sign_agreement(
+            session, signer, opened.agreement_id, content_hash=opened.content_hash, clock=clock
+        )
+    return opened.agreement_id
+
+
+async def market(
+    session: AsyncSession, merchant: Actor, promoter: Actor, clock: Clock, terms: Terms = TEN_PERCENT
+) -> Market:
+    agreement_id = await signed(session, merchant, promoter, clock, terms)
+    community_id = await audiences.community(session, promoter, clock)
+    placement_id = await audiences.placement(session, promoter, clock, community_id)
+    return Market(merchant, promoter, agreement_id, community_id, placement_id)
+
+
+async def link(
+    session: AsyncSession,
+    market: Market,
+    clock: Clock,
+    *,
+    promoter_id: PromoterId | None = None,
+    product_id: ProductId | None = None,
+    expires_at: datetime | None = None,
+) -> CreatedLink:
+    return await service.create_link(
+        session,
+        market.promoter,
+        agreement_id=market.agreement_id,
+        placement_id=market.placement_id,
+        destination="https://shop.example.com/cream",
+        promoter_id=promoter_id,
+        product_id=product_id,
+        expires_at=expires_at,
+        policy=POLICY,
+        clock=clock,
+    )
+
+
+async def click(
+    session: AsyncSession,
+    created: CreatedLink,
+    at: datetime,
+    *,
+    is_bot: bool = False,
+    session_key: bytes = b"",
+) -> str:
+    """Record a click through a link; gives the signed token the storefront would pass on."""
+    target = await queries.link_by_code(session, created.code)
+    assert target is not None
+    touch = Click(
+        TouchId.new(),
+        target.id,
+        target.agreement_id,
+        target.advertiser_id,
+        target.promoter_brand_id,
+        at,
+        is_bot=is_bot,
+        session_key=session_key,
+    )
+    assert await service.record_clicks(session, [touch]) == 1
+    return SIGNER.token(touch.id, touch.link_id, at)
