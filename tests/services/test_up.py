@@ -15,10 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import psutil  # type: ignore[import-untyped, unused-ignore]
 import pytest
 
 from infra.config import Settings
+from infra.embedded.postgres import EmbeddedPostgres
 from infra.embedded.process import wait_until
 from infra.embedded.supervisor import running_record
 from services.running import services_needed
@@ -173,6 +175,26 @@ def test_a_command_uses_the_running_stack_and_leaves_it(
             assert settings.stripe_api_base is not None
         assert time.monotonic() - started < 2
         assert process.poll() is None
+
+
+async def test_with_only_the_owners_url_the_application_role_can_still_log_in(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone(monkeypatch, data_dir)
+    yours = EmbeddedPostgres(data_dir.parent / "yours", settings={"fsync": "off", "shared_buffers": "128MB"})
+    yours.start()
+    try:
+        monkeypatch.setenv("DATABASE_URL", yours.url())
+        with services_needed(Settings()) as settings:
+            record = running_record(data_dir)
+            assert record is not None
+            assert record.facts["pids"] == {}  # nothing embedded was started
+            connection = await asyncpg.connect(settings.app_database_url)
+            assert await connection.fetchval("SELECT current_user") == "lianyu_app"
+            assert await connection.fetchval("SELECT count(*) FROM outbox") == 0
+            await connection.close()
+    finally:
+        yours.remove()
 
 
 def test_a_failure_says_which_part_why_and_where_its_log_is(data_dir: Path) -> None:
