@@ -27,12 +27,11 @@ def make_database(settings: Settings) -> Database:
     return Database(make_engine(settings.app_database_url, pool_size=settings.db_pool_size))
 
 
-def make_payments(settings: Settings, clock: Clock) -> StripeGateway:
+def make_payments(settings: Settings) -> StripeGateway:
     return StripeGateway(
-        settings.stripe_api_key.get_secret_value(),
+        secret_key=settings.stripe_api_key.get_secret_value(),
         webhook_secret=settings.stripe_webhook_secret.get_secret_value(),
         api_base=settings.stripe_api_base,
-        clock=clock,
     )
 
 
@@ -42,7 +41,7 @@ def make_gateways(settings: Settings) -> Gateways:
     return Gateways(
         db=db,
         clock=clock,
-        payments=make_payments(settings, clock),
+        payments=make_payments(settings),
         search=PostgresIndex(),
         endpoints=HttpEndpoint(allow_private=settings.private_webhooks_allowed),
         settings=settings,

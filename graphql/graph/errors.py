@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import strawberry
 
 import graph.domain_errors  # noqa: F401  (every error class is defined before its code is listed)
-from core.errors import LianyuError
+from core.errors import LianyuError, Problems
 from core.money import Money as CoreMoney
 from graph.context import Info
 from graph.scalars import JSON
@@ -89,6 +89,8 @@ def expected(payload: Callable[..., R]) -> Callable[[Callable[P, Awaitable[R]]],
         async def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
             try:
                 return await resolve(*args, **kwargs)
+            except Problems as several:
+                return payload(user_errors=[UserError.of(problem) for problem in several.problems])
             except LianyuError as error:
                 return payload(user_errors=[UserError.of(error)])
 

@@ -86,7 +86,9 @@ async def create(
     session_key: str = "",
     clock: Clock,
 ) -> CartId:
-    """A new cart of this storefront. Raises ``NotSellableHere``, ``NoPriceInCurrency``, ``InvalidQuantity``."""
+    """A new cart of this storefront. Raises ``NotSellableHere``, ``NoPriceInCurrency``,
+    ``InvalidQuantity``.
+    """
     cart_id, now = CartId.new(), clock.now()
     row = {
         "id": cart_id, "storefront_id": storefront.id, "brand_id": storefront.brand_id,

@@ -1,4 +1,4 @@
-"""Checkout: an address turns a cart into a quote; placing it reserves, orders and freezes in one transaction."""
+"""Checkout: an address turns a cart into a quote; placing it reserves, orders and freezes, all or nothing."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from core.ids import BrandId, CartId, CheckoutId, ContactId, OrderId, PaymentId,
 from core.money import Money
 from infra import outbox
 from infra.db.base import table_of
+from marketplace.audiences import queries as audiences
+from marketplace.audiences.identity import IdentifierKind, IdentityVault
 from marketplace.brands.queries import StorefrontFacts
 from marketplace.orders import cart as carts
 from marketplace.orders.address import Address, address_key, buyer_key, checked_email
@@ -37,8 +39,8 @@ from marketplace.orders.models import (
 from marketplace.orders.quote import MerchantQuote, Quote, quote_cart
 from marketplace.orders.shipments import fulfillment_orders
 from supply.fulfillment import service as fulfillment
-from supply.inventory import service as inventory
-from supply.inventory.service import StockRequest
+from supply.inventory import reservations as inventory
+from supply.inventory.reservations import StockRequest
 from supply.routing import service as routing
 from supply.routing.models import RoutingMode
 
@@ -105,7 +107,6 @@ async def start(
     cart_id: CartId,
     address: Address,
     email: str,
-    contact_id: ContactId | None,
     policy: Policy,
     clock: Clock,
 ) -> tuple[CheckoutView, Quote]:
@@ -116,7 +117,7 @@ async def start(
     email = checked_email(email)
     row = {
         "id": CheckoutId.new(), "cart_id": cart.id, "storefront_id": storefront.id,
-        "brand_id": storefront.brand_id, "currency": cart.currency, "contact_id": contact_id,
+        "brand_id": storefront.brand_id, "currency": cart.currency, "contact_id": await _contact(session, storefront.brand_id, email, policy),
         "buyer_key": buyer_key(policy.secret, email), "address": address.as_json(),
         "address_key": address_key(policy.secret, address), "dest_zone": address.zone, "email": email,
         "status": CheckoutStatus.OPEN.value, "goods_minor": 0, "shipping_minor": 0, "tax_minor": 0,
@@ -125,6 +126,15 @@ async def start(
     await session.execute(_INSERT_CHECKOUT, row)
     quote = await quote_cart(session, cart, zone=address.zone, clock=clock)
     return await load(session, row["id"], storefront.id), quote
+
+
+async def _contact(
+    session: AsyncSession, brand_id: BrandId, email: str, policy: Policy
+) -> ContactId | None:
+    """The seller's own contact with this e-mail, if it has one."""
+    return await audiences.find_contact(
+        session, brand_id, IdentifierKind.EMAIL, email, vault=IdentityVault(policy.secret)
+    )
 
 
 async def load(session: AsyncSession, checkout_id: CheckoutId, storefront_id: StorefrontId) -> CheckoutView:

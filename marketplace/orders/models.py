@@ -194,7 +194,8 @@ class OrderLine(Row, table=True):
     """One SKU from one location. A cart line that needs two locations becomes two order lines.
 
     ``gross_minor`` = unit price x quantity. ``tax_minor`` is of the goods, inside ``gross_minor`` when
-    ``tax_included``, else on top; ``shipping_tax_minor`` is on top. Costs and rates are frozen here when the order is placed.
+    ``tax_included``, else on top; ``shipping_tax_minor`` is on top. Costs and
+    rates are frozen here when the order is placed.
     """
 
     __tablename__ = "order_lines"

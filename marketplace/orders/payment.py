@@ -21,7 +21,7 @@ from infra import outbox
 from marketplace.orders.events import CheckoutExpired, PaymentCameLate, PaymentCaptured
 from marketplace.orders.models import CheckoutStatus, PaymentStatus
 from supply.inventory import queries as stock
-from supply.inventory import service as inventory
+from supply.inventory import reservations as inventory
 
 _STORE_EVENT = text(
     "INSERT INTO provider_events (id, provider, type, object_id, body, received_at)"
@@ -142,7 +142,10 @@ async def record_captured(session: AsyncSession, captured: Captured, *, clock: C
     await session.execute(_CHECKOUT_PAID, {"id": payment.checkout_id, "now": captured.at})
     rows = await session.execute(_ORDERS_PAID, {"id": payment.checkout_id, "now": captured.at})
     order_ids = tuple(sorted(OrderId.of(row.id) for row in rows))
-    await inventory.commit(session, await _held(session, payment.checkout_id), now=now)
+    # The checkout still stands, so its stock was not given back: a hold a moment past its time counts.
+    await inventory.commit(
+        session, await _held(session, payment.checkout_id), now=now, late_is_fine=True
+    )
     paid = PaymentCaptured(
         checkout_id=payment.checkout_id, payment_id=payment.id, order_ids=order_ids,
         charge_id=captured.charge_id, at=captured.at, **money,
@@ -174,7 +177,7 @@ async def due_checkouts(session: AsyncSession, *, now: datetime, batch: int) -> 
 
 
 async def _held(session: AsyncSession, checkout_id: CheckoutId) -> Sequence[ReservationId]:
-    return await stock.reservations_of(session, checkout_id)
+    return [held.id for held in await stock.reservations_of(session, checkout_id)]
 
 
 def _row(row: Any) -> PaymentRow | None:

@@ -83,7 +83,7 @@ async def quote_cart(session: AsyncSession, cart: CartView, *, zone: str, clock:
             problems.append(problem)
         if variant is not None and not isinstance(problem, NotSellableHere | NoPriceInCurrency):
             wanted[variant.brand_id].append(line)
-    taxes = await catalog.tax_rates(session, zone[:2], {v.category for v in variants.values()})
+    taxes = await catalog.tax_rate(session, zone[:2], {v.category for v in variants.values()})
     rules = {category: TaxRule(tax.rate_ppm, tax.included) for category, tax in taxes.items()}
     merchants = []
     for merchant_id in sorted(wanted):

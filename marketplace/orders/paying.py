@@ -1,0 +1,90 @@
+"""Talks to the payment provider about checkouts. No call is made inside a transaction.
+
+Every call has a key fixed by what it is for, so a retry, a second worker or a crash in between has one effect.
+"""
+
+from __future__ import annotations
+
+from core.actor import SYSTEM
+from core.clock import Clock
+from core.ids import CheckoutId
+from core.money import Money
+from infra.db.session import Database
+from infra.payments.errors import ProviderRefused, ProviderUnavailable
+from infra.payments.gateway import IntentStatus, PaymentGateway
+from marketplace.orders import payment
+from marketplace.orders.errors import CheckoutNotOpen, PaymentUnavailable, ReservationExpired
+from marketplace.orders.events import CheckoutExpired, PaymentCameLate, ProviderNotified
+from marketplace.orders.models import CheckoutStatus
+from marketplace.orders.payment import Captured, PaymentRow
+
+
+async def ask(
+    db: Database, checkout_id: CheckoutId, *, payments: PaymentGateway, clock: Clock
+) -> PaymentRow:
+    """The payment of a placed checkout, with an intent the shopper can pay. Safe to repeat.
+
+    Raises ``ReservationExpired``, ``CheckoutNotOpen`` and ``PaymentUnavailable`` (the order stands).
+    """
+    async with db.reading(SYSTEM) as session:
+        row = await payment.of_checkout(session, checkout_id)
+    if row is None:
+        raise CheckoutNotOpen(checkout_id, CheckoutStatus.OPEN)
+    if row.intent_id is not None:
+        return row
+    if row.checkout_status is not CheckoutStatus.PLACED:
+        raise CheckoutNotOpen(checkout_id, row.checkout_status)
+    if row.expires_at is not None and row.expires_at <= clock.now():
+        raise ReservationExpired(row.expires_at)
+    try:
+        intent = await payments.create_intent(
+            order_ref=str(checkout_id),
+            amount_minor=row.amount.amount_minor,
+            currency=row.amount.currency,
+            key=f"intent:{checkout_id}",
+        )
+    except (ProviderUnavailable, ProviderRefused) as error:
+        raise PaymentUnavailable("the payment provider does not answer; ask again") from error
+    async with db.unit_of_work(SYSTEM) as session:
+        await payment.set_intent(
+            session, checkout_id, intent_id=intent.id, client_secret=intent.client_secret
+        )
+        asked = await payment.of_checkout(session, checkout_id)
+    assert asked is not None
+    return asked
+
+
+def pay_url(row: PaymentRow, *, payments: PaymentGateway) -> str | None:
+    """The provider's own page for a payment, where it has one."""
+    if row.intent_id is None or row.client_secret is None:
+        return None
+    return payments.pay_page_url(row.intent_id, row.client_secret)
+
+
+async def on_provider_notified(
+    db: Database, event: ProviderNotified, *, payments: PaymentGateway, clock: Clock
+) -> None:
+    """A webhook is a hint: fetch the object, then apply what it says now."""
+    if event.type.startswith("payment_intent."):
+        await refresh_intent(db, event.object_id, payments=payments, clock=clock)
+    elif event.type.startswith("charge.refund") or event.type.startswith("refund."):
+        await settlement_of_refund(db, event.object_id, payments=payments, clock=clock)
+
+
+async def refresh_intent(
+    db: Database, intent_id: str, *, payments: PaymentGateway, clock: Clock
+) -> bool:
+    """Look an intent up and record a capture. True when it was news."""
+    intent = await payments.retrieve_intent(intent_id)
+    if intent.status is not IntentStatus.SUCCEEDED or intent.latest_charge_id is None:
+        return False
+    charge = await payments.retrieve_charge(intent.latest_charge_id)
+    captured = Captured(
+        intent_id=intent.id,
+        charge_id=charge.id,
+        amount=Money(charge.amount_minor, charge.currency),
+        instrument_key=None,
+        at=charge.created_at,
+    )
+    async with db.unit_of_work(SYSTEM) as session:
+        return await payment.record_captured(session, captured, clock=clock)

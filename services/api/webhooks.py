@@ -1,0 +1,49 @@
+"""Webhooks in: verified on the raw bytes, stored once, answered fast. The work is a handler's."""
+
+from __future__ import annotations
+
+import orjson
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from core.actor import SYSTEM
+from graph.context import Gateways
+from infra import outbox
+from infra.payments.errors import WebhookRejected
+from marketplace.orders import payment
+from marketplace.orders.events import ProviderNotified
+
+LARGEST_BODY = 512 * 1024
+
+
+def payment_webhooks(gateways: Gateways) -> APIRouter:
+    router = APIRouter()
+
+    @router.post("/webhooks/stripe")
+    async def stripe(request: Request) -> Response:
+        raw = await request.body()
+        if len(raw) > LARGEST_BODY:
+            return JSONResponse({"error": "too large"}, status_code=413)
+        try:
+            event = gateways.payments.verify_webhook(
+                raw, request.headers.get("stripe-signature"), clock=gateways.clock
+            )
+        except WebhookRejected as error:
+            return JSONResponse({"error": error.code, "message": error.message}, status_code=400)
+        async with gateways.db.unit_of_work(SYSTEM) as session:
+            new = await payment.store_event(
+                session,
+                event_id=event.id,
+                provider="stripe",
+                type=event.type,
+                object_id=event.object_id,
+                body=orjson.dumps(event.payload).decode(),
+                now=gateways.clock.now(),
+            )
+            if new:
+                notice = ProviderNotified(event_id=event.id, type=event.type, object_id=event.object_id)
+                await outbox.record(session, notice)
+        return JSONResponse({"received": True})
+
+    return router
