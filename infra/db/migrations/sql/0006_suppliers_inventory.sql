@@ -264,3 +264,57 @@ CREATE FUNCTION sellable_stock(variants uuid[], dest_zone text, at timestamptz)
           SELECT FROM zone_rates z WHERE z.location_id = l.id AND zone_serves(z.dest_zone, sellable_stock.dest_zone)))
     GROUP BY s.variant_id
 $$;
+
+-- Holds stock for all the rows, or for none: ok is the same on every row returned. `rows` are reservations to
+-- be: id, line_id, location_id, variant_id, quantity. Locks levels by location and variant, so that two callers
+-- cannot deadlock.
+-- Locking and writing are two statements because an UPDATE that finds its row changed since its snapshot checks
+-- the constraints against the old row first: it would refuse stock that was given back while it waited.
+CREATE FUNCTION reserve_stock(
+    rows jsonb, for_reference uuid, because varchar, until timestamptz, at timestamptz)
+    RETURNS TABLE (location_id uuid, variant_id uuid, quantity bigint, free bigint, ok boolean)
+    LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    checked jsonb;
+    fits boolean;
+BEGIN
+    WITH total AS (
+        SELECT w.location_id, w.variant_id, sum(w.quantity)::bigint AS quantity
+        FROM jsonb_to_recordset(rows) AS w(location_id uuid, variant_id uuid, quantity bigint) GROUP BY 1, 2
+    ), locked AS (
+        SELECT s.location_id, s.variant_id, s.on_hand - s.short - s.reserved - s.safety AS free
+        FROM stock_levels s JOIN total t ON t.location_id = s.location_id AND t.variant_id = s.variant_id
+        ORDER BY s.location_id, s.variant_id FOR UPDATE OF s
+    )
+    SELECT jsonb_agg(jsonb_build_object('location_id', t.location_id, 'variant_id', t.variant_id,
+               'quantity', t.quantity, 'free', greatest(coalesce(k.free, 0), 0))
+               ORDER BY t.location_id, t.variant_id),
+           bool_and(coalesce(k.free, 0) >= t.quantity)
+    INTO checked, fits
+    FROM total t LEFT JOIN locked k ON k.location_id = t.location_id AND k.variant_id = t.variant_id;
+
+    IF fits THEN
+        UPDATE stock_levels s SET reserved = s.reserved + t.quantity, updated_at = at, version = s.version + 1
+        FROM jsonb_to_recordset(checked) AS t(location_id uuid, variant_id uuid, quantity bigint)
+        WHERE s.location_id = t.location_id AND s.variant_id = t.variant_id;
+
+        WITH held AS (
+            INSERT INTO reservations (id, reference, line_id, location_id, variant_id, supplier_id, brand_id,
+                quantity, consumed, released, state, expires_at, created_at, updated_at)
+            SELECT w.id, for_reference, w.line_id, w.location_id, w.variant_id, s.supplier_id, s.brand_id,
+                w.quantity, 0, 0, 'HELD', until, at, at
+            FROM jsonb_to_recordset(rows)
+                AS w(id uuid, line_id uuid, location_id uuid, variant_id uuid, quantity bigint)
+            JOIN stock_levels s ON s.location_id = w.location_id AND s.variant_id = w.variant_id
+            RETURNING *
+        )
+        INSERT INTO reservation_entries (reservation_id, kind, cause, location_id, variant_id, supplier_id,
+            brand_id, quantity, at)
+        SELECT h.id, 'hold', because, h.location_id, h.variant_id, h.supplier_id, h.brand_id, h.quantity, at
+        FROM held h;
+    END IF;
+    RETURN QUERY SELECT c.location_id, c.variant_id, c.quantity, c.free, fits
+        FROM jsonb_to_recordset(checked) AS c(location_id uuid, variant_id uuid, quantity bigint, free bigint)
+        ORDER BY 1, 2;
+END $$;

@@ -5,14 +5,14 @@ CREATE TABLE routing_runs (
     brand_id uuid NOT NULL,
     mode varchar NOT NULL,
     previous_run_id uuid,
-    policy_version varchar NOT NULL,
+    policy_version integer NOT NULL,
     algorithm varchar NOT NULL,
     code_version varchar NOT NULL,
     input jsonb NOT NULL,
     input_hash varchar NOT NULL,
     currency char(3) NOT NULL,
     cost_minor bigint NOT NULL,
-    lower_bound_minor bigint NOT NULL,
+    lower_bound_minor bigint,
     cheapest_per_line_minor bigint,
     duration_us bigint NOT NULL,
     created_at timestamptz NOT NULL,
@@ -25,13 +25,16 @@ CREATE TABLE routing_candidates (
     run_id uuid NOT NULL CONSTRAINT fk_routing_candidates_run_id_routing_runs REFERENCES routing_runs,
     line_id uuid NOT NULL,
     location_id uuid NOT NULL,
+    piece integer NOT NULL,
+    quantity bigint NOT NULL,
+    offer_id uuid NOT NULL,
     supplier_id uuid NOT NULL,
     brand_id uuid NOT NULL,
     eligible boolean NOT NULL,
     reject_code varchar,
-    cost jsonb NOT NULL,
+    cost jsonb,
     chosen boolean NOT NULL,
-    CONSTRAINT pk_routing_candidates PRIMARY KEY (run_id, line_id, location_id),
+    CONSTRAINT pk_routing_candidates PRIMARY KEY (run_id, line_id, location_id, piece),
     CONSTRAINT ck_routing_candidates_reason CHECK (eligible = (reject_code IS NULL) AND (eligible OR NOT chosen))
 );
 CALL protect_tenant_rows('routing_candidates'::regclass, 'brand_id');
@@ -39,12 +42,16 @@ CALL protect_tenant_rows('routing_candidates'::regclass, 'brand_id');
 CREATE TABLE routing_decisions (
     run_id uuid NOT NULL CONSTRAINT fk_routing_decisions_run_id_routing_runs REFERENCES routing_runs,
     line_id uuid NOT NULL,
-    location_id uuid NOT NULL,
+    piece integer NOT NULL,
     brand_id uuid NOT NULL,
     quantity bigint NOT NULL,
+    offer_id uuid,
+    supplier_id uuid,
+    location_id uuid,
+    cost jsonb,
     runner_up_location_id uuid,
-    margin_minor bigint,
-    CONSTRAINT pk_routing_decisions PRIMARY KEY (run_id, line_id, location_id)
+    margin_minor bigint NOT NULL,
+    CONSTRAINT pk_routing_decisions PRIMARY KEY (run_id, line_id, piece)
 );
 CALL protect_tenant_rows('routing_decisions'::regclass, 'brand_id');
 

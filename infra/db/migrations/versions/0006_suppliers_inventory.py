@@ -25,6 +25,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute("DROP FUNCTION reserve_stock(jsonb, uuid, varchar, timestamptz, timestamptz)")
     op.execute("DROP FUNCTION sellable_stock(uuid[], text, timestamptz)")
     op.execute("DROP FUNCTION zone_serves(text, text)")
     for table in _TABLES:

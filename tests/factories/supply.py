@@ -1,0 +1,125 @@
+"""Suppliers with stock, in one call. Ids are fresh; only what a test names is special."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from core.actor import Actor, ActorKind
+from core.clock import Clock
+from core.ids import BrandId, CheckoutId, LocationId, OrderLineId, ReservationId, SupplierId, VariantId
+from core.money import Money
+from supply.inventory import service as inventory
+from supply.inventory.feed import StockRow
+from supply.suppliers import service as suppliers
+from supply.suppliers.models import AcceptMode
+from supply.suppliers.service import NewLocation, OfferTerms, RateToZone
+
+
+def supplier_actor(supplier_id: SupplierId | None = None) -> Actor:
+    return Actor(ActorKind.SUPPLIER, supplier_id or SupplierId.new())
+
+
+@dataclass(frozen=True, slots=True)
+class SuppliedFrom:
+    """A supplier with one location, and what it offers there."""
+
+    actor: Actor
+    location_id: LocationId
+    brand_id: BrandId
+    offers: Mapping[VariantId, int] = field(default_factory=dict)
+
+    @property
+    def supplier_id(self) -> SupplierId:
+        return self.actor.supplier_id
+
+
+async def supplier(
+    session: AsyncSession,
+    clock: Clock,
+    *,
+    stock: Mapping[VariantId, int] | None = None,
+    brand_id: BrandId | None = None,
+    name: str = "Hangzhou Works",
+    costs: Mapping[VariantId, int] | None = None,
+    unit_cost_minor: int = 1_000,
+    base_freight_minor: int = 500,
+    handling_minor: int = 0,
+    currency: str = "CNY",
+    country: str = "CN",
+    zones: Sequence[str] = ("CN",),
+    accept_mode: AcceptMode = AcceptMode.MANUAL,
+    accept_sla_min: int = 1440,
+    lead_time_hours: int = 24,
+) -> SuppliedFrom:
+    """``stock``: units on the shelf by variant, each offered at ``costs`` or ``unit_cost_minor``."""
+    actor, brand_id = supplier_actor(), brand_id or BrandId.new()
+    stock = stock or {}
+    await suppliers.register(
+        session, supplier_id=actor.supplier_id, name=name, clock=clock, accept_mode=accept_mode,
+        accept_sla_min=accept_sla_min,
+    )  # fmt: skip
+    location_id = await suppliers.create_location(
+        session,
+        actor,
+        NewLocation("main", name, country, Money(handling_minor, currency)),
+        clock=clock,
+    )
+    await suppliers.set_zone_rates(
+        session,
+        actor,
+        location_id,
+        [RateToZone(zone, Money(base_freight_minor, currency)) for zone in zones],
+        clock=clock,
+    )
+    costs = {variant: (costs or {}).get(variant, unit_cost_minor) for variant in stock}
+    await suppliers.put_offers(
+        session,
+        actor,
+        [
+            OfferTerms(
+                location_id, variant, brand_id, f"SKU-{variant.hex[-6:]}", Money(cost, currency),
+                lead_time_hours=lead_time_hours,
+            )
+            for variant, cost in costs.items()
+        ],
+        clock=clock,
+    )  # fmt: skip
+    rows = [StockRow(location_id, variant, brand_id, count=units) for variant, units in stock.items()]
+    for start in range(0, len(rows), 1_000):
+        await inventory.apply_stock(session, actor.supplier_id, rows[start : start + 1_000], clock=clock)
+    return SuppliedFrom(actor, location_id, brand_id, costs)
+
+
+async def hold(
+    session: AsyncSession,
+    clock: Clock,
+    source: SuppliedFrom,
+    quantities: Mapping[VariantId, int],
+    *,
+    reference: CheckoutId | None = None,
+    committed: bool = False,
+) -> list[ReservationId]:
+    """One reservation per variant, in the given order."""
+    requests = [
+        inventory.StockRequest(OrderLineId.new(), source.location_id, variant, quantity)
+        for variant, quantity in quantities.items()
+    ]
+    now = clock.now()
+    ids = list(
+        (
+            await inventory.reserve(
+                session,
+                requests,
+                reference=reference or CheckoutId.new(),
+                expires_at=now + timedelta(minutes=30),
+                now=now,
+            )
+        ).values()
+    )
+    if committed:
+        await inventory.commit(session, ids, now=now)
+    return ids
