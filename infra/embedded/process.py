@@ -126,23 +126,6 @@ def die_with_parent(death_signal: int) -> Callable[[], None] | None:
     return arm
 
 
-def end_process_group(
-    process: subprocess.Popen[bytes], *, polite: int = signal.SIGTERM, timeout_s: float
-) -> bool:
-    """Signal the process, wait, then SIGKILL whatever is left of its group. True when it went politely."""
-    if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(polite)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout_s)
-    polite_exit = process.poll() is not None
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        # Grandchildren share the group; the group id stays reserved while any of them lives.
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    return polite_exit
-
-
 def end_identities(
     identities: Sequence[ProcessIdentity], *, polite: int = signal.SIGTERM, timeout_s: float
 ) -> None:
