@@ -17,8 +17,6 @@ from services.paysim.config import PaysimConfig, read_config
 def main() -> None:
     config = read_config(sys.argv[1:])
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    # httpx reports every delivery at INFO; the queue already keeps the last answer of each.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     # Kept open until the process ends: the lock goes with it, even after kill -9.
     lock = (config.data_dir / "lock").open("w")
     try:

@@ -53,7 +53,7 @@ def create_app(config: PaysimConfig) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        engine.start(on_deliveries=dispatcher.wake)
+        working = asyncio.create_task(engine.work(on_deliveries=dispatcher.wake))
         tasks = [asyncio.create_task(dispatcher.run()), asyncio.create_task(_tick(engine))]
         try:
             yield
@@ -61,7 +61,9 @@ def create_app(config: PaysimConfig) -> Starlette:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await asyncio.to_thread(engine.stop)
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+            engine.close()
 
     async def healthz(request: Request) -> Response:
         now = await engine.run(lambda tx: tx.now)

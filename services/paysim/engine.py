@@ -1,19 +1,17 @@
-"""One thread owns the database; waiting jobs share one durable commit.
+"""One database, one writer; waiting jobs share one durable commit.
 
-Every job runs to its end alone, so handlers read like single-user code. Jobs that arrive while a commit
-is being written wait together for the next one (group commit): an answer leaves only after the disk has
-its effects, which is what makes ``kill -9`` lose nothing that was acknowledged.
+Every job runs to its end alone on the event loop, so handlers read like single-user code. Only the commit
+leaves the loop: while the disk writes, new jobs gather and go together next (group commit). An answer is
+given only after its effects are on disk, which is what makes ``kill -9`` lose nothing that was acknowledged.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import queue
 import sqlite3
-import threading
+from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,77 +21,75 @@ from services.paysim.transaction import Caller, Tx
 
 T = TypeVar("T")
 Job = Callable[[Tx], Any]
+Waiting = tuple[Job, "asyncio.Future[Any]"]
+Outcome = tuple[Any, Exception | None]
 
-MAX_BATCH = 256
+MAX_BATCH = 64
 IDEMPOTENCY_TTL_S = 24 * 3600
 PRUNE_EVERY_S = 600
 
 
 class Engine:
-    """``on_due`` maps a kind of scheduled work to the function that does it when paysim's clock says so."""
+    """``on_due`` maps a kind of scheduled work to the function that does it when paysim's clock says so;
+    its entry ``after`` runs at the end of every commit's scheduled work."""
 
     def __init__(
         self, config: PaysimConfig, clock: Clock, *, on_due: Mapping[str, Callable[[Tx, str], None]]
     ) -> None:
-        self._config, self._clock, self._on_due = config, clock, on_due
-        self._jobs: queue.SimpleQueue[tuple[Job, Future[Any]] | None] = queue.SimpleQueue()
+        self._clock, self._on_due = clock, on_due
         self._connection = _open(config.data_dir / "paysim.sqlite3")
+        self._waiting: deque[Waiting] = deque()
+        self._working = asyncio.Event()
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="paysim-disk")
         self._pruned_at = 0
-        self._after_commit: Callable[[], None] = lambda: None
         self.tx = Tx(self._connection, config)
-        self._thread = threading.Thread(target=self._work, name="paysim-engine", daemon=True)
 
-    def start(self, *, on_deliveries: Callable[[], None]) -> None:
-        """``on_deliveries`` is called on the loop's thread after commits that queued webhooks."""
-        loop = asyncio.get_running_loop()
-        self._after_commit = lambda: _call_on(loop, on_deliveries)
-        self._thread.start()
+    async def work(self, *, on_deliveries: Callable[[], None]) -> None:
+        """Runs until cancelled. ``on_deliveries`` is called after commits that queued webhooks."""
+        while True:
+            await self._working.wait()
+            self._working.clear()
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(min(MAX_BATCH, len(self._waiting)))]
+                # Shielded: a commit that has begun is seen through, even when the process is told to stop.
+                if await asyncio.shield(self._settle(batch)):
+                    on_deliveries()
 
-    def stop(self) -> None:
-        self._jobs.put(None)
-        self._thread.join(timeout=10)
+    def close(self) -> None:
+        self._disk.shutdown()
         self._connection.close()
 
     async def run(self, job: Callable[[Tx], T]) -> T:
         """What ``job`` returned, once it is on disk. An exception of the job undoes the job alone."""
-        done: Future[T] = Future()
-        self._jobs.put((job, done))
-        return await asyncio.wrap_future(done)
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append((job, done))
+        self._working.set()
+        return await done
 
-    def _work(self) -> None:
-        while (first := self._jobs.get()) is not None:
-            batch = [first]
-            while len(batch) < MAX_BATCH:
-                try:
-                    following = self._jobs.get_nowait()
-                except queue.Empty:
-                    break
-                if following is None:
-                    self._jobs.put(None)
-                    break
-                batch.append(following)
-            self._commit(batch)
-
-    def _commit(self, batch: list[tuple[Job, Future[Any]]]) -> None:
+    async def _settle(self, batch: list[Waiting]) -> bool:
+        """Runs and commits a batch, then tells everybody; whether webhooks were queued."""
+        before = self._connection.total_changes
         try:
             self.tx.begin(self._clock.now())
             self._catch_up()
             outcomes = [self._attempt(job) for job, _ in batch]
-            queued = self.tx.commit()
-        except BaseException as error:
+            if self._connection.total_changes == before:
+                queued = self.tx.commit()
+            else:
+                queued = await asyncio.get_running_loop().run_in_executor(self._disk, self.tx.commit)
+        except Exception as error:
             self.tx.abandon()
-            for _, done in batch:
-                done.set_exception(error)
-            return
+            outcomes, queued = [(None, error)] * len(batch), False
         for (_, done), (result, failure) in zip(batch, outcomes, strict=True):
+            if done.done():
+                continue  # the caller went away; the effects stay
             if failure is not None:
                 done.set_exception(failure)
             else:
                 done.set_result(result)
-        if queued:
-            self._after_commit()
+        return queued
 
-    def _attempt(self, job: Job) -> tuple[Any, BaseException | None]:
+    def _attempt(self, job: Job) -> Outcome:
         self.tx.caller = Caller()
         try:
             with self.tx.savepoint():
@@ -114,15 +110,13 @@ class Engine:
             tx.db.execute("DELETE FROM idempotency WHERE created <= ?", (tx.now - IDEMPOTENCY_TTL_S,))
 
 
-def _call_on(loop: asyncio.AbstractEventLoop, work: Callable[[], None]) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop is closing: the next start finds the queue
-        loop.call_soon_threadsafe(work)
-
-
 def _open(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA cache_size = -65536")
+    # Savepoints keep their undo pages in a temporary file otherwise: a write per step for nothing.
+    connection.execute("PRAGMA temp_store = MEMORY")
+    connection.execute("PRAGMA wal_autocheckpoint = 4000")
     connection.executescript((Path(__file__).parent / "schema.sql").read_text())
     return connection

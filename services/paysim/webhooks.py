@@ -10,11 +10,11 @@ import logging
 import time
 from dataclasses import dataclass
 
-import httpx
 import orjson
 
 from core.clock import Clock
 from services.paysim.engine import Engine
+from services.paysim.posting import DeliveryFailed, Poster
 from services.paysim.reading import with_pending
 from services.paysim.transaction import Tx, public
 
@@ -67,43 +67,42 @@ class Dispatcher:
         self._wake.set()
 
     async def run(self) -> None:
-        limits = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE)
-        # Environment proxies are for the outside world; deliveries go where the operator said.
-        async with httpx.AsyncClient(timeout=ANSWER_TIMEOUT_S, limits=limits, trust_env=False) as client:
-            try:
-                while True:
-                    self._wake.clear()
-                    wait_s = await self._dispatch(client)
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._wake.wait(), wait_s)
-            finally:
-                for task in self._tasks:
-                    task.cancel()
+        poster = Poster(timeout_s=ANSWER_TIMEOUT_S)
+        try:
+            while True:
+                self._wake.clear()
+                wait_s = await self._dispatch(poster)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), wait_s)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            poster.close()
 
-    async def _dispatch(self, client: httpx.AsyncClient) -> float:
+    async def _dispatch(self, poster: Poster) -> float:
         """Starts what is due; returns the seconds until something else may be."""
         flying = frozenset(self._flying)
         due, next_at = await self._engine.run(lambda tx: take_due(tx, flying))
         for delivery in due:
             await self._room.acquire()
             self._flying.add(delivery.id)
-            task = asyncio.create_task(self._deliver(client, delivery))
+            task = asyncio.create_task(self._deliver(poster, delivery))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         if len(due) == FETCH:
             return 0.0
         return IDLE_S if next_at is None else max(0.0, min(IDLE_S, next_at - time.time()))
 
-    async def _deliver(self, client: httpx.AsyncClient, delivery: Delivery) -> None:
+    async def _deliver(self, poster: Poster, delivery: Delivery) -> None:
         try:
-            outcome = await self._post(client, delivery)
+            outcome = await self._post(poster, delivery)
         finally:
             self._room.release()
         self._finished.append(outcome)
         if not self._noting:
             await self._note_finished()
 
-    async def _post(self, client: httpx.AsyncClient, delivery: Delivery) -> Outcome:
+    async def _post(self, poster: Poster, delivery: Delivery) -> Outcome:
         at = int(self._clock.now().timestamp())
         headers = {
             "content-type": "application/json; charset=utf-8",
@@ -111,10 +110,10 @@ class Dispatcher:
             "stripe-signature": signature(delivery.body, delivery.secret, at),
         }
         try:
-            answer = await client.post(delivery.url, content=delivery.body, headers=headers)
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            return Outcome(delivery, False, type(error).__name__)
-        return Outcome(delivery, answer.is_success, str(answer.status_code))
+            status = await poster.post(delivery.url, delivery.body, headers)
+        except DeliveryFailed as error:
+            return Outcome(delivery, False, str(error))
+        return Outcome(delivery, 200 <= status < 300, str(status))
 
     async def _note_finished(self) -> None:
         """Writes all outcomes that gathered while the last note was being written."""
@@ -155,7 +154,6 @@ def note(tx: Tx, outcomes: list[Outcome], retry_base_s: float) -> None:
     for outcome in outcomes:
         delivery = outcome.delivery
         delay_s = min(MAX_DELAY_S, retry_base_s * 2**delivery.attempts)
-        created = tx.db.execute("SELECT due_at FROM delivery WHERE id = ?", (delivery.id,)).fetchone()
         if outcome.delivered:
             state = "delivered"
         elif delivery.attempts * MAX_DELAY_S > GIVE_UP_AFTER_S:
@@ -165,7 +163,7 @@ def note(tx: Tx, outcomes: list[Outcome], retry_base_s: float) -> None:
         tx.db.execute(
             "UPDATE delivery SET state = ?, attempts = attempts + 1, due_at = ?, last_answer = ? WHERE id = "
             "?",
-            (state, now + delay_s if state == "due" else created[0], outcome.answer, delivery.id),
+            (state, now + (delay_s if state == "due" else 0), outcome.answer, delivery.id),
         )
         if not outcome.delivered:
             log.info("delivery %s answered %s, %s", delivery.id, outcome.answer, state)
