@@ -1,0 +1,41 @@
+"""The command line turns switches and shows the books."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from typer.testing import CliRunner
+
+from services.paysim.cli import app
+
+
+def run(paysim: Any, *arguments: str, key: str = "ak_suite") -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["--url", paysim.url, "--admin-key", key, *arguments])
+    return result.exit_code, result.output
+
+
+def test_a_switch_is_turned_on_listed_and_cleared(paysim: Any) -> None:
+    code, shown = run(
+        paysim, "fault", "decline", "--once", "--match", "currency=eur", "--option", "code=lost_card"
+    )
+    fault = json.loads(shown)
+    assert code == 0
+    assert (fault["remaining"], fault["match"], fault["options"]) == (
+        1,
+        {"currency": "eur"},
+        {"code": "lost_card"},
+    )
+    assert len(json.loads(run(paysim, "faults")[1])) == 1
+    assert json.loads(run(paysim, "clear", str(fault["id"]))[1]) == {"removed": 1}
+
+
+def test_books_state_disputes_and_wrong_keys(paysim: Any) -> None:
+    intent = paysim.paid(5_000)
+    code, shown = run(paysim, "dispute", intent["id"], "--amount", "2000")
+    dispute = json.loads(shown)
+    assert (code, dispute["amount"]) == (0, 2_000)
+    assert json.loads(run(paysim, "close-dispute", dispute["id"], "won")[1])["status"] == "won"
+    assert run(paysim, "books")[0] == 0
+    assert json.loads(run(paysim, "state")[1])["objects"]["dispute"] == 1
+    assert run(paysim, "state", key="wrong")[0] == 1
