@@ -1,0 +1,224 @@
+"""From facts to shares: attribution (section 3) and commission (R1 to R3) of one order in one pure step.
+
+The two input texts, of facts and of amounts, are all it reads. They are stored with the decision, so either
+brand runs ``recompute`` on them and must find the same hashes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from core.canonical import canonical_json, sha256_hex
+from marketplace.promotion import commission
+from marketplace.promotion.attribution import Award, Decision, decide, share_over_touches
+from marketplace.promotion.attribution_facts import (
+    AgreementTerms,
+    OrderFact,
+    TouchFact,
+    canonical_inputs,
+    read_inputs,
+)
+from marketplace.promotion.commission import Funder, LineAmounts, OrderDiscount
+from marketplace.promotion.models import ShareRole
+
+PLATFORM = "platform"
+"""The payee that is the platform itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class LineMoney:
+    """``gross_minor`` for the whole quantity; ``tax_ppm`` of the tax inside it, 0 where tax is on top."""
+
+    id: str
+    quantity: int
+    gross_minor: int
+    discount_minor: int
+    tax_ppm: int
+
+
+@dataclass(frozen=True, slots=True)
+class SplitRule:
+    """How one agreement version divides a commission."""
+
+    agreement_id: str
+    version: int
+    fee_ppm: int
+    individual_ppm: int
+    return_window_days: int
+
+
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """The money of one order; lines in the sequence of the order's facts."""
+
+    currency: str
+    lines: tuple[LineMoney, ...]
+    discounts: tuple[OrderDiscount, ...]
+    splits: tuple[SplitRule, ...]
+
+    def text(self) -> str:
+        return canonical_json(
+            [
+                self.currency,
+                [[x.id, x.quantity, x.gross_minor, x.discount_minor, x.tax_ppm] for x in self.lines],
+                [[d.amount_minor, d.funder] for d in self.discounts],
+                sorted(
+                    [s.agreement_id, s.version, s.fee_ppm, s.individual_ppm, s.return_window_days]
+                    for s in self.splits
+                ),
+            ]
+        )
+
+    @classmethod
+    def read(cls, text: str) -> Amounts:
+        currency, lines, discounts, splits = json.loads(text)
+        return cls(
+            currency,
+            tuple(LineMoney(*line) for line in lines),
+            tuple(OrderDiscount(amount, Funder(funder)) for amount, funder in discounts),
+            tuple(SplitRule(*split) for split in splits),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ShareEarned:
+    """``payee`` is the outer form of a promoter's or a brand's id, or ``platform``."""
+
+    position: int
+    role: ShareRole
+    payee: str
+    touch_id: str
+    amount_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class LineEarned:
+    order_line_id: str
+    agreement_id: str
+    agreement_version: int
+    promoter_brand_id: str
+    rule_id: str
+    rate_ppm: int
+    touch_id: str
+    """Of the latest winner."""
+    basis_minor: int
+    commission_minor: int
+    return_window_days: int
+    shares: tuple[ShareEarned, ...]
+    """In the order of R3, one winner after another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    decision: Decision
+    lines: tuple[LineEarned, ...]
+
+    def text(self) -> str:
+        d = self.decision
+        return canonical_json([d.awards, d.lines, d.rejected, self.lines])
+
+
+@dataclass(frozen=True, slots=True)
+class Recomputed:
+    """The hashes either brand finds for itself."""
+
+    input_hash: str
+    amounts_hash: str
+    result_hash: str
+
+
+def credit(
+    order: OrderFact, touches: Sequence[TouchFact], agreements: Sequence[AgreementTerms], amounts: Amounts
+) -> Credit:
+    """Who sold each line and what everyone earns of it, to the minor unit."""
+    decision = decide(order, touches, agreements)
+    if not decision.awards:
+        return Credit(decision, ())
+    bases = commission.basis_of_lines(
+        [LineAmounts(line.gross_minor, line.discount_minor, line.tax_ppm) for line in amounts.lines],
+        amounts.discounts,
+    )
+    commissions = _commissions(decision, amounts, bases)
+    splits = {(split.agreement_id, split.version): split for split in amounts.splits}
+    award_of = {line_id: award for award in decision.awards for line_id in award.line_ids}
+    earned = []
+    for index, line in enumerate(decision.lines):
+        award = award_of.get(line.line_id)
+        if award is None or line.agreement_id is None or line.agreement_version is None:
+            continue
+        split = splits[line.agreement_id, line.agreement_version]
+        last = award.winners[-1]
+        earned.append(
+            LineEarned(
+                order_line_id=line.line_id,
+                agreement_id=line.agreement_id,
+                agreement_version=line.agreement_version,
+                promoter_brand_id=last.promoter_brand_id,
+                rule_id=line.rule_id or "",
+                rate_ppm=line.rate_ppm,
+                touch_id=last.touch_id,
+                basis_minor=bases[index],
+                commission_minor=commissions[index],
+                return_window_days=split.return_window_days,
+                shares=_shares(award, commissions[index], split),
+            )
+        )
+    return Credit(decision, tuple(earned))
+
+
+def _commissions(decision: Decision, amounts: Amounts, bases: Sequence[int]) -> list[int]:
+    """R2: rounded once for each agreement of the order, then brought back to its lines."""
+    by_agreement: dict[str, list[int]] = {}
+    for index, line in enumerate(decision.lines):
+        if line.agreement_id is not None:
+            by_agreement.setdefault(line.agreement_id, []).append(index)
+    commissions = [0] * len(bases)
+    for indexes in by_agreement.values():
+        exact = []
+        for index in indexes:
+            line, basis = decision.lines[index], bases[index]
+            if line.fixed_minor is None:
+                exact.append(commission.exact_rate(basis, line.rate_ppm))
+            else:
+                quantity = amounts.lines[index].quantity
+                exact.append(commission.exact_fixed(line.fixed_minor, quantity=quantity, basis_minor=basis))
+        for index, rounded in zip(indexes, commission.round_to_lines(exact), strict=True):
+            commissions[index] = rounded
+    return commissions
+
+
+def _shares(award: Award, commission_minor: int, split: SplitRule) -> tuple[ShareEarned, ...]:
+    """R3 for every winner's part of a line."""
+    shares: list[ShareEarned] = []
+    parts = share_over_touches(commission_minor, award.model, len(award.winners))
+    for winner, part in zip(award.winners, parts, strict=True):
+        individual_ppm = split.individual_ppm if winner.promoter_id is not None else 0
+        individual, brand, platform = commission.split_commission(
+            part, fee_ppm=split.fee_ppm, individual_ppm=individual_ppm
+        )
+        payees = [
+            (ShareRole.INDIVIDUAL, winner.promoter_id, individual),
+            (ShareRole.PROMOTER_BRAND, winner.promoter_brand_id, brand),
+            (ShareRole.PLATFORM, PLATFORM, platform),
+        ]
+        shares += [
+            ShareEarned(len(shares) + offset, role, payee, winner.touch_id, amount)
+            for offset, (role, payee, amount) in enumerate(
+                (role, payee, amount) for role, payee, amount in payees if payee is not None
+            )
+        ]
+    return tuple(shares)
+
+
+def recompute(input_text: str, amounts_text: str) -> Recomputed:
+    """Decide again from the stored texts. Raises ``ValueError`` for texts of another rule version."""
+    order, touches, agreements = read_inputs(input_text)
+    amounts = Amounts.read(amounts_text)
+    again = credit(order, touches, agreements, amounts)
+    return Recomputed(
+        input_hash=sha256_hex(canonical_inputs(order, touches, agreements)),
+        amounts_hash=sha256_hex(amounts.text()),
+        result_hash=sha256_hex(again.text()),
+    )

@@ -1,0 +1,186 @@
+"""R6: what a refund takes back of each share, cumulatively, so that a full refund takes back everything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import insert, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from core.clock import Clock
+from core.ids import CommissionLineId, OrderLineId, RefundId
+from core.money import cumulative_part
+from infra.db.base import table_of
+from marketplace.promotion.commission import reverse_line
+from marketplace.promotion.errors import RefundBeyondBasis
+from marketplace.promotion.models import CommissionReversal, CommissionStatus, ShareRole
+
+_LOCK = text(
+    "SELECT id, order_line_id, basis_minor, commission_minor, refunded_basis_minor, reversed_minor, status"
+    " FROM commission_lines WHERE order_line_id = ANY(:lines) ORDER BY id FOR UPDATE"
+)
+_SHARES = text(
+    "SELECT s.commission_line_id, s.position, s.role, s.payee, s.earned_minor - s.reversed_minor AS held,"
+    " r.amount_minor AS taken FROM commission_shares s LEFT JOIN commission_reversals r"
+    " ON r.commission_line_id = s.commission_line_id AND r.position = s.position AND r.refund_id = :refund"
+    " WHERE s.commission_line_id = ANY(:lines) ORDER BY s.commission_line_id, s.position"
+)
+_NEW_REVERSALS = insert(table_of(CommissionReversal))
+_TAKE = text(
+    "UPDATE commission_shares s SET reversed_minor = s.reversed_minor + t.amount"
+    " FROM unnest(CAST(:lines AS uuid[]), CAST(:positions AS int[]), CAST(:amounts AS bigint[]))"
+    " AS t(line_id, position, amount) WHERE s.commission_line_id = t.line_id AND s.position = t.position"
+)
+_ADVANCE = text(
+    "UPDATE commission_lines l SET refunded_basis_minor = t.refunded,"
+    " reversed_minor = l.reversed_minor + t.taken, status = t.status"
+    " FROM unnest(CAST(:lines AS uuid[]), CAST(:refunded AS bigint[]), CAST(:taken AS bigint[]),"
+    " CAST(:statuses AS text[])) AS t(line_id, refunded, taken, status) WHERE l.id = t.line_id"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LineRefund:
+    """``basis_minor`` of one order line goes back with this refund (see ``refunded_basis``)."""
+
+    order_line_id: OrderLineId
+    basis_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShareReversed:
+    role: ShareRole
+    payee: str
+    amount_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class LineReversed:
+    commission_line_id: CommissionLineId
+    order_line_id: OrderLineId
+    status: CommissionStatus
+    shares: tuple[ShareReversed, ...]
+    """In the order of R3; 0 where nothing is taken."""
+
+    @property
+    def amount_minor(self) -> int:
+        return sum(share.amount_minor for share in self.shares)
+
+
+@dataclass(slots=True)
+class _Line:
+    id: CommissionLineId
+    row: Any
+    refunded: int
+    shares: list[Any]
+    taken: list[int]
+    status: CommissionStatus
+
+
+def refunded_basis(basis_minor: int, *, refunded_goods_minor: int, goods_minor: int) -> int:
+    """The line's basis that has gone back in all once ``refunded_goods_minor`` of its goods has.
+
+    The basis of one refund is the difference of two calls; the last one brings the whole basis back.
+    """
+    return cumulative_part(basis_minor, refunded_goods_minor, goods_minor)
+
+
+async def reverse_lines(
+    session: AsyncSession, refund_id: RefundId, refunds: Sequence[LineRefund], *, clock: Clock
+) -> list[LineReversed]:
+    """Take back the commission of refunded lines; lines nobody earned from are left out.
+
+    The same refund again changes nothing and returns the same. A line that was paid keeps its status: the
+    caller posts a clawback. Raises ``RefundBeyondBasis``. Needs a SYSTEM session.
+    """
+    wanted = {refund.order_line_id: refund.basis_minor for refund in refunds}
+    if not wanted:
+        return []
+    rows = (await session.execute(_LOCK, {"lines": list(wanted)})).all()
+    shares = await _shares_by_line(session, refund_id, [row.id for row in rows])
+    lines = []
+    for row in rows:
+        line_id = CommissionLineId.of(row.id)
+        held = shares.get(line_id, [])
+        if any(share.taken is not None for share in held):
+            status = CommissionStatus(row.status)
+            taken = [share.taken or 0 for share in held]
+            lines.append(_Line(line_id, row, -1, held, taken, status))
+        else:
+            lines.append(_reversed(line_id, row, held, wanted[OrderLineId.of(row.order_line_id)]))
+    await _store(session, refund_id, [line for line in lines if line.refunded >= 0], clock.now())
+    return [_answer(line) for line in lines]
+
+
+async def _shares_by_line(
+    session: AsyncSession, refund_id: RefundId, line_ids: Sequence[Any]
+) -> dict[CommissionLineId, list[Any]]:
+    found: dict[CommissionLineId, list[Any]] = {}
+    if line_ids:
+        for share in await session.execute(_SHARES, {"lines": list(line_ids), "refund": refund_id}):
+            found.setdefault(CommissionLineId.of(share.commission_line_id), []).append(share)
+    return found
+
+
+def _reversed(line_id: CommissionLineId, row: Any, shares: list[Any], basis_minor: int) -> _Line:
+    refunded = row.refunded_basis_minor + basis_minor
+    if basis_minor < 0 or refunded > row.basis_minor:
+        raise RefundBeyondBasis(OrderLineId.of(row.order_line_id), row.basis_minor, refunded)
+    taken = reverse_line(
+        commission_minor=row.commission_minor,
+        basis_minor=row.basis_minor,
+        refunded_basis_minor=refunded,
+        held=[share.held for share in shares],
+    )
+    status = CommissionStatus(row.status)
+    wholly = refunded == row.basis_minor and row.basis_minor > 0
+    if wholly and status is not CommissionStatus.PAID:
+        status = CommissionStatus.REVERSED
+    return _Line(line_id, row, refunded, shares, taken, status)
+
+
+async def _store(session: AsyncSession, refund_id: RefundId, lines: Sequence[_Line], now: datetime) -> None:
+    if not lines:
+        return
+    taken = [
+        (line, share.position, amount)
+        for line in lines
+        for share, amount in zip(line.shares, line.taken, strict=True)
+    ]
+    reversals = [
+        {
+            "refund_id": refund_id, "commission_line_id": line.id, "position": position,
+            "refunded_basis_minor": line.refunded, "amount_minor": amount, "reversed_at": now,
+        }
+        for line, position, amount in taken
+    ]  # fmt: skip
+    await session.execute(_NEW_REVERSALS, reversals)
+    await session.execute(
+        _TAKE,
+        {
+            "lines": [line.id for line, _, _ in taken], "positions": [position for _, position, _ in taken],
+            "amounts": [amount for _, _, amount in taken],
+        },
+    )  # fmt: skip
+    await session.execute(
+        _ADVANCE,
+        {
+            "lines": [line.id for line in lines], "refunded": [line.refunded for line in lines],
+            "taken": [sum(line.taken) for line in lines], "statuses": [line.status.value for line in lines],
+        },
+    )  # fmt: skip
+
+
+def _answer(line: _Line) -> LineReversed:
+    return LineReversed(
+        line.id,
+        OrderLineId.of(line.row.order_line_id),
+        line.status,
+        tuple(
+            ShareReversed(ShareRole(share.role), share.payee, amount)
+            for share, amount in zip(line.shares, line.taken, strict=True)
+        ),
+    )
