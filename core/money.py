@@ -169,8 +169,8 @@ def allocate_minor(total: int, weights: Sequence[int]) -> list[int]:
     left = total - sum(shares)
     if left:
         # Integer form of the remainders: (total·w) mod whole orders exactly as the fractions do.
-        order = sorted(range(len(weights)), key=lambda i: (-(total * weights[i] % whole), i))
-        for i in order[:left]:
+        over = [-(total * w % whole) for w in weights]
+        for i in sorted(range(len(weights)), key=over.__getitem__)[:left]:
             shares[i] += 1
     return shares
 

@@ -391,7 +391,7 @@ def _award_lines(
     decisive: _Candidate | None = None
     line_ids: list[str] = []
     # Nearly always one agreement's rules judge every touch: then a rule for one is a rule for all.
-    alike = all([each.rules is candidates[0].rules for each in candidates])
+    alike = len({id(each.rules) for each in candidates}) <= 1
     new = order.is_new_customer
     for index, line in enumerate(order.lines):
         if alike:

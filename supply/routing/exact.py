@@ -353,15 +353,24 @@ def _choice(problem: RoutingProblem, assignment: Assignment, line: int, cost_min
     others = {used for other, used in enumerate(assignment) if other != line and used is not None}
     full = problem.max_shipments is not None and len(others) >= problem.max_shipments
     best: tuple[int, str] | None = None
+    now_minor = problem.unfilled_minor[line]
     for c in problem.candidates[line]:
-        if c.location_id == chosen or (full and c.location_id not in others):
+        location_id = c.location_id
+        adds = c.line_cost_minor + (0 if location_id in others else problem.shipment_minor[location_id])
+        if location_id == chosen:
+            now_minor = adds
             continue
-        more = c.line_cost_minor + (0 if c.location_id in others else problem.shipment_minor[c.location_id])
-        key = (more * _RANK + c.priority, c.location_id)
+        if full and location_id not in others:
+            continue
         if problem.late_minor_per_hour:
-            moved = [*assignment[:line], c.location_id, *assignment[line + 1 :]]
-            key = (plan_cost(problem, moved) * _RANK + c.priority, c.location_id)
+            adds = plan_cost(problem, [*assignment[:line], location_id, *assignment[line + 1 :]])
+        key = (adds * _RANK + c.priority, location_id)
         if best is None or key < best:
             best = key
-    moved = [*assignment[:line], None if best is None else best[1], *assignment[line + 1 :]]
-    return LineChoice(chosen, None if best is None else best[1], plan_cost(problem, moved) - cost_minor)
+    runner_up_id = None if best is None else best[1]
+    if problem.late_minor_per_hour:
+        moved = plan_cost(problem, [*assignment[:line], runner_up_id, *assignment[line + 1 :]])
+        return LineChoice(chosen, runner_up_id, moved - cost_minor)
+    # Rounded to the nearest cost: the priority rides in the low bits and may be negative.
+    then_minor = problem.unfilled_minor[line] if best is None else (best[0] + _RANK // 2) // _RANK
+    return LineChoice(chosen, runner_up_id, then_minor - now_minor)

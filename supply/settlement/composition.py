@@ -240,8 +240,8 @@ def refund_line(
     """Take back ``quantity`` units of a line, or with ``quantity`` 0 a ``goods_minor`` value of it.
 
     The value of units is their cumulative part of what the line still stands for; ``goods_minor`` (without
-    tax) replaces it where the return was valued otherwise. Raises ``RefundTooLarge`` beyond the line, and
-    ``KeyError`` for a line that is not in the order.
+    tax) replaces it where the return was valued otherwise. Raises ``RefundTooLarge`` beyond the line
+    or the order, and ``KeyError`` for a line that is not in the order.
     """
     state = next((each for each in order.lines if each.sale.line_id == line_id), None)
     if state is None:
@@ -266,6 +266,12 @@ def refund_line(
         by_value_minor=was.by_value_minor + (0 if quantity else goods_minor),
     )
     taken = _line_parts(state, returned, goods_minor, standing)
+    # Where a merchant carried more than it held, refunds by amount may have used up this line's money
+    # through other lines: nobody gets back more than was paid, and the merchant's part shrinks for it.
+    over_minor = max(goods_minor + taken[Part.TAX] - order.left_minor, 0)
+    if over_minor and not quantity:
+        raise RefundTooLarge(goods_minor + taken[Part.TAX], order.left_minor)
+    taken[Part.MERCHANT] -= over_minor
     after = LineState(sale, replace(returned, by_line=_added(was.by_line, taken)))
     lines = tuple([after if each is state else each for each in order.lines])
     return _refund(order, replace(order, lines=lines))
@@ -323,6 +329,8 @@ def refund_shipping(order: OrderState, shipping_id: str, *, amount_minor: int) -
     for part, amount in received.items():
         due = cumulative_part(max(amount - was.by_amount.get(part, 0), 0), refunded, standing)
         taken[part] = min(max(due - was.by_line.get(part, 0), 0), max(held[part], 0))
+    if amount_minor + taken[Part.TAX] > order.left_minor:
+        raise RefundTooLarge(amount_minor + taken[Part.TAX], order.left_minor)
     taken[Part.MERCHANT] = amount_minor - taken[Part.SUPPLIER]
     returned = replace(was, by_value_minor=refunded, by_line=_added(was.by_line, taken))
     after = ShippingState(sale, returned)
