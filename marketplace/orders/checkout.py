@@ -128,9 +128,7 @@ async def start(
     return await load(session, row["id"], storefront.id), quote
 
 
-async def _contact(
-    session: AsyncSession, brand_id: BrandId, email: str, policy: Policy
-) -> ContactId | None:
+async def _contact(session: AsyncSession, brand_id: BrandId, email: str, policy: Policy) -> ContactId | None:
     """The seller's own contact with this e-mail, if it has one."""
     return await audiences.find_contact(
         session, brand_id, IdentifierKind.EMAIL, email, vault=IdentityVault(policy.secret)

@@ -5,6 +5,9 @@ Every call has a key fixed by what it is for, so a retry, a second worker or a c
 
 from __future__ import annotations
 
+import contextlib
+from datetime import timedelta
+
 from core.actor import SYSTEM
 from core.clock import Clock
 from core.ids import CheckoutId
@@ -12,16 +15,17 @@ from core.money import Money
 from infra.db.session import Database
 from infra.payments.errors import ProviderRefused, ProviderUnavailable
 from infra.payments.gateway import IntentStatus, PaymentGateway
-from marketplace.orders import payment
+from marketplace.orders import payment, refunding
 from marketplace.orders.errors import CheckoutNotOpen, PaymentUnavailable, ReservationExpired
-from marketplace.orders.events import CheckoutExpired, PaymentCameLate, ProviderNotified
+from marketplace.orders.events import CheckoutExpired, ProviderNotified
 from marketplace.orders.models import CheckoutStatus
 from marketplace.orders.payment import Captured, PaymentRow
 
+_BATCH = 100
+_QUIET_FOR = timedelta(minutes=10)
 
-async def ask(
-    db: Database, checkout_id: CheckoutId, *, payments: PaymentGateway, clock: Clock
-) -> PaymentRow:
+
+async def ask(db: Database, checkout_id: CheckoutId, *, payments: PaymentGateway, clock: Clock) -> PaymentRow:
     """The payment of a placed checkout, with an intent the shopper can pay. Safe to repeat.
 
     Raises ``ReservationExpired``, ``CheckoutNotOpen`` and ``PaymentUnavailable`` (the order stands).
@@ -67,13 +71,11 @@ async def on_provider_notified(
     """A webhook is a hint: fetch the object, then apply what it says now."""
     if event.type.startswith("payment_intent."):
         await refresh_intent(db, event.object_id, payments=payments, clock=clock)
-    elif event.type.startswith("charge.refund") or event.type.startswith("refund."):
-        await settlement_of_refund(db, event.object_id, payments=payments, clock=clock)
+    elif event.type.startswith("refund."):
+        await refunding.refresh(db, event.object_id, payments=payments, clock=clock)
 
 
-async def refresh_intent(
-    db: Database, intent_id: str, *, payments: PaymentGateway, clock: Clock
-) -> bool:
+async def refresh_intent(db: Database, intent_id: str, *, payments: PaymentGateway, clock: Clock) -> bool:
     """Look an intent up and record a capture. True when it was news."""
     intent = await payments.retrieve_intent(intent_id)
     if intent.status is not IntentStatus.SUCCEEDED or intent.latest_charge_id is None:
@@ -88,3 +90,29 @@ async def refresh_intent(
     )
     async with db.unit_of_work(SYSTEM) as session:
         return await payment.record_captured(session, captured, clock=clock)
+
+
+async def on_checkout_expired(db: Database, event: CheckoutExpired, *, payments: PaymentGateway) -> None:
+    """Take the intent back, so that nobody pays for stock that was given back. A paid one stays paid."""
+    if event.intent_id is None:
+        return
+    with contextlib.suppress(ProviderRefused):
+        await payments.cancel_intent(event.intent_id, key=f"cancel:{event.intent_id}")
+
+
+async def sweep_checkouts(db: Database, *, clock: Clock) -> int:
+    """Give up placed checkouts whose hold ran out."""
+    async with db.reading(SYSTEM) as session:
+        due = await payment.due_checkouts(session, now=clock.now(), batch=_BATCH)
+    for checkout_id in due:
+        async with db.unit_of_work(SYSTEM) as session:
+            await payment.expire(session, checkout_id, clock=clock)
+    return len(due)
+
+
+async def sweep_payments(db: Database, *, payments: PaymentGateway, clock: Clock) -> int:
+    """Look up intents whose webhook may never have come. Returns how many turned out paid."""
+    async with db.reading(SYSTEM) as session:
+        quiet = await payment.quiet_intents(session, before=clock.now() - _QUIET_FOR, batch=_BATCH)
+    news = [await refresh_intent(db, intent_id, payments=payments, clock=clock) for intent_id in quiet]
+    return sum(news)

@@ -58,6 +58,10 @@ _PAYMENT_VOID = text("UPDATE payments SET status = 'voided' WHERE id = :id")
 _DUE = text(
     "SELECT id FROM checkouts WHERE status = 'placed' AND expires_at <= :now ORDER BY expires_at LIMIT :batch"
 )
+_QUIET = text(
+    "SELECT intent_id FROM payments WHERE status = 'pending' AND intent_id IS NOT NULL"
+    " AND created_at <= :before ORDER BY created_at LIMIT :batch"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +147,7 @@ async def record_captured(session: AsyncSession, captured: Captured, *, clock: C
     rows = await session.execute(_ORDERS_PAID, {"id": payment.checkout_id, "now": captured.at})
     order_ids = tuple(sorted(OrderId.of(row.id) for row in rows))
     # The checkout still stands, so its stock was not given back: a hold a moment past its time counts.
-    await inventory.commit(
-        session, await _held(session, payment.checkout_id), now=now, late_is_fine=True
-    )
+    await inventory.commit(session, await _held(session, payment.checkout_id), now=now, late_is_fine=True)
     paid = PaymentCaptured(
         checkout_id=payment.checkout_id, payment_id=payment.id, order_ids=order_ids,
         charge_id=captured.charge_id, at=captured.at, **money,
@@ -174,6 +176,12 @@ async def due_checkouts(session: AsyncSession, *, now: datetime, batch: int) -> 
     """Placed checkouts whose hold ran out. ``expire`` locks and looks again."""
     rows = await session.execute(_DUE, {"now": now, "batch": batch})
     return [CheckoutId.of(row.id) for row in rows]
+
+
+async def quiet_intents(session: AsyncSession, *, before: datetime, batch: int) -> list[str]:
+    """Intents asked for before then and not heard of since."""
+    rows = await session.execute(_QUIET, {"before": before, "batch": batch})
+    return [row.intent_id for row in rows]
 
 
 async def _held(session: AsyncSession, checkout_id: CheckoutId) -> Sequence[ReservationId]:

@@ -163,7 +163,9 @@ async def orders_count(
     fulfillment_status: FulfillmentStatus | None = None,
 ) -> int:
     matching = _matching(actor, payment_status, fulfillment_status)
-    return int((await session.execute(select(func.count()).select_from(_O.id.table).where(matching))).scalar_one())
+    return int(
+        (await session.execute(select(func.count()).select_from(_O.id.table).where(matching))).scalar_one()
+    )
 
 
 def _matching(
@@ -182,9 +184,7 @@ async def orders_of_checkout(session: AsyncSession, checkout_id: CheckoutId) -> 
     return [_order(row) for row in rows]
 
 
-async def lines_of(
-    session: AsyncSession, order_ids: Sequence[OrderId]
-) -> dict[OrderId, list[OrderLineRow]]:
+async def lines_of(session: AsyncSession, order_ids: Sequence[OrderId]) -> dict[OrderId, list[OrderLineRow]]:
     """The lines of several orders in one statement."""
     rows = await session.execute(_LINES.where(_L.order_id.in_(order_ids)).order_by(_L.order_id, _L.id))
     lines: dict[OrderId, list[OrderLineRow]] = {order_id: [] for order_id in order_ids}

@@ -1,0 +1,226 @@
+"""A checkout was paid: who sold it, what they earn, how the money is split, and the suppliers may start.
+
+One transaction for all orders of the checkout (decision 0010): no reader ever sees a paid order without its
+attribution, or a supplier working on an order whose money is not booked.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from core.clock import Clock
+from core.ids import BrandId, CheckoutId, ContactId, OrderId, SupplierId
+from core.money import rate_of
+from infra.config import Settings
+from marketplace.orders import queries
+from marketplace.orders.events import PaymentCaptured
+from marketplace.orders.queries import OrderLineRow
+from marketplace.promotion.attribute import (
+    Attributed,
+    LineAttributed,
+    LineForAttribution,
+    OrderForAttribution,
+    attribute,
+)
+from marketplace.promotion.attribution import EarlierOrder, is_new_customer
+from marketplace.promotion.models import ShareRole
+from marketplace.promotion.touch_token import TouchSigner
+from supply.fulfillment import service as fulfillment
+from supply.settlement.capture import CapturedLine, CapturedOrder, CommissionShare, open_splits
+from supply.settlement.composition import Part
+from supply.suppliers import queries as suppliers
+
+RETURN_WINDOW_DAYS = 15
+"""Of a sale nobody is paid a commission for; a commission's agreement says its own."""
+_LOOK_BACK_DAYS = 365
+
+_CHECKOUT = text(
+    "SELECT c.id, c.contact_id, c.buyer_key, c.address_key, c.started_at, k.touch_tokens, k.session_key,"
+    " p.instrument_key, p.captured_at"
+    " FROM checkouts c JOIN carts k ON k.id = c.cart_id JOIN payments p ON p.checkout_id = c.id WHERE c.id = :id"
+)
+_ORDERS = text(
+    "SELECT id, merchant_id, seller_id, currency, country, total_minor, placed_at FROM orders"
+    " WHERE checkout_id = :id ORDER BY id"
+)
+_EARLIER = text(
+    "SELECT merchant_id, paid_at, refunded_minor = total_minor AS wholly_refunded FROM orders"
+    " WHERE buyer_key = :buyer AND merchant_id = ANY(:merchants) AND paid_at >= :since AND checkout_id <> :id"
+)
+_ROLES = {
+    ShareRole.INDIVIDUAL: Part.INDIVIDUAL,
+    ShareRole.PROMOTER_BRAND: Part.PROMOTER_BRAND,
+    ShareRole.PLATFORM: Part.PLATFORM_COMMISSION,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Sale:
+    """One order of the checkout with its lines."""
+
+    id: OrderId
+    merchant_id: BrandId
+    seller_id: BrandId
+    currency: str
+    country: str
+    total_minor: int
+    placed_at: datetime
+    lines: Sequence[OrderLineRow]
+
+
+async def on_payment_captured(
+    session: AsyncSession, event: PaymentCaptured, *, clock: Clock, settings: Settings
+) -> None:
+    """Attribution, commission, the capture journal, and the release of the fulfilment orders."""
+    checkout = (await session.execute(_CHECKOUT, {"id": event.checkout_id})).one()
+    sales = await _sales(session, event.checkout_id)
+    new_to = await _new_customer_of(session, checkout, sales, at=event.at)
+    signer = TouchSigner(settings.secret_key.get_secret_value())
+    days = await _settlement_days(session, sales)
+    splits = []
+    for sale in sales:
+        facts = _for_attribution(sale, checkout, signer, event.at, is_new=sale.merchant_id in new_to)
+        attributed = await attribute(session, facts, signer=signer, clock=clock)
+        splits.append(_captured(sale, attributed, days, charge_id=event.charge_id, paid_at=event.at))
+    await open_splits(session, splits, clock=clock)
+    await fulfillment.release_for_submission(session, [sale.id for sale in sales], clock=clock)
+
+
+async def _sales(session: AsyncSession, checkout_id: CheckoutId) -> list[_Sale]:
+    rows = (await session.execute(_ORDERS, {"id": checkout_id})).all()
+    lines = await queries.lines_of(session, [OrderId.of(row.id) for row in rows])
+    return [
+        _Sale(
+            OrderId.of(row.id),
+            BrandId.of(row.merchant_id),
+            BrandId.of(row.seller_id),
+            row.currency,
+            row.country,
+            row.total_minor,
+            row.placed_at,
+            lines[OrderId.of(row.id)],
+        )
+        for row in rows
+    ]
+
+
+async def _new_customer_of(
+    session: AsyncSession, checkout: Any, sales: Sequence[_Sale], *, at: datetime
+) -> set[BrandId]:
+    """The merchants this buyer has not paid, and kept something from, within a year (cps.md §3.7)."""
+    values = {
+        "buyer": checkout.buyer_key, "merchants": [sale.merchant_id for sale in sales],
+        "since": at - timedelta(days=_LOOK_BACK_DAYS), "id": checkout.id,
+    }  # fmt: skip
+    earlier: dict[BrandId, list[EarlierOrder]] = defaultdict(list)
+    for row in await session.execute(_EARLIER, values):
+        earlier[BrandId.of(row.merchant_id)].append(EarlierOrder(row.paid_at, row.wholly_refunded))
+    return {
+        sale.merchant_id
+        for sale in sales
+        if is_new_customer(at, earlier[sale.merchant_id], lookback_days=_LOOK_BACK_DAYS)
+    }
+
+
+async def _settlement_days(session: AsyncSession, sales: Sequence[_Sale]) -> Mapping[SupplierId, int]:
+    wanted = {line.supplier_id for sale in sales for line in sale.lines}
+    found = await suppliers.suppliers(session, sorted(wanted))
+    return {supplier_id: supplier.settlement_days for supplier_id, supplier in found.items()}
+
+
+def _for_attribution(
+    sale: _Sale, checkout: Any, signer: TouchSigner, paid_at: datetime, *, is_new: bool
+) -> OrderForAttribution:
+    sessions = [signer.session_of(checkout.session_key)] if checkout.session_key else []
+    return OrderForAttribution(
+        order_id=sale.id,
+        advertiser_id=sale.merchant_id,
+        currency=sale.currency,
+        created_at=sale.placed_at,
+        lines=[
+            LineForAttribution(
+                order_line_id=line.id,
+                product_id=line.product_id,
+                sku=line.sku,
+                category=line.category,
+                quantity=line.quantity,
+                gross_minor=line.gross_minor,
+                discount_minor=line.discount_minor,
+                tax_ppm=line.tax_ppm if line.tax_included else 0,
+            )
+            for line in sale.lines
+        ],
+        touch_tokens=checkout.touch_tokens,
+        checkout_started_at=checkout.started_at,
+        paid_at=paid_at,
+        is_new_customer=is_new,
+        session_keys=sessions,
+        contact_ids=[ContactId.of(checkout.contact_id)] if checkout.contact_id else [],
+        buyer_keys=frozenset({bytes(checkout.buyer_key).hex()}),
+        payment_instrument_hash=checkout.instrument_key,
+        address_hash=bytes(checkout.address_key).hex(),
+    )
+
+
+def _captured(
+    sale: _Sale,
+    attributed: Attributed,
+    settlement_days: Mapping[SupplierId, int],
+    *,
+    charge_id: str,
+    paid_at: datetime,
+) -> CapturedOrder:
+    """The split of one order. Its return window is the longest of the agreements that earn from it."""
+    commission = {line.order_line_id: line for line in attributed.lines}
+    windows = [line.return_window_days for line in attributed.lines]
+    return CapturedOrder(
+        order_id=sale.id,
+        merchant_id=sale.merchant_id,
+        currency=sale.currency,
+        charge_id=charge_id,
+        paid_at=paid_at,
+        lines=[
+            _captured_line(line, commission.get(line.id), settlement_days.get(line.supplier_id, 0))
+            for line in sale.lines
+        ],
+        tax_jurisdiction=sale.country,
+        return_window_days=max(windows, default=RETURN_WINDOW_DAYS),
+        amount_minor=sale.total_minor,
+    )
+
+
+def _captured_line(
+    line: OrderLineRow, commission: LineAttributed | None, settlement_days: int
+) -> CapturedLine:
+    net = line.gross_minor - line.discount_minor
+    goods = net - line.tax_minor if line.tax_included else net
+    return CapturedLine(
+        order_line_id=line.id,
+        quantity=line.quantity,
+        goods_minor=goods,
+        tax_minor=line.tax_minor,
+        supplier_id=line.supplier_id,
+        supplier_cost_minor=line.supplier_cost_minor,
+        shipping_minor=line.shipping_minor,
+        shipping_tax_minor=line.shipping_tax_minor,
+        supplier_shipping_minor=line.shipping_minor,
+        commission=_shares(commission) if commission else (),
+        platform_fee_minor=rate_of(goods, line.platform_fee_ppm),
+        basis_minor=commission.basis_minor if commission else None,
+        settlement_days=settlement_days,
+    )
+
+
+def _shares(line: LineAttributed) -> list[CommissionShare]:
+    """Shares of one payee that came through several touches are one part of the split."""
+    sums: dict[tuple[Part, str], int] = defaultdict(int)
+    for share in line.shares:
+        sums[_ROLES[share.role], share.payee] += share.amount_minor
+    return [CommissionShare(payee, role, amount) for (role, payee), amount in sums.items() if amount]
