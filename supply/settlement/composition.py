@@ -281,7 +281,9 @@ def _line_parts(state: LineState, returned: Returned, goods_minor: int, standing
     """The composition of one slice of a line, ``returned`` already counting its units and value."""
     sale, held = state.sale, held_parts(state)
     by_line, by_amount, parts = state.returned.by_line, state.returned.by_amount, sale.parts
-    refunded = returned.by_quantity_minor + returned.by_value_minor
+    # Refunds by amount may leave a line less than was refunded of it, where a merchant carried too much.
+    standing = max(standing, 0)
+    refunded = min(returned.by_quantity_minor + returned.by_value_minor, standing)
 
     def slice_of(part: Part, done: int, whole: int) -> int:
         due = cumulative_part(parts[part] - by_amount.get(part, 0), done, whole)
@@ -327,7 +329,9 @@ def refund_shipping(order: OrderState, shipping_id: str, *, amount_minor: int) -
     received = {Part.SUPPLIER: min(sale.freight_minor, sale.charged_minor), Part.TAX: sale.tax_minor}
     taken = {}
     for part, amount in received.items():
-        due = cumulative_part(max(amount - was.by_amount.get(part, 0), 0), refunded, standing)
+        due = cumulative_part(
+            max(amount - was.by_amount.get(part, 0), 0), min(refunded, max(standing, 0)), max(standing, 0)
+        )
         taken[part] = min(max(due - was.by_line.get(part, 0), 0), max(held[part], 0))
     if amount_minor + taken[Part.TAX] > order.left_minor:
         raise RefundTooLarge(amount_minor + taken[Part.TAX], order.left_minor)

@@ -201,7 +201,7 @@ def some_refund(data: st.DataObject, order: OrderState, *, accepts: bool) -> Ref
     return refund_amount(order, data.draw(st.integers(0, order.left_minor)))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(orders(), st.data())
 def test_any_refunds_sum_and_a_full_one_empties_every_share(order: OrderState, data: st.DataObject) -> None:
     paid, returned = order.left_minor, 0
@@ -224,7 +224,7 @@ def test_any_refunds_sum_and_a_full_one_empties_every_share(order: OrderState, d
     assert order.left_minor == 0
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(orders(), st.data())
 def test_a_line_returned_unit_by_unit_gives_back_exactly_what_it_brought(
     order: OrderState, data: st.DataObject
