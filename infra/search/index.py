@@ -25,14 +25,15 @@ MOST_FACET_VALUES = 100
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """What of one brand may be found: all of it, or only some products, or only some categories.
+    """What of one brand may be found: all of it, or only some products, categories or SKUs.
 
-    ``None`` means no restriction; with both given, either is enough.
+    All three ``None``: no restriction. Otherwise any of those given is enough.
     """
 
     brand_id: BrandId
     product_ids: tuple[ProductId, ...] | None = None
     categories: tuple[str, ...] | None = None
+    skus: tuple[str, ...] | None = None
 
 
 class Sort(StrEnum):
@@ -45,7 +46,10 @@ class Sort(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SearchQuery:
-    """``first`` hits after ``after`` (a cursor of the same query). Total and facets only when asked for."""
+    """``first`` hits after ``after`` (a cursor of the same query). Total and facets only when asked for.
+
+    ``stage`` as a page before told it: count what that page was cut from. ``first=0`` looks for no hits.
+    """
 
     shelves: Sequence[Shelf]
     text: str = ""
@@ -57,6 +61,7 @@ class SearchQuery:
     first: int = 20
     after: tuple[str, ...] | None = None
     with_total: bool = False
+    stage: str = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.first <= 1000:
@@ -175,6 +180,12 @@ class SearchIndex(Protocol):
 
     async def drop(self, session: AsyncSession, generation: int) -> None:
         """Give up a generation that was not published."""
+        ...
+
+    async def stock_flags(
+        self, session: AsyncSession, product_ids: Sequence[ProductId]
+    ) -> dict[ProductId, bool]:
+        """What the searched documents say; products without one are left out."""
         ...
 
     async def stats(self, session: AsyncSession) -> IndexStats: ...

@@ -44,6 +44,7 @@ class SearchDocument(Row, table=True):
     title_en: str
     categories: list[str] = Field(sa_column=Column(ARRAY(String), nullable=False))
     tags: list[str] = Field(sa_column=Column(ARRAY(String), nullable=False))
+    skus: list[str] = Field(sa_column=Column(ARRAY(String), nullable=False))
     prices: dict[str, list[int]] = Field(sa_column=Column(JSONB, nullable=False))
     in_stock: bool
     popularity: int

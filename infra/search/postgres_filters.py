@@ -31,12 +31,13 @@ def on_shelves(shelves: Iterable[Shelf]) -> Condition:
     whole: list[BrandId] = []
     parts: list[Condition] = []
     for shelf in shelves:
-        if shelf.product_ids is None and shelf.categories is None:
+        if shelf.product_ids is None and shelf.categories is None and shelf.skus is None:
             whole.append(shelf.brand_id)
             continue
         chosen = or_(
             _D.product_id == func.any(list(shelf.product_ids or ())),
             _overlap(_D.categories, shelf.categories or ()),
+            _overlap(_D.skus, shelf.skus or ()),
         )
         parts.append(and_(_D.brand_id == shelf.brand_id, chosen))
     if whole:

@@ -63,17 +63,18 @@ _ALL, _ANY = "all", "any"
 
 _UPSERT = text("""
     INSERT INTO search_documents (generation, product_id, brand_id, title_zh, title_en, categories, tags,
-        prices, in_stock, popularity, tokens, created_at, version)
-    SELECT g.number, d.product_id, d.brand_id, d.title_zh, d.title_en, d.categories, d.tags, d.prices,
+        skus, prices, in_stock, popularity, tokens, created_at, version)
+    SELECT g.number, d.product_id, d.brand_id, d.title_zh, d.title_en, d.categories, d.tags, d.skus, d.prices,
         d.in_stock, d.popularity, d.tokens::tsvector, d.created_at, d.version
     FROM search_generations g CROSS JOIN jsonb_to_recordset(CAST(:documents AS jsonb)) AS d(
         product_id uuid, brand_id uuid, title_zh text, title_en text, categories text[], tags text[],
-        prices jsonb, in_stock boolean, popularity integer, tokens text, created_at timestamptz,
+        skus text[], prices jsonb, in_stock boolean, popularity integer, tokens text, created_at timestamptz,
         version bigint)
     WHERE CAST(:generation AS integer) IS NULL OR g.number = :generation
     ON CONFLICT (generation, product_id) DO UPDATE SET
         brand_id = excluded.brand_id, title_zh = excluded.title_zh, title_en = excluded.title_en,
-        categories = excluded.categories, tags = excluded.tags, prices = excluded.prices,
+        categories = excluded.categories, tags = excluded.tags, skus = excluded.skus,
+        prices = excluded.prices,
         in_stock = excluded.in_stock, popularity = excluded.popularity, tokens = excluded.tokens,
         created_at = excluded.created_at, version = excluded.version
     WHERE search_documents.version <= excluded.version
@@ -111,8 +112,10 @@ class PostgresIndex:
             return SearchPage(
                 (), False, 0 if query.with_total else None, {facet: {} for facet in query.facets}
             )
-        stage = _stage_of(query.after) if query.after else _ALL
-        page = await _page(session, query, words, stage)
+        stage = _stage_of(query.after) if query.after else query.stage or _ALL
+        page = (
+            await _page(session, query, words, stage) if query.first else SearchPage((), False, stage=stage)
+        )
         if not page.hits and stage == _ALL and len(words) > 1 and not query.after and query.first:
             page = await _page(session, query, words, stage := _ANY)
         if not query.with_total and not query.facets:
@@ -181,6 +184,14 @@ class PostgresIndex:
         if (await session.execute(_FORGET_BUILDING, {"generation": generation})).first() is None:
             raise NoSuchGeneration(f"generation {generation} is not being built")
         await session.execute(_CLEAN)
+
+    async def stock_flags(
+        self, session: AsyncSession, product_ids: Sequence[ProductId]
+    ) -> dict[ProductId, bool]:
+        wanted = select(_D.product_id, _D.in_stock).where(
+            _D.generation == _LIVE, _D.product_id == func.any(list(product_ids))
+        )
+        return {row.product_id: row.in_stock for row in await session.execute(wanted)}
 
     async def stats(self, session: AsyncSession) -> IndexStats:
         known = {status: (number, count) for number, status, count in await session.execute(_STATS)}
@@ -316,7 +327,8 @@ def _row(document: Document) -> dict[str, Any]:
         "product_id": document.product_id.hex, "brand_id": document.brand_id.hex,
         "title_zh": document.title_zh, "title_en": document.title_en,
         "categories": ["/".join(path[: depth + 1]) for depth in range(len(path))],
-        "tags": list(document.tags), "prices": {c: list(p) for c, p in document.prices.items()},
+        "tags": list(document.tags), "skus": list(document.skus),
+        "prices": {c: list(p) for c, p in document.prices.items()},
         "in_stock": document.in_stock, "popularity": document.popularity, "tokens": tsvector(weighted),
         "created_at": document.created_at, "version": document.version,
     }  # fmt: skip

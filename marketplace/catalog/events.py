@@ -13,3 +13,12 @@ class ProductChanged(Event):
 
     product_id: ProductId
     brand_id: BrandId
+
+
+@event("catalog.products_changed")
+@dataclass(frozen=True, slots=True)
+class ProductsChanged(Event):
+    """``ProductChanged`` for many at once, up to 200: an import tells of thousands."""
+
+    product_ids: tuple[ProductId, ...]
+    brand_id: BrandId

@@ -40,6 +40,7 @@ def _search() -> None:
         sa.Column("title_en", sa.String, nullable=False),
         sa.Column("categories", ARRAY(sa.String), nullable=False),
         sa.Column("tags", ARRAY(sa.String), nullable=False),
+        sa.Column("skus", ARRAY(sa.String), nullable=False),
         sa.Column("prices", JSONB, nullable=False),
         sa.Column("in_stock", sa.Boolean, nullable=False),
         sa.Column("popularity", sa.Integer, nullable=False),
