@@ -45,7 +45,7 @@ def create(tx: Tx, params: JsonDict) -> JsonDict:
             "support_email": None,
             "url": None,
         }
-        | (params.get("business_profile") or {}),
+        | _simple(params.get("business_profile")),
         "business_type": params.get("business_type"),
         "capabilities": dict.fromkeys(_requested(params), "inactive"),
         "charges_enabled": False,
@@ -93,7 +93,7 @@ def update(tx: Tx, params: JsonDict, id: str) -> JsonDict:
         if name in params:
             account[name] = params[name]
     account["metadata"].update(params.get("metadata") or {})
-    account["business_profile"].update(params.get("business_profile") or {})
+    account["business_profile"].update(_simple(params.get("business_profile")))
     for capability in _requested(params):
         account["capabilities"].setdefault(capability, "inactive")
     if schedule := ((params.get("settings") or {}).get("payouts") or {}).get("schedule"):
@@ -193,9 +193,14 @@ def bank_of(tx: Tx, owner: str) -> str:
     return str(rows[0]["id"])
 
 
+def _simple(profile: JsonDict | None) -> JsonDict:
+    """The plain texts of a business profile; what is nested is accepted and not kept."""
+    return {name: value for name, value in (profile or {}).items() if isinstance(value, str)}
+
+
 def _requested(params: JsonDict) -> list[str]:
     asked = params.get("capabilities") or {}
-    return [name for name, wish in asked.items() if (wish or {}).get("requested") == "true"]
+    return [name for name, wish in asked.items() if (wish or {}).get("requested")]
 
 
 def _controller(params: JsonDict) -> JsonDict:

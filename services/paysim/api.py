@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hmac
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,8 @@ from services.paysim.params import checked
 from services.paysim.routes import Route, call, match
 from services.paysim.transaction import Caller, Tx, new_id, public
 from services.paysim.wire import API_VERSION, MAX_BODY_BYTES, ApiError, JsonDict, parse_form
+
+log = logging.getLogger("paysim.api")
 
 CORS = {
     "access-control-allow-origin": "*",
@@ -63,8 +66,8 @@ class Api:
         except ApiError as refused:
             answer = refusal(refused, headers)
         except Exception:
+            log.exception("%s %s failed", request.method, request.url.path)
             answer = internal_error(headers)
-            raise
         if answer.delay_s:
             await asyncio.sleep(answer.delay_s)
         if answer.drop:

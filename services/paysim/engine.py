@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from core.clock import Clock
+from services.paysim import events
 from services.paysim.config import PaysimConfig
 from services.paysim.transaction import Caller, Tx
 
@@ -26,6 +27,8 @@ Outcome = tuple[Any, Exception | None]
 
 MAX_BATCH = 64
 IDEMPOTENCY_TTL_S = 24 * 3600
+EVENT_TTL_S = 30 * 86_400
+"""Events can be fetched for 30 days, as at Stripe."""
 PRUNE_EVERY_S = 600
 
 
@@ -108,6 +111,7 @@ class Engine:
         if tx.now - self._pruned_at >= PRUNE_EVERY_S:
             self._pruned_at = tx.now
             tx.db.execute("DELETE FROM idempotency WHERE created <= ?", (tx.now - IDEMPOTENCY_TTL_S,))
+            events.forget(tx, before=tx.now - EVENT_TTL_S)
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -10,6 +10,8 @@ from services.paysim.faults import fire
 from services.paysim.transaction import Tx, new_id, public
 from services.paysim.wire import API_VERSION, JsonDict
 
+FORGET_AT_ONCE = 5_000
+
 
 def emit(
     tx: Tx, type: str, subject: JsonDict, *, before: JsonDict | None = None, account: str | None = None
@@ -41,6 +43,17 @@ def emit(
     for url, secret in endpoints:
         _queue(tx, event, url, secret)
     return event
+
+
+def forget(tx: Tx, *, before: int) -> None:
+    """Drops events older than ``before`` whose deliveries are all over, at most ``FORGET_AT_ONCE``."""
+    old = tx.db.execute(
+        "SELECT id FROM object WHERE kind = 'event' AND created < ? AND NOT EXISTS "
+        "(SELECT 1 FROM delivery WHERE event = object.id AND state IN ('due', 'held')) LIMIT ?",
+        (before, FORGET_AT_ONCE),
+    ).fetchall()
+    tx.db.executemany("DELETE FROM delivery WHERE event = ?", old)
+    tx.db.executemany("DELETE FROM object WHERE id = ?", old)
 
 
 def _endpoints(tx: Tx, type: str, *, connected: bool) -> list[tuple[str, str]]:

@@ -223,6 +223,19 @@ def opaque(value: Any, name: str) -> Any:
     return value
 
 
+def hash_of(rule: Rule) -> Rule:
+    """A hash with any keys, every value by the rule; an empty string unsets it."""
+
+    def whole(value: Any, name: str) -> JsonDict:
+        if value == "":
+            return {}
+        if not isinstance(value, dict):
+            raise _refusal("Invalid object", "parameter_invalid_object", name)
+        return {key: rule(held, f"{name}[{key}]") for key, held in value.items()}
+
+    return whole
+
+
 def list_of(rule: Rule) -> Rule:
     def whole(value: Any, name: str) -> list[Any]:
         if value == "":

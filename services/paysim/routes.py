@@ -18,6 +18,7 @@ from services.paysim.params import (
     boolean,
     currency,
     filled,
+    hash_of,
     integer,
     list_of,
     metadata,
@@ -70,7 +71,16 @@ _INTENT_COMMON: Shape = {
     "hooks": opaque,
     "payment_details": opaque,
     "payment_method": filled,
-    "payment_method_data": opaque,
+    "payment_method_data": object_of(
+        {
+            "type": Required(filled),
+            "card": hash_of(text),
+            "billing_details": opaque,
+            "metadata": metadata,
+            "allow_redisplay": filled,
+            "radar_options": opaque,
+        }
+    ),
     "payment_method_options": opaque,
     "receipt_email": text,
     "setup_future_usage": FUTURE_USAGE,
@@ -157,12 +167,40 @@ REFUND_CREATE: Shape = {
     "refund_application_fee": boolean,
     "reverse_transfer": boolean,
 }
+BUSINESS_PROFILE: Shape = {
+    **dict.fromkeys(("mcc", "name", "product_description", "support_email", "support_phone"), text),
+    **dict.fromkeys(("support_url", "url", "specified_commercial_transactions_act_url"), text),
+    **dict.fromkeys(("annual_revenue", "monthly_estimated_revenue", "support_address"), opaque),
+    **dict.fromkeys(("estimated_worker_count", "minority_owned_business_designation"), opaque),
+}
+SCHEDULE: Shape = {
+    "delay_days": opaque,
+    "interval": one_of("daily", "manual", "monthly", "weekly"),
+    **dict.fromkeys(("monthly_anchor", "monthly_payout_days", "weekly_anchor", "weekly_payout_days"), opaque),
+}
+_OTHER_SETTINGS = [
+    "bacs_debit_payments",
+    "branding",
+    "card_issuing",
+    "card_payments",
+    "invoices",
+    "payments",
+    "paypay_payments",
+    "sepa_debit_payments",
+    "treasury",
+]
+SETTINGS: Shape = {
+    "payouts": object_of(
+        {"debit_negative_balances": boolean, "schedule": object_of(SCHEDULE), "statement_descriptor": text}
+    ),
+    **dict.fromkeys(_OTHER_SETTINGS, opaque),
+}
 _ACCOUNT_COMMON: Shape = {
     **METADATA,
     "account_token": filled,
-    "business_profile": opaque,
+    "business_profile": object_of(BUSINESS_PROFILE),
     "business_type": one_of("company", "government_entity", "individual", "non_profit"),
-    "capabilities": opaque,
+    "capabilities": hash_of(object_of({"requested": boolean})),
     "company": opaque,
     "default_currency": currency,
     "documents": opaque,
@@ -170,7 +208,7 @@ _ACCOUNT_COMMON: Shape = {
     "external_account": opaque,
     "groups": opaque,
     "individual": opaque,
-    "settings": opaque,
+    "settings": object_of(SETTINGS),
     "tos_acceptance": opaque,
 }
 _PAYER = object_of({"payer": one_of("account", "application")})
@@ -224,7 +262,8 @@ PAYOUT_CREATE: Shape = {
     "source_type": SOURCE_TYPE,
     "statement_descriptor": text,
 }
-EVIDENCE: Shape = dict.fromkeys([*disputes.EVIDENCE_FIELDS, "enhanced_evidence", "appeal"], opaque)
+# Evidence about enhanced programmes and appeals has no counterpart here and is not kept.
+EVIDENCE: Shape = dict.fromkeys(disputes.EVIDENCE_FIELDS, text)
 DISPUTE_UPDATE: Shape = {
     **METADATA,
     "evidence": object_of(EVIDENCE),

@@ -7,6 +7,7 @@ CREATE TABLE IF NOT EXISTS object (
     f1 TEXT, f2 TEXT, f3 TEXT, f4 TEXT,
     doc BLOB NOT NULL
 );
+CREATE INDEX IF NOT EXISTS object_by_age ON object (created) WHERE kind = 'event';
 CREATE INDEX IF NOT EXISTS object_by_time ON object (kind, account, created, seq);
 CREATE INDEX IF NOT EXISTS object_by_f1 ON object (kind, f1, created, seq) WHERE f1 IS NOT NULL;
 CREATE INDEX IF NOT EXISTS object_by_f2 ON object (kind, f2, created, seq) WHERE f2 IS NOT NULL;
