@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Awaitable, Callable
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import strawberry
 
 import graph.domain_errors  # noqa: F401  (every error class is defined before its code is listed)
 from core.errors import LianyuError, Problems
-from core.money import Money as CoreMoney
-from graph.context import Info
+from core.plain import camel, plain
 from graph.scalars import JSON
 
 P = ParamSpec("P")
@@ -50,32 +48,8 @@ class UserError:
             code=ErrorCode(error.code),
             message=error.message,
             field=error.field.split(".") if error.field else None,
-            facts=JSON({_camel(k): plain(v) for k, v in error.facts().items()}) or None,
+            facts=JSON({camel(k): plain(v) for k, v in error.facts().items()}) or None,
         )
-
-
-def _camel(name: str) -> str:
-    head, *rest = name.split("_")
-    return head + "".join(part.title() for part in rest)
-
-
-def plain(value: Any) -> Any:
-    """A fact of an error as JSON."""
-    if isinstance(value, CoreMoney):
-        return {
-            "amount": value.decimal,
-            "currencyCode": value.currency,
-            "minorUnits": str(value.amount_minor),
-        }
-    if isinstance(value, str | int | bool | None):
-        return value
-    if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {_camel(f.name): plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(v) for v in value]
-    return str(value)
 
 
 def expected(payload: Callable[..., R]) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Awaitable[R]]]:
@@ -97,6 +71,3 @@ def expected(payload: Callable[..., R]) -> Callable[[Callable[P, Awaitable[R]]],
         return guarded
 
     return decorate
-
-
-__all__ = ["ErrorCode", "Info", "UserError", "expected", "plain"]

@@ -115,9 +115,10 @@ async def start(
     if cart.status is not CartStatus.OPEN:
         raise carts.CartAlreadyOrdered(cart_id)
     email = checked_email(email)
+    contact_id = await _contact(session, storefront.brand_id, email, policy)
     row = {
         "id": CheckoutId.new(), "cart_id": cart.id, "storefront_id": storefront.id,
-        "brand_id": storefront.brand_id, "currency": cart.currency, "contact_id": await _contact(session, storefront.brand_id, email, policy),
+        "brand_id": storefront.brand_id, "currency": cart.currency, "contact_id": contact_id,
         "buyer_key": buyer_key(policy.secret, email), "address": address.as_json(),
         "address_key": address_key(policy.secret, address), "dest_zone": address.zone, "email": email,
         "status": CheckoutStatus.OPEN.value, "goods_minor": 0, "shipping_minor": 0, "tax_minor": 0,
