@@ -9,7 +9,8 @@ import unicodedata
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from marketplace.audiences.identity import IdentifierKind, person_key
+from marketplace.audiences.identity import person_key
+from marketplace.audiences.models import IdentifierKind
 from marketplace.orders.errors import InvalidAddress
 
 _LONGEST = 200

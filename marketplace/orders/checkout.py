@@ -19,7 +19,8 @@ from core.money import Money
 from infra import outbox
 from infra.db.base import table_of
 from marketplace.audiences import queries as audiences
-from marketplace.audiences.identity import IdentifierKind, IdentityVault
+from marketplace.audiences.identity import IdentityVault
+from marketplace.audiences.models import IdentifierKind
 from marketplace.brands.queries import StorefrontFacts
 from marketplace.orders import cart as carts
 from marketplace.orders.address import Address, address_key, buyer_key, checked_email

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import strawberry
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.actor import SYSTEM
 from core.errors import Unauthenticated
@@ -14,9 +15,9 @@ from core.ids import CartId, CheckoutId, VariantId
 from core.money import Money as CoreMoney
 from graph.context import Context, Info
 from graph.errors import UserError, expected
+from graph.idempotent import run_once
 from graph.orders.types import Cart, Checkout, CheckoutQuote, PaymentRequest
 from graph.scalars import MoneyInput
-from infra.db.idempotency import once
 from marketplace.brands.queries import StorefrontFacts
 from marketplace.orders import cart as carts
 from marketplace.orders import checkout as checkouts
@@ -37,7 +38,9 @@ class CartCreateInput:
     touch_tokens: list[str] = strawberry.field(
         default_factory=list, description="What tracked links put in the address (lyt), oldest first."
     )
-    session_key: str = strawberry.field(default="", description="The storefront's own session, if it has one.")
+    session_key: str = strawberry.field(
+        default="", description="The storefront's own session, if it has one."
+    )
 
 
 @strawberry.input
@@ -205,7 +208,9 @@ class StorefrontOrderMutations:
         await _place_once(context, storefront, checkout_id, key=input.idempotency_key, total=total)
         return await _placed(context, storefront, checkout_id)
 
-    @strawberry.mutation(description="The payment of a placed checkout again, e.g. after PAYMENT_UNAVAILABLE.")
+    @strawberry.mutation(
+        description="The payment of a placed checkout again, e.g. after PAYMENT_UNAVAILABLE."
+    )
     @expected(CheckoutPlacePayload)
     async def checkout_pay(self, info: Info, checkout_id: strawberry.ID) -> CheckoutPlacePayload:
         return await _placed(info.context, storefront_of(info.context), CheckoutId.parse(checkout_id))
@@ -219,28 +224,25 @@ async def _place_once(
     key: str,
     total: CoreMoney | None,
 ) -> None:
-    async with context.db.unit_of_work(SYSTEM) as session:
-
-        async def run() -> dict[str, Any]:
-            order_ids = await checkouts.place(
-                session,
-                checkout_id=checkout_id,
-                storefront_id=storefront.id,
-                expected_total=total,
-                policy=_policy(context),
-                clock=context.clock,
-            )
-            return {"orderIds": [str(order_id) for order_id in order_ids]}
-
-        await once(
+    async def run(session: AsyncSession) -> dict[str, Any]:
+        order_ids = await checkouts.place(
             session,
-            context.actor,
-            operation="checkoutPlace",
-            key=key,
-            body={"checkoutId": str(checkout_id), "total": str(total)},
-            now=context.clock.now(),
-            run=run,
+            checkout_id=checkout_id,
+            storefront_id=storefront.id,
+            expected_total=total,
+            policy=_policy(context),
+            clock=context.clock,
         )
+        return {"orderIds": [str(order_id) for order_id in order_ids]}
+
+    await run_once(
+        context,
+        operation="checkoutPlace",
+        key=key,
+        body={"checkoutId": str(checkout_id), "total": str(total)},
+        run=run,
+        as_actor=SYSTEM,
+    )
 
 
 async def _placed(

@@ -280,5 +280,3 @@ class Checkout:
     async def orders(self, info: Info) -> list[Order]:
         rows = await info.context.loader(loaders.orders_of_checkouts).load(self.view.id)
         return [Order.of(row) for row in rows]
-
-
