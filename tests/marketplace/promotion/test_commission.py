@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from core.money import PPM, allocate_minor
 from marketplace.promotion.commission import (
@@ -34,7 +36,7 @@ from marketplace.promotion.commission import (
     tier_commission,
     tier_commission_of_lines,
 )
-from services.evaluate_cps import UnknownVectorKind, evaluate_vectors
+from services.evaluate_cps import UnknownVectorKind, evaluate_vectors, register
 
 ROOT = Path(__file__).resolve().parents[3]
 minor = st.integers(0, 10**9)
@@ -57,6 +59,25 @@ def test_every_shared_vector_gives_its_expected_result() -> None:
 
     assert {r["name"]: r["result"] for r in results} == {v["name"]: v["expect"] for v in vectors}
     assert len(vectors) >= 20
+
+
+def test_the_command_writes_the_answers_and_fails_when_one_differs(tmp_path: Path) -> None:
+    evaluate = typer.Typer()
+    evaluate.callback()(lambda: None)
+    register(evaluate)
+    split = {"kind": "split", "input": {"commission": 1001, "fee_ppm": 100_000, "individual_ppm": 600_000}}
+    right = {"name": "right", **split, "expect": {"shares": [541, 360, 100]}}
+    wrong = {"name": "wrong", **split, "expect": {"shares": [540, 361, 100]}}
+    file, out = tmp_path / "in.json", tmp_path / "out.json"
+
+    file.write_text(json.dumps({"vectors": [right]}), encoding="utf-8")
+    assert CliRunner().invoke(evaluate, ["cps", str(file), "--out", str(out)]).exit_code == 0
+    assert json.loads(out.read_text(encoding="utf-8")) == [{"name": "right", "result": right["expect"]}]
+
+    file.write_text(json.dumps([right, wrong]), encoding="utf-8")
+    failed = CliRunner().invoke(evaluate, ["cps", str(file), "--out", str(out)])
+    assert failed.exit_code == 1
+    assert "1 of 2 as expected" in failed.output
 
 
 def test_an_unknown_kind_of_vector_is_refused_by_name() -> None:
