@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -28,6 +29,11 @@ def from_micros(micros: int) -> datetime:
     return _EPOCH + timedelta(microseconds=micros)
 
 
+@cache
+def _names(cls: type) -> tuple[str, ...]:
+    return tuple(sorted(each.name for each in dataclasses.fields(cls)))
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return to_micros(value)
@@ -38,7 +44,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, UUID):
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return {name: getattr(value, name) for name in _names(type(value))}
     raise TypeError(f"{type(value).__name__} has no canonical form")
 
 
