@@ -155,11 +155,19 @@ class Paysim:
         self, path: str, *, key: str | None = None, auth: str = SECRET_KEY, **form: Any
     ) -> httpx.Response:
         headers = {"authorization": f"Bearer {auth}"} | ({"idempotency-key": key} if key else {})
-        return httpx.post(f"{self.url}{path}", data=form, headers=headers, timeout=20, trust_env=False)
+        url = f"{self.url}{path}"
+        return self._checked(httpx.post(url, data=form, headers=headers, timeout=20, trust_env=False))
 
     def get(self, path: str, *, auth: str = SECRET_KEY, **query: Any) -> httpx.Response:
         headers = {"authorization": f"Bearer {auth}"} if auth else {}
-        return httpx.get(f"{self.url}{path}", params=query, headers=headers, timeout=20, trust_env=False)
+        url = f"{self.url}{path}"
+        return self._checked(httpx.get(url, params=query, headers=headers, timeout=20, trust_env=False))
+
+    @staticmethod
+    def _checked(answer: httpx.Response) -> httpx.Response:
+        if answer.is_success:
+            problems_of(answer.json())
+        return answer
 
     def ok(self, path: str, *, key: str | None = None, **form: Any) -> dict[str, Any]:
         answer = self.post(path, key=key, **form)
