@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from core.events import Event, event
+from core.ids import OrderId, PayoutId, RefundId
+
+
+@event("settlement.refund_settled")
+@dataclass(frozen=True, slots=True)
+class RefundBooked(Event):
+    """The provider paid the refund out and the books say so."""
+
+    refund_id: RefundId
+    order_id: OrderId
+    amount_minor: int
+    currency: str
+    at: datetime
+
+
+@event("settlement.refund_voided")
+@dataclass(frozen=True, slots=True)
+class RefundVoided(Event):
+    """The provider could not pay the refund; every party has its part back."""
+
+    refund_id: RefundId
+    order_id: OrderId
+    at: datetime
+
+
+@event("settlement.payout_paid")
+@dataclass(frozen=True, slots=True)
+class PayoutPaid(Event):
+    payout_id: PayoutId
+    payee_id: str
+    amount_minor: int
+    currency: str
+    at: datetime
+
+
+@event("settlement.payout_refused")
+@dataclass(frozen=True, slots=True)
+class PayoutRefused(Event):
+    """The amount is available again and part of the next batch."""
+
+    payout_id: PayoutId
+    payee_id: str
+    reason: str
+    at: datetime

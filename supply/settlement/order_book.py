@@ -1,0 +1,375 @@
+"""One order's split in memory: loaded under its lock, changed by a recipe, written back.
+
+``OrderBook.state`` is what the composition rules compute with; ``Cell`` adds where the money lies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+
+from sqlalchemy import insert, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from core.ids import BrandId, OrderId, OrderLineId, SupplierId, TenantId
+from infra.db.base import table_of
+from supply.ledger.chart import Code
+from supply.ledger.journal import AccountKey
+from supply.settlement.composition import (
+    LineSale,
+    LineState,
+    OrderState,
+    Part,
+    Returned,
+    ShippingSale,
+    ShippingState,
+)
+from supply.settlement.errors import OrderNotSettled
+from supply.settlement.ids import SplitLineId
+from supply.settlement.models import LineKind, SplitLine, SplitOrder, SplitPart
+from supply.settlement.parties import party_account
+
+_LOCK = text("SELECT * FROM split_orders WHERE order_id = ANY(:ids) ORDER BY order_id FOR NO KEY UPDATE")
+_READ = text("SELECT * FROM split_orders WHERE order_id = ANY(:ids) ORDER BY order_id")
+_LINES = text("SELECT * FROM split_lines WHERE order_id = ANY(:ids) ORDER BY id")
+_PARTS = text("SELECT * FROM split_parts WHERE order_id = ANY(:ids)")
+_INSERT_ORDERS, _INSERT_LINES, _INSERT_PARTS = (
+    insert(table_of(SplitOrder)),
+    insert(table_of(SplitLine)),
+    insert(table_of(SplitPart)),
+)
+_SAVE_ORDER = text(
+    "UPDATE split_orders SET refunded_minor = :refunded_minor, releases = :releases"
+    " WHERE order_id = :order_id"
+)
+_SAVE_LINES = text(
+    "UPDATE split_lines s SET supplier_id = n.supplier_id, quantity = n.quantity,"
+    " returned_quantity = n.returned_quantity, accepted_quantity = n.accepted_quantity,"
+    " by_quantity_minor = n.by_quantity_minor, by_value_minor = n.by_value_minor,"
+    " delivered_quantity = n.delivered_quantity, delivered_at = n.delivered_at, open_holds = n.open_holds,"
+    " charged_minor = n.charged_minor, basis_minor = n.basis_minor"
+    " FROM unnest(CAST(:id AS uuid[]), CAST(:supplier_id AS uuid[]), CAST(:quantity AS int[]),"
+    " CAST(:returned_quantity AS int[]), CAST(:accepted_quantity AS int[]),"
+    " CAST(:by_quantity_minor AS bigint[]), CAST(:by_value_minor AS bigint[]),"
+    " CAST(:delivered_quantity AS int[]), CAST(:delivered_at AS timestamptz[]), CAST(:open_holds AS int[]),"
+    " CAST(:charged_minor AS bigint[]), CAST(:basis_minor AS bigint[])) AS n (id, supplier_id, quantity,"
+    " returned_quantity, accepted_quantity, by_quantity_minor, by_value_minor, delivered_quantity,"
+    " delivered_at, open_holds, charged_minor, basis_minor) WHERE s.id = n.id"
+)
+_SAVE_PARTS = text(
+    "UPDATE split_parts p SET payee_id = n.payee_id, tenant_id = n.tenant_id, amount_minor = n.amount_minor,"
+    " by_line_minor = n.by_line_minor, by_amount_minor = n.by_amount_minor,"
+    " pending_minor = n.pending_minor, released_minor = n.released_minor, due_at = n.due_at"
+    " FROM unnest(CAST(:line_id AS uuid[]), CAST(:part AS text[]), CAST(:payee_id AS text[]),"
+    " CAST(:tenant_id AS uuid[]), CAST(:amount_minor AS bigint[]), CAST(:by_line_minor AS bigint[]),"
+    " CAST(:by_amount_minor AS bigint[]), CAST(:pending_minor AS bigint[]),"
+    " CAST(:released_minor AS bigint[]), CAST(:due_at AS timestamptz[])) AS n (line_id, part, payee_id,"
+    " tenant_id, amount_minor, by_line_minor, by_amount_minor, pending_minor, released_minor, due_at)"
+    " WHERE p.line_id = n.line_id AND p.part = n.part"
+)
+_PLATFORM_PARTS = (Part.PLATFORM_COMMISSION, Part.PLATFORM_FEE)
+PARTY_PARTS = (Part.MERCHANT, Part.SUPPLIER, Part.PROMOTER_BRAND, Part.INDIVIDUAL)
+
+
+@dataclass(slots=True)
+class Cell:
+    """One payee's part of one split line, and how much of it lies in 2000 and went on to 2010."""
+
+    part: Part
+    payee_id: str
+    tenant_id: TenantId | None
+    amount_minor: int
+    by_line_minor: int = 0
+    by_amount_minor: int = 0
+    pending_minor: int = 0
+    released_minor: int = 0
+    due_at: datetime | None = None
+
+    @property
+    def held_minor(self) -> int:
+        """Its share of what the customer still has paid for; a merchant's may be below zero."""
+        return self.amount_minor - self.by_line_minor - self.by_amount_minor
+
+
+@dataclass(slots=True)
+class BookLine:
+    """``charged_minor`` and ``quantity`` of goods; a shipping line counts one charge."""
+
+    id: SplitLineId
+    order_line_id: OrderLineId
+    kind: LineKind
+    supplier_id: SupplierId
+    quantity: int
+    charged_minor: int
+    basis_minor: int
+    settlement_days: int
+    cells: dict[Part, Cell]
+    returned_quantity: int = 0
+    accepted_quantity: int = 0
+    by_quantity_minor: int = 0
+    by_value_minor: int = 0
+    delivered_quantity: int = 0
+    delivered_at: datetime | None = None
+    open_holds: int = 0
+
+    @property
+    def is_goods(self) -> bool:
+        return self.kind is LineKind.GOODS
+
+    @property
+    def outstanding_quantity(self) -> int:
+        """Units neither delivered nor refunded. Units that were both are counted once too often as done."""
+        return max(self.quantity - self.delivered_quantity - self.returned_quantity, 0)
+
+    def amount(self, part: Part) -> int:
+        return self.cells[part].amount_minor if part in self.cells else 0
+
+    def payee(self, part: Part) -> str:
+        return self.cells[part].payee_id if part in self.cells else ""
+
+    def state(self) -> LineState | ShippingState:
+        returned = Returned(
+            quantity=self.returned_quantity,
+            accepted_quantity=self.accepted_quantity,
+            by_quantity_minor=self.by_quantity_minor,
+            by_value_minor=self.by_value_minor,
+            by_line=MappingProxyType({part: cell.by_line_minor for part, cell in self.cells.items()}),
+            by_amount=MappingProxyType({part: cell.by_amount_minor for part, cell in self.cells.items()}),
+        )
+        if self.is_goods:
+            return LineState(self._line_sale(), returned)
+        return ShippingState(self._shipping_sale(), returned)
+
+    def _line_sale(self) -> LineSale:
+        return LineSale(
+            line_id=str(self.id),
+            quantity=self.quantity,
+            goods_minor=self.charged_minor,
+            tax_minor=self.amount(Part.TAX),
+            merchant_id=self.payee(Part.MERCHANT),
+            supplier_id=self.payee(Part.SUPPLIER),
+            supplier_cost_minor=self.amount(Part.SUPPLIER),
+            platform_fee_minor=self.amount(Part.PLATFORM_FEE),
+            basis_minor=self.basis_minor,
+            promoter_brand_id=self.payee(Part.PROMOTER_BRAND),
+            individual_id=self.payee(Part.INDIVIDUAL),
+            promoter_brand_minor=self.amount(Part.PROMOTER_BRAND),
+            individual_minor=self.amount(Part.INDIVIDUAL),
+            platform_commission_minor=self.amount(Part.PLATFORM_COMMISSION),
+        )
+
+    def _shipping_sale(self) -> ShippingSale:
+        return ShippingSale(
+            shipping_id=str(self.id),
+            charged_minor=self.charged_minor,
+            tax_minor=self.amount(Part.TAX),
+            merchant_id=self.payee(Part.MERCHANT),
+            supplier_id=self.payee(Part.SUPPLIER),
+            freight_minor=self.amount(Part.SUPPLIER),
+        )
+
+    def take_over(self, state: LineState | ShippingState) -> None:
+        """Write the composition's answer back into the cells."""
+        returned = state.returned
+        self.returned_quantity, self.accepted_quantity = returned.quantity, returned.accepted_quantity
+        self.by_quantity_minor, self.by_value_minor = returned.by_quantity_minor, returned.by_value_minor
+        for part, cell in self.cells.items():
+            cell.by_line_minor = returned.by_line.get(part, 0)
+            cell.by_amount_minor = returned.by_amount.get(part, 0)
+
+
+@dataclass(slots=True)
+class OrderBook:
+    order_id: OrderId
+    merchant_id: BrandId
+    currency: str
+    provider: str
+    charge_id: str
+    tax_jurisdiction: str
+    paid_at: datetime
+    return_window_days: int
+    captured_minor: int
+    refunded_minor: int = 0
+    releases: int = 0
+    lines: list[BookLine] = field(default_factory=list)
+
+    @property
+    def state(self) -> OrderState:
+        states = [line.state() for line in self.lines]
+        return OrderState(
+            tuple([s for s in states if isinstance(s, LineState)]),
+            tuple([s for s in states if isinstance(s, ShippingState)]),
+        )
+
+    def take_over(self, state: OrderState) -> None:
+        by_id = {str(line.id): line for line in self.lines}
+        for goods in state.lines:
+            by_id[goods.sale.line_id].take_over(goods)
+        for shipping in state.shipping:
+            by_id[shipping.sale.shipping_id].take_over(shipping)
+
+    def line(self, line_id: str) -> BookLine:
+        return next(line for line in self.lines if str(line.id) == line_id)
+
+    def goods_of(self, order_line_id: OrderLineId) -> list[BookLine]:
+        return [line for line in self.lines if line.is_goods and line.order_line_id == order_line_id]
+
+    def shipping_of(self, order_line_id: OrderLineId | None) -> list[BookLine]:
+        return [
+            line for line in self.lines if not line.is_goods and order_line_id in (None, line.order_line_id)
+        ]
+
+    def cells_of(self, payee_id: str) -> list[Cell]:
+        """The cells of one party, in the order of the lines."""
+        return [
+            cell
+            for line in self.lines
+            for cell in line.cells.values()
+            if cell.payee_id == payee_id and cell.part in PARTY_PARTS
+        ]
+
+    def party_accounts(self, *codes: Code) -> list[AccountKey]:
+        parties = {
+            cell.payee_id: cell.tenant_id
+            for line in self.lines
+            for cell in line.cells.values()
+            if cell.part in PARTY_PARTS
+        }
+        return [
+            party_account(code, party, self.currency, tenant)
+            for party, tenant in parties.items()
+            for code in codes
+        ]
+
+
+def platform_part(part: Part) -> bool:
+    return part in _PLATFORM_PARTS
+
+
+async def load(session: AsyncSession, order_id: OrderId, *, lock: bool = True) -> OrderBook:
+    """The order's split; with ``lock`` nobody else changes it until the transaction ends.
+
+    Raises ``OrderNotSettled``.
+    """
+    books = await load_many(session, [order_id], lock=lock)
+    if not books:
+        raise OrderNotSettled(order_id)
+    return books[0]
+
+
+async def load_many(
+    session: AsyncSession, order_ids: Sequence[OrderId], *, lock: bool = True
+) -> list[OrderBook]:
+    """Those of the orders that have a split, by id."""
+    ids = {"ids": list(order_ids)}
+    orders = (await session.execute(_LOCK if lock else _READ, ids)).all()
+    books = {row.order_id: _book(row) for row in orders}
+    cells: dict[Any, dict[Part, Cell]] = {}
+    for row in await session.execute(_PARTS, ids):
+        cells.setdefault(row.line_id, {})[Part(row.part)] = _cell(row)
+    for row in await session.execute(_LINES, ids):
+        drawn = cells.get(row.id, {})
+        books[row.order_id].lines.append(_line(row, {part: drawn[part] for part in Part if part in drawn}))
+    return list(books.values())
+
+
+def _book(row: Any) -> OrderBook:
+    return OrderBook(
+        OrderId.of(row.order_id), BrandId.of(row.merchant_id), row.currency, row.provider, row.charge_id,
+        row.tax_jurisdiction, row.paid_at, row.return_window_days, row.captured_minor, row.refunded_minor,
+        row.releases,
+    )  # fmt: skip
+
+
+def _cell(row: Any) -> Cell:
+    return Cell(
+        Part(row.part), row.payee_id, TenantId.of(row.tenant_id) if row.tenant_id else None,
+        row.amount_minor, row.by_line_minor, row.by_amount_minor, row.pending_minor, row.released_minor,
+        row.due_at,
+    )  # fmt: skip
+
+
+def _line(row: Any, cells: dict[Part, Cell]) -> BookLine:
+    return BookLine(
+        SplitLineId.of(row.id), OrderLineId.of(row.order_line_id), LineKind(row.kind),
+        SupplierId.of(row.supplier_id), row.quantity, row.charged_minor, row.basis_minor,
+        row.settlement_days, cells, row.returned_quantity, row.accepted_quantity, row.by_quantity_minor,
+        row.by_value_minor, row.delivered_quantity, row.delivered_at, row.open_holds,
+    )  # fmt: skip
+
+
+async def insert_books(session: AsyncSession, books: Sequence[OrderBook]) -> None:
+    await session.execute(_INSERT_ORDERS, [_order_row(book) for book in books])
+    for book in books:
+        await insert_lines(session, book, book.lines)
+
+
+async def insert_lines(session: AsyncSession, book: OrderBook, lines: Sequence[BookLine]) -> None:
+    if lines:
+        await session.execute(_INSERT_LINES, [_line_row(book, line) for line in lines])
+        parts = [_part_row(book, line, cell) for line in lines for cell in line.cells.values()]
+        await session.execute(_INSERT_PARTS, parts)
+
+
+async def save(session: AsyncSession, books: Iterable[OrderBook]) -> None:
+    """Write every changeable column of the books back, in three statements for all their lines and parts."""
+    books = list(books)
+    lines = [_line_row(book, line) for book in books for line in book.lines]
+    parts = [
+        _part_row(book, line, cell) for book in books for line in book.lines for cell in line.cells.values()
+    ]
+    await session.execute(
+        _SAVE_ORDER,
+        [{"refunded_minor": b.refunded_minor, "releases": b.releases, "order_id": b.order_id} for b in books],
+    )
+    await session.execute(_SAVE_LINES, _by_column(lines, _SAVED_OF_LINE))
+    await session.execute(_SAVE_PARTS, _by_column(parts, _SAVED_OF_PART))
+
+
+_SAVED_OF_LINE = (
+    "id", "supplier_id", "quantity", "returned_quantity", "accepted_quantity", "by_quantity_minor",
+    "by_value_minor", "delivered_quantity", "delivered_at", "open_holds", "charged_minor", "basis_minor",
+)  # fmt: skip
+_SAVED_OF_PART = (
+    "line_id", "part", "payee_id", "tenant_id", "amount_minor", "by_line_minor", "by_amount_minor",
+    "pending_minor", "released_minor", "due_at",
+)  # fmt: skip
+
+
+def _by_column(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> dict[str, list[Any]]:
+    return {column: [row[column] for row in rows] for column in columns}
+
+
+def _order_row(book: OrderBook) -> dict[str, Any]:
+    return {
+        "order_id": book.order_id, "merchant_id": book.merchant_id, "currency": book.currency,
+        "provider": book.provider, "charge_id": book.charge_id, "tax_jurisdiction": book.tax_jurisdiction,
+        "paid_at": book.paid_at, "return_window_days": book.return_window_days,
+        "captured_minor": book.captured_minor, "refunded_minor": book.refunded_minor,
+        "releases": book.releases,
+    }  # fmt: skip
+
+
+def _line_row(book: OrderBook, line: BookLine) -> dict[str, Any]:
+    return {
+        "id": line.id, "order_id": book.order_id, "order_line_id": line.order_line_id,
+        "merchant_id": book.merchant_id, "supplier_id": line.supplier_id, "kind": line.kind.value,
+        "quantity": line.quantity, "charged_minor": line.charged_minor, "basis_minor": line.basis_minor,
+        "settlement_days": line.settlement_days, "returned_quantity": line.returned_quantity,
+        "accepted_quantity": line.accepted_quantity, "by_quantity_minor": line.by_quantity_minor,
+        "by_value_minor": line.by_value_minor, "delivered_quantity": line.delivered_quantity,
+        "delivered_at": line.delivered_at, "open_holds": line.open_holds,
+    }  # fmt: skip
+
+
+def _part_row(book: OrderBook, line: BookLine, cell: Cell) -> dict[str, Any]:
+    return {
+        "line_id": line.id, "part": cell.part.value, "order_id": book.order_id,
+        "merchant_id": book.merchant_id, "payee_id": cell.payee_id, "tenant_id": cell.tenant_id,
+        "amount_minor": cell.amount_minor, "by_line_minor": cell.by_line_minor,
+        "by_amount_minor": cell.by_amount_minor, "pending_minor": cell.pending_minor,
+        "released_minor": cell.released_minor, "due_at": cell.due_at,
+    }  # fmt: skip

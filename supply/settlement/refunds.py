@@ -1,0 +1,418 @@
+"""R5 to R7: a refund is reserved from the parties, then settled or voided by what the provider says.
+
+Composition (who gives back what) is pure and lives in composition.py; here it meets balances: what a party no
+longer holds it owes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from core.canonical import content_hash
+from core.ids import OrderId, OrderLineId, RefundId
+from core.money import allocate_remaining
+from infra import outbox
+from supply.ledger import service as ledger
+from supply.ledger.chart import Code
+from supply.ledger.journal import AccountKey, Journal, Leg, credit, debit, merged
+from supply.settlement import composition
+from supply.settlement.composition import LineState, OrderState, RefundTooLarge, ShippingState, Taken
+from supply.settlement.delivery import settle_delivery
+from supply.settlement.errors import (
+    NothingToRefund,
+    OrderLineNotSettled,
+    RefundChanged,
+    RefundEnded,
+    RefundNotFound,
+)
+from supply.settlement.events import RefundBooked, RefundVoided
+from supply.settlement.kinds import Kind
+from supply.settlement.models import RefundStatus
+from supply.settlement.order_book import BookLine, OrderBook, load, save
+from supply.settlement.parties import owner_of, provider_account, refund_account
+from supply.settlement.taking import Share, accounts_touched, take
+
+_INSERT = text(
+    "INSERT INTO split_refunds (refund_id, order_id, merchant_id, status, currency, amount_minor,"
+    " request_hash, changes, reserved_at) VALUES (:refund_id, :order_id, :merchant_id, 'reserved', :currency,"
+    " :amount_minor, :request_hash, CAST(:changes AS jsonb), :now)"
+)
+_FIND = text("SELECT * FROM split_refunds WHERE refund_id = :refund_id")
+_LOCK = text("SELECT * FROM split_refunds WHERE refund_id = :refund_id FOR NO KEY UPDATE")
+_END = text(
+    "UPDATE split_refunds SET status = :status, ended_at = :now, provider_ref = :provider_ref"
+    " WHERE refund_id = :refund_id"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LineRefund:
+    """``quantity`` units of an order line; with ``quantity`` 0, ``goods_minor`` of its value (goodwill, price
+    protection). ``goods_minor`` is without tax and overrides the value of the units when given."""
+
+    order_line_id: OrderLineId
+    quantity: int
+    supplier_accepts: bool = True
+    goods_minor: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShippingRefund:
+    """Shipping of one order line, or of the whole order; everything that is left when no amount is given.
+
+    ``amount_minor`` is without tax.
+    """
+
+    order_line_id: OrderLineId | None = None
+    amount_minor: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RefundPlan:
+    """What to refund of one order: lines and shipping, or an amount (tax included) with no line behind it,
+    or everything that is left."""
+
+    refund_id: RefundId
+    order_id: OrderId
+    lines: Sequence[LineRefund] = ()
+    shipping: Sequence[ShippingRefund] = ()
+    amount_minor: int | None = None
+    everything: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Taking:
+    """A party's part of a refund. ``line_id`` is the split line; platform and tax have no payee."""
+
+    line_id: str
+    part: str
+    payee_id: str
+    amount_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReservedRefund:
+    """``amount_minor`` is what the customer gets back and the provider must be asked for, tax included."""
+
+    refund_id: RefundId
+    order_id: OrderId
+    currency: str
+    amount_minor: int
+    charge_id: str
+    taken: tuple[Taking, ...]
+
+
+async def preview_refund(session: AsyncSession, plan: RefundPlan) -> ReservedRefund:
+    """What ``reserve_refund`` would take, and change nothing. Raises as it does."""
+    book = await load(session, plan.order_id, lock=False)
+    _, taken = compose(book, plan)
+    return _reserved(plan, book, taken)
+
+
+async def reserve_refund(session: AsyncSession, plan: RefundPlan, *, now: datetime) -> ReservedRefund:
+    """R5a, R6, R6a, R6b, R7: take the refund from the parties into 2100, before the provider is asked.
+
+    The same plan under the same id again returns the first answer. Raises ``OrderNotSettled``,
+    ``OrderLineNotSettled``, ``RefundTooLarge``, ``NothingToRefund``, ``RefundChanged``.
+    """
+    book = await load(session, plan.order_id)
+    digest = content_hash(_plain(plan))
+    known = (await session.execute(_FIND, {"refund_id": plan.refund_id})).one_or_none()
+    if known is not None:
+        if known.request_hash != digest:
+            raise RefundChanged(plan.refund_id)
+        return _stored(known, book)
+    state, taken = compose(book, plan)
+    amount = sum(each.amount_minor for each in taken)
+    if amount <= 0:
+        raise NothingToRefund(f"nothing of {plan.order_id} is left to refund")
+    customer = refund_account(plan.refund_id, book.currency)
+    held = await ledger.hold(session, [*accounts_touched(book), customer])
+    before = _positions(book)
+    book.take_over(state)
+    legs = merged([*take(book, _shares(book, taken), held), credit(customer, amount)])
+    book.refunded_minor += amount
+    settle_delivery(book, now)
+    changes = {
+        "legs": _legs_body(legs),
+        "cells": _moved(before, _positions(book)),
+        "taken": _taken_body(taken),
+    }
+    await session.execute(
+        _INSERT,
+        {
+            "refund_id": plan.refund_id, "order_id": plan.order_id, "merchant_id": book.merchant_id,
+            "currency": book.currency, "amount_minor": amount, "request_hash": digest,
+            "changes": orjson.dumps(changes).decode(), "now": now,
+        },
+    )  # fmt: skip
+    await save(session, [book])
+    key = f"refund:{plan.refund_id}:reserve"
+    await ledger.post(session, Journal(key, Kind.REFUND_RESERVED, legs, now, plan.order_id), now=now)
+    return _reserved(plan, book, taken)
+
+
+async def settle_refund(
+    session: AsyncSession, refund_id: RefundId, *, now: datetime, provider_ref: str | None = None
+) -> None:
+    """R5b: the provider paid it. Again: nothing happens. Raises ``RefundNotFound``, ``RefundEnded``."""
+    row = await _open_refund(session, refund_id, RefundStatus.SETTLED)
+    if row is None:
+        return
+    order = await load(session, OrderId.of(row.order_id), lock=False)
+    legs = (
+        debit(refund_account(refund_id, row.currency), row.amount_minor),
+        credit(provider_account(Code.PROVIDER_AVAILABLE, order.provider, row.currency), row.amount_minor),
+    )
+    key = f"refund:{refund_id}:settle"
+    journal = Journal(key, Kind.REFUND_SETTLED, legs, now, order.order_id, provider_ref)
+    await ledger.post(session, journal, now=now)
+    await _end(session, refund_id, RefundStatus.SETTLED, now, provider_ref)
+    await outbox.record(session, RefundBooked(refund_id, order.order_id, row.amount_minor, row.currency, now))
+
+
+async def void_refund(
+    session: AsyncSession, refund_id: RefundId, *, now: datetime, provider_ref: str | None = None
+) -> None:
+    """R5c: the provider could not pay it; everybody gets back what the reservation took.
+
+    What a party owed for it and has paid off since comes back as available. Again: nothing happens. Raises
+    ``RefundNotFound``, ``RefundEnded``.
+    """
+    found = (await session.execute(_FIND, {"refund_id": refund_id})).one_or_none()
+    if found is None:
+        raise RefundNotFound(refund_id)
+    book = await load(session, OrderId.of(found.order_id))
+    row = await _open_refund(session, refund_id, RefundStatus.VOIDED)
+    if row is None:
+        return
+    reserved = _legs_of(row.changes["legs"], book)
+    held = await ledger.hold(session, [*accounts_touched(book), *(leg.account for leg in reserved)])
+    legs = merged(_undone(reserved, held, _put_back(book, row.changes["cells"])))
+    book.refunded_minor -= row.amount_minor
+    await save(session, [book])
+    journal = Journal(f"refund:{refund_id}:void", Kind.REFUND_VOIDED, legs, now, book.order_id, provider_ref)
+    await ledger.post(session, journal, now=now)
+    await _end(session, refund_id, RefundStatus.VOIDED, now, provider_ref)
+    await outbox.record(session, RefundVoided(refund_id, book.order_id, now))
+
+
+def compose(book: OrderBook, plan: RefundPlan) -> tuple[OrderState, list[Taken]]:
+    """The order's state after the refund, and every cell's part of it."""
+    before = state = book.state
+    if plan.everything:
+        return _difference(before, composition.refund_rest(state).order)
+    for line in plan.lines:
+        state = _refund_line(book, state, line)
+    for shipping in plan.shipping:
+        state = _refund_shipping(book, state, shipping)
+    if plan.amount_minor is not None:
+        state = composition.refund_amount(state, plan.amount_minor).order
+    return _difference(before, state)
+
+
+def _refund_line(book: OrderBook, state: OrderState, refund: LineRefund) -> OrderState:
+    """Over the suppliers of the line in their order: the first with units left gives them back first."""
+    goods = book.goods_of(refund.order_line_id)
+    if not goods:
+        raise OrderLineNotSettled(refund.order_line_id)
+    room = {str(line.id): _units_left(state, line) for line in goods}
+    if refund.quantity > sum(room.values()):
+        raise RefundTooLarge(refund.quantity, sum(room.values()))
+    if refund.quantity == 0 or len(goods) == 1:
+        line = goods[0] if refund.quantity else max(goods, key=lambda each: _value_left(state, each))
+        return composition.refund_line(
+            state, str(line.id), quantity=refund.quantity, supplier_accepts=refund.supplier_accepts,
+            goods_minor=refund.goods_minor,
+        ).order  # fmt: skip
+    counts, left = [], refund.quantity
+    for units in room.values():
+        counts.append(min(units, left))
+        left -= counts[-1]
+    values: Sequence[int | None] = [None] * len(counts)
+    if refund.goods_minor is not None:
+        values = allocate_remaining(refund.goods_minor, [refund.goods_minor * count for count in counts])
+    for line_id, count, value in zip(room, counts, values, strict=True):
+        if count:
+            state = composition.refund_line(
+                state, line_id, quantity=count, supplier_accepts=refund.supplier_accepts, goods_minor=value
+            ).order
+    return state
+
+
+def _units_left(state: OrderState, line: BookLine) -> int:
+    found = next(each for each in state.lines if each.sale.line_id == str(line.id))
+    return found.sale.quantity - found.returned.quantity
+
+
+def _value_left(state: OrderState, line: BookLine) -> int:
+    found = next(each for each in state.lines if each.sale.line_id == str(line.id))
+    return found.sale.goods_minor - found.returned.by_quantity_minor - found.returned.by_value_minor
+
+
+def _refund_shipping(book: OrderBook, state: OrderState, refund: ShippingRefund) -> OrderState:
+    charges = book.shipping_of(refund.order_line_id)
+    if not charges and refund.order_line_id is not None and not book.goods_of(refund.order_line_id):
+        raise OrderLineNotSettled(refund.order_line_id)
+    left = {str(line.id): _shipping_left(state, line) for line in charges}
+    amount = sum(left.values()) if refund.amount_minor is None else refund.amount_minor
+    if amount > sum(left.values()):
+        raise RefundTooLarge(amount, sum(left.values()))
+    shares = allocate_remaining(amount, list(left.values()))
+    for line_id, share in zip(left, shares, strict=True):
+        state = composition.refund_shipping(state, line_id, amount_minor=share).order
+    return state
+
+
+def _shipping_left(state: OrderState, line: BookLine) -> int:
+    found = next(each for each in state.shipping if each.sale.shipping_id == str(line.id))
+    by_amount = sum(n for part, n in found.returned.by_amount.items() if part is not composition.Part.TAX)
+    return max(found.sale.charged_minor - by_amount - found.returned.by_value_minor, 0)
+
+
+def _difference(before: OrderState, after: OrderState) -> tuple[OrderState, list[Taken]]:
+    taken = []
+    pairs: Iterable[tuple[LineState | ShippingState, LineState | ShippingState]] = zip(
+        (*before.lines, *before.shipping), (*after.lines, *after.shipping), strict=True
+    )
+    for was, now in pairs:
+        left = composition.held_parts(now)
+        line_id = was.sale.line_id if isinstance(was, LineState) else was.sale.shipping_id
+        for part, amount in composition.held_parts(was).items():
+            if amount != left[part]:
+                taken.append(Taken(line_id, part, was.sale.payee(part), amount - left[part]))
+    return after, taken
+
+
+def _shares(book: OrderBook, taken: Iterable[Taken]) -> list[Share]:
+    return [Share(book.line(each.source_id).cells[each.part], each.amount_minor) for each in taken]
+
+
+Positions = dict[tuple[str, str], tuple[int, ...]]
+
+
+def _positions(book: OrderBook) -> Positions:
+    """Everything a refund can change in a book, as numbers: what a void subtracts again."""
+    positions: Positions = {}
+    for line in book.lines:
+        positions[str(line.id), ""] = (
+            line.returned_quantity, line.accepted_quantity, line.by_quantity_minor, line.by_value_minor,
+        )  # fmt: skip
+        for cell in line.cells.values():
+            positions[str(line.id), cell.part.value] = (
+                cell.by_line_minor, cell.by_amount_minor, cell.pending_minor, cell.released_minor,
+            )  # fmt: skip
+    return positions
+
+
+def _moved(before: Positions, after: Positions) -> list[list[Any]]:
+    return [
+        [*key, *(now - was for now, was in zip(after[key], before[key], strict=True))]
+        for key in before
+        if before[key] != after[key]
+    ]
+
+
+def _put_back(book: OrderBook, moved: Iterable[Sequence[Any]]) -> dict[str, int]:
+    """Subtract what the reservation changed. What a party gained by it and was released since cannot be taken
+    out of its cell: that is returned, by owner of the account."""
+    gone: dict[str, int] = {}
+    for line_id, part, first, second, third, fourth in moved:
+        line = book.line(line_id)
+        if not part:
+            line.returned_quantity -= first
+            line.accepted_quantity -= second
+            line.by_quantity_minor -= third
+            line.by_value_minor -= fourth
+            continue
+        cell = line.cells[composition.Part(part)]
+        cell.by_line_minor -= first
+        cell.by_amount_minor -= second
+        missing = max(third - cell.pending_minor, 0)
+        cell.pending_minor -= third - missing
+        cell.released_minor = max(cell.released_minor - fourth - missing, 0)
+        if missing:
+            owner = owner_of(cell.payee_id)
+            gone[owner] = gone.get(owner, 0) + missing
+    return gone
+
+
+def _undone(legs: Iterable[Leg], held: dict[AccountKey, int], gone: Mapping[str, int]) -> list[Leg]:
+    undone = []
+    for leg in legs:
+        account, amount = leg.account, leg.amount_minor
+        missing = gone.get(account.owner, 0) if account.code is Code.PENDING else 0
+        if missing:
+            undone.append(credit(account, amount + missing))
+            available = replace(account, code=Code.AVAILABLE)
+            here = min(missing, held[available])
+            undone += [debit(available, here), debit(replace(account, code=Code.RECEIVABLE), missing - here)]
+            continue
+        if account.code is Code.RECEIVABLE:
+            owed = min(amount, held[account])
+            undone.append(credit(account, owed))
+            # Paid off in the meantime: the party gets it back.
+            account, amount = replace(account, code=Code.AVAILABLE), amount - owed
+        undone.append(credit(account, amount))
+    return undone
+
+
+def _legs_body(legs: Iterable[Leg]) -> list[list[Any]]:
+    return [[int(leg.account.code), leg.account.owner, leg.amount_minor] for leg in legs]
+
+
+def _legs_of(body: Iterable[Sequence[Any]], book: OrderBook) -> list[Leg]:
+    tenants = {account.owner: account.tenant_id for account in book.party_accounts(Code.PENDING)}
+    return [
+        Leg(AccountKey(Code(code), owner, book.currency, tenants.get(owner)), amount)
+        for code, owner, amount in body
+    ]
+
+
+def _taken_body(taken: Iterable[Taken]) -> list[list[Any]]:
+    return [[t.source_id, t.part.value, t.payee.party_id, t.amount_minor] for t in taken]
+
+
+def _plain(plan: RefundPlan) -> dict[str, Any]:
+    body = asdict(plan)
+    body["lines"], body["shipping"] = list(body["lines"]), list(body["shipping"])
+    return body
+
+
+def _reserved(plan: RefundPlan, book: OrderBook, taken: Sequence[Taken]) -> ReservedRefund:
+    takings = tuple(Taking(t.source_id, t.part.value, t.payee.party_id, t.amount_minor) for t in taken)
+    amount = sum(taking.amount_minor for taking in takings)
+    return ReservedRefund(plan.refund_id, plan.order_id, book.currency, amount, book.charge_id, takings)
+
+
+def _stored(row: Any, book: OrderBook) -> ReservedRefund:
+    takings = tuple(Taking(*each) for each in row.changes["taken"])
+    return ReservedRefund(
+        RefundId.of(row.refund_id), book.order_id, row.currency, row.amount_minor, book.charge_id, takings
+    )
+
+
+async def _open_refund(session: AsyncSession, refund_id: RefundId, wanted: RefundStatus) -> Any:
+    """The reserved refund under its lock; None when it has ended as wanted already."""
+    row = (await session.execute(_LOCK, {"refund_id": refund_id})).one_or_none()
+    if row is None:
+        raise RefundNotFound(refund_id)
+    if row.status == wanted:
+        return None
+    if row.status != RefundStatus.RESERVED:
+        raise RefundEnded(refund_id, row.status)
+    return row
+
+
+async def _end(
+    session: AsyncSession, refund_id: RefundId, status: RefundStatus, now: datetime, provider_ref: str | None
+) -> None:
+    where = {"refund_id": refund_id, "status": status.value, "now": now, "provider_ref": provider_ref}
+    await session.execute(_END, where)

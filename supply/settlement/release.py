@@ -1,0 +1,71 @@
+"""R4: what is due leaves the return window: pending becomes available, the platform's fee becomes revenue."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import text
+
+from core.actor import SYSTEM
+from core.clock import Clock
+from core.ids import OrderId, OrderLineId
+from infra.db.session import Database
+from supply.ledger import service as ledger
+from supply.ledger.journal import Journal, Leg, credit, debit, merged
+from supply.settlement.composition import Part
+from supply.settlement.kinds import Kind
+from supply.settlement.order_book import OrderBook, load_many, save
+from supply.settlement.parties import pending_account, released_account
+
+ORDERS_AT_ONCE = 100
+_DUE = text(
+    "SELECT order_id FROM split_orders WHERE order_id IN (SELECT p.order_id FROM split_parts p"
+    " JOIN split_lines l ON l.id = p.line_id AND l.open_holds = 0"
+    " WHERE p.due_at <= :now AND p.pending_minor > 0 ORDER BY p.due_at LIMIT :limit)"
+    " ORDER BY order_id FOR NO KEY UPDATE SKIP LOCKED"
+)
+
+
+async def release_due(db: Database, *, clock: Clock) -> int:
+    """Sweep: release what is due of up to ``ORDERS_AT_ONCE`` orders; how many orders that were."""
+    now = clock.now()
+    async with db.unit_of_work(SYSTEM) as session:
+        due = list((await session.execute(_DUE, {"now": now, "limit": 4 * ORDERS_AT_ONCE})).scalars())
+        books = await load_many(session, [OrderId.of(each) for each in due[:ORDERS_AT_ONCE]])
+        journals = [journal for book in books for journal in release_journals(book, now)]
+        if journals:
+            await save(session, books)
+            await ledger.post_together(session, journals, now=now)
+    return len(books)
+
+
+def release_journals(book: OrderBook, now: datetime) -> list[Journal]:
+    """One journal per order line for all its parts that are due; marks the cells released."""
+    legs: dict[OrderLineId, list[Leg]] = {}
+    for line in book.lines:
+        if line.open_holds:
+            continue
+        for part in Part:
+            cell = line.cells.get(part)
+            if cell is None or not cell.pending_minor or cell.due_at is None or cell.due_at > now:
+                continue
+            pending = pending_account(
+                part,
+                cell.payee_id,
+                book.currency,
+                jurisdiction=book.tax_jurisdiction,
+                tenant_id=cell.tenant_id,
+            )
+            released = released_account(part, cell.payee_id, book.currency, tenant_id=cell.tenant_id)
+            legs.setdefault(line.order_line_id, []).extend(
+                [debit(pending, cell.pending_minor), credit(released, cell.pending_minor)]
+            )
+            cell.released_minor += cell.pending_minor
+            cell.pending_minor = 0
+    journals = []
+    for order_line_id, moved in legs.items():
+        book.releases += 1
+        # A line can be released more than once: parts have their own dates, and a void lays money back.
+        key = f"release:{order_line_id}:{book.releases}"
+        journals.append(Journal(key, Kind.RELEASE, merged(moved), now, book.order_id))
+    return journals

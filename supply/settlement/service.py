@@ -1,0 +1,68 @@
+"""The public verbs of settlement, by recipe (money.md §2). Each lives in the file named for its rule."""
+
+from supply.settlement.capture import (
+    CapturedLine,
+    CapturedOrder,
+    CommissionShare,
+    open_split,
+    open_splits,
+    register_charge,
+)
+from supply.settlement.delivery import hold_release, lift_hold, record_delivery
+from supply.settlement.payees import PayeeFacts, payees_of, register_payee
+from supply.settlement.payouts import make_batch, resolve_payouts, send_payouts, settle_payout
+from supply.settlement.provider_funds import collect_fees, funds_available, recharge_fee, record_fee
+from supply.settlement.recovery import net_receivables, record_reversal, reverse_transfers, write_off
+from supply.settlement.refunds import (
+    LineRefund,
+    RefundPlan,
+    ReservedRefund,
+    ShippingRefund,
+    preview_refund,
+    reserve_refund,
+    settle_refund,
+    void_refund,
+)
+from supply.settlement.release import release_due
+from supply.settlement.reroute import MovedUnits, reroute
+from supply.settlement.statements import ClosedStatement, close_statement
+
+__all__ = [
+    "CapturedLine",
+    "CapturedOrder",
+    "ClosedStatement",
+    "CommissionShare",
+    "LineRefund",
+    "MovedUnits",
+    "PayeeFacts",
+    "RefundPlan",
+    "ReservedRefund",
+    "ShippingRefund",
+    "close_statement",
+    "collect_fees",
+    "funds_available",
+    "hold_release",
+    "lift_hold",
+    "make_batch",
+    "net_receivables",
+    "open_split",
+    "open_splits",
+    "payees_of",
+    "preview_refund",
+    "recharge_fee",
+    "record_delivery",
+    "record_fee",
+    "record_reversal",
+    "register_charge",
+    "register_payee",
+    "release_due",
+    "reroute",
+    "reserve_refund",
+    "resolve_payouts",
+    "reverse_transfers",
+    "send_payouts",
+    "settle_payout",
+    "settle_refund",
+    "void_refund",
+    "write_off",
+]
