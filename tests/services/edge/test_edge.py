@@ -1,0 +1,341 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+from sqlalchemy import text
+
+from core.actor import SYSTEM
+from core.clock import FixedClock
+from core.ids import BrandId, TouchId
+from infra.config import Settings
+from infra.db.session import Database
+from infra.embedded.postgres import APPLICATION
+from marketplace.promotion import service
+from marketplace.promotion.service import CreatedLink
+from marketplace.promotion.touch_token import COOKIE, TouchSigner
+from services.edge.app import Edge, create_app
+from services.edge.spool import Claimed, Spool
+from tests.factories import promotion as make
+from tests.factories.brands import brand_actor
+
+MERCHANT, PROMOTER = brand_actor(BrandId.new()), brand_actor(BrandId.new())
+SECRET = "a secret of the tests, long enough to be one"
+PHONE = {"user-agent": "Mozilla/5.0 (iPhone) MicroMessenger/8.0"}
+
+
+class Gate:
+    """Lets the edge reach the database, or not: a port that forwards while it is open."""
+
+    def __init__(self, url: str) -> None:
+        self._target = urlsplit(url)
+        self._server: asyncio.Server | None = None
+        self._streams: set[asyncio.StreamWriter] = set()
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        host = self._target.netloc.replace(str(self._target.port), str(self.port))
+        return self._target._replace(netloc=host).geturl()
+
+    async def open(self) -> None:
+        self._server = await asyncio.start_server(self._join, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def shut(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for writer in list(self._streams):
+            writer.transport.abort()
+        await asyncio.sleep(0)
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there = await asyncio.open_connection(self._target.hostname, self._target.port)
+        await asyncio.gather(self._pump(reader, there[1]), self._pump(there[0], writer))
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._streams.add(writer)
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            pass
+        finally:
+            self._streams.discard(writer)
+            writer.close()
+
+
+@pytest.fixture
+async def link(db: Database, clock: FixedClock) -> CreatedLink:
+    async with db.unit_of_work(SYSTEM) as session:
+        market = await make.market(session, MERCHANT, PROMOTER, clock)
+        return await make.link(session, market, clock)
+
+
+@pytest.fixture
+async def gate(postgres: Any) -> AsyncIterator[Gate]:
+    gate = Gate(postgres.url(APPLICATION))
+    await gate.open()
+    yield gate
+    await gate.shut()
+
+
+def _edge(gate: Gate, clock: FixedClock, data_dir: Path) -> Edge:
+    settings = Settings(
+        app_database_url=gate.url, secret_key=SECRET, data_dir=data_dir, edge_url="https://l.example.com"
+    )
+    return create_app(settings, clock=clock)
+
+
+@pytest.fixture
+async def edge(gate: Gate, link: CreatedLink, clock: FixedClock, tmp_path: Path) -> AsyncIterator[Edge]:
+    edge = _edge(gate, clock, tmp_path)
+    await edge.start()
+    yield edge
+    await edge.close()
+
+
+def _browser(edge: Edge, **headers: str) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(edge), base_url="https://l.example.com", headers={**PHONE, **headers}
+    )
+
+
+async def _touches(db: Database) -> Sequence[Any]:
+    async with db.reading(SYSTEM) as session:
+        return (await session.execute(text("SELECT * FROM touches ORDER BY id"))).all()
+
+
+async def _eventually(db: Database, count: int) -> Sequence[Any]:
+    for _ in range(100):
+        found = await _touches(db)
+        if len(found) >= count:
+            return found
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"{len(await _touches(db))} touches, not {count}")
+
+
+async def test_a_click_is_stored_before_its_redirect_leaves(
+    edge: Edge, link: CreatedLink, db: Database, clock: FixedClock
+) -> None:
+    async with _browser(edge, referer="https://mp.weixin.qq.com/s/abc?secret=1") as browser:
+        answer = await browser.get(f"/l/{link.code}")
+
+    assert answer.status_code == 302
+    location = urlsplit(answer.headers["location"])
+    assert location._replace(query="").geturl() == link.destination
+    signed = TouchSigner(SECRET).read(parse_qs(location.query)["lyt"][0])
+    assert (signed.link_id, signed.at) == (link.id, clock.now())
+    [touch] = await _touches(db)
+    assert TouchId.of(touch.id) == signed.touch_id
+    assert (touch.kind, touch.is_bot, touch.duplicate_of) == ("click", False, None)
+    assert touch.referrer_host == "mp.weixin.qq.com"
+    assert touch.advertiser_id == MERCHANT.brand_id
+    cookie = answer.headers["set-cookie"]
+    assert cookie.startswith(f"{COOKIE}=")
+    assert all(flag in cookie for flag in ("HttpOnly", "Secure", "SameSite=Lax"))
+    assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_every_click_has_its_own_id_and_a_repeat_names_the_first(
+    edge: Edge, link: CreatedLink, db: Database, clock: FixedClock
+) -> None:
+    async with _browser(edge) as browser:
+        first = await browser.get(f"/l/{link.code}")
+        second = await browser.get(f"/l/{link.code}")
+        clock.advance(timedelta(seconds=31))
+        third = await browser.get(f"/l/{link.code}")
+    async with _browser(edge) as other:
+        await other.get(f"/l/{link.code}")
+
+    touches = await _touches(db)
+    assert len({touch.id for touch in touches}) == 4
+    assert [touch.duplicate_of for touch in touches] == [None, touches[0].id, None, None]
+    assert len({bytes(touch.session_key) for touch in touches}) == 2
+    assert "set-cookie" in first.headers
+    assert "set-cookie" not in second.headers
+    assert len({answer.headers["location"] for answer in (first, second, third)}) == 3
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"user-agent": "Mozilla/5.0 (compatible; Googlebot/2.1)"},
+        {"user-agent": "curl/8.5.0"},
+        {"user-agent": ""},
+        {"user-agent": "facebookexternalhit/1.1"},
+        {"sec-purpose": "prefetch;prerender"},
+    ],
+)
+async def test_bots_are_redirected_and_marked(
+    edge: Edge, link: CreatedLink, db: Database, headers: dict[str, str]
+) -> None:
+    async with _browser(edge, **headers) as bot:
+        assert (await bot.get(f"/l/{link.code}")).status_code == 302
+    [touch] = await _touches(db)
+    assert touch.is_bot
+
+
+async def test_a_forged_cookie_is_replaced(edge: Edge, link: CreatedLink, db: Database) -> None:
+    forged = TouchSigner("another secret that is long enough").new_cookie()
+    async with _browser(edge, cookie=f"a=b; {COOKIE}={forged}") as browser:
+        answer = await browser.get(f"/l/{link.code}")
+    assert forged not in answer.headers["set-cookie"]
+    [touch] = await _touches(db)
+    assert touch.duplicate_of is None
+
+
+async def test_a_scan_is_told_from_a_click_and_the_code_has_a_picture(
+    edge: Edge, link: CreatedLink, db: Database
+) -> None:
+    async with _browser(edge) as browser:
+        svg = await browser.get(f"/l/{link.code}.svg")
+        png = await browser.get(f"/l/{link.code}.png")
+        await browser.get(f"/l/{link.code}?k=qr")
+        assert (await browser.get(f"/l/{link.code}.exe")).status_code == 404
+    assert (svg.status_code, svg.headers["content-type"]) == (200, "image/svg+xml")
+    assert png.content.startswith(b"\x89PNG")
+    [touch] = await _touches(db)
+    assert touch.kind == "scan"
+
+
+async def test_nobody_chooses_where_a_link_leads(edge: Edge, link: CreatedLink) -> None:
+    async with _browser(edge) as browser:
+        answer = await browser.get(
+            f"/l/{link.code}?url=https://evil.example.com&lyt=x&next=//evil.example.com"
+        )
+    assert "evil" not in answer.headers["location"]
+    assert urlsplit(answer.headers["location"]).hostname == "shop.example.com"
+
+
+@pytest.mark.parametrize(
+    "code", ["nosuchcode", "x", "", "../../etc/passwd", "%00", "a" * 400, "码码码码码码"]
+)
+async def test_an_unknown_code_is_a_small_page(edge: Edge, db: Database, code: str) -> None:
+    async with _browser(edge) as browser:
+        answer = await browser.get(f"/l/{code}")
+        again = await browser.get(f"/l/{code}")
+    assert (answer.status_code, again.status_code) == (404, 404)
+    assert "Link not found" in answer.text
+    assert await _touches(db) == []
+
+
+async def test_head_looks_without_visiting_and_other_methods_are_refused(
+    edge: Edge, link: CreatedLink, db: Database
+) -> None:
+    async with _browser(edge) as browser:
+        looked = await browser.head(f"/l/{link.code}")
+        assert (looked.status_code, looked.headers["location"]) == (302, link.destination)
+        assert (await browser.post(f"/l/{link.code}")).status_code == 405
+    assert await _touches(db) == []
+
+
+async def test_a_link_made_a_moment_ago_works_at_once(
+    edge: Edge, link: CreatedLink, db: Database, clock: FixedClock
+) -> None:
+    async with db.unit_of_work(SYSTEM) as session:
+        market = await make.market(session, MERCHANT, PROMOTER, clock)
+        new = await make.link(session, market, clock)
+    async with _browser(edge) as browser:
+        assert (await browser.get(f"/l/{new.code}")).status_code == 302
+
+
+async def test_a_disabled_link_redirects_and_its_clicks_do_not_qualify(
+    edge: Edge, link: CreatedLink, db: Database, clock: FixedClock
+) -> None:
+    async with db.unit_of_work(PROMOTER) as session:
+        await service.disable_link(session, PROMOTER, link.id, clock=clock)
+    async with _browser(edge) as browser:
+        assert (await browser.get(f"/l/{link.code}")).status_code == 302
+
+
+async def test_clicks_go_on_without_the_database_and_come_home_once(
+    edge: Edge, gate: Gate, link: CreatedLink, db: Database
+) -> None:
+    async with _browser(edge) as browser:
+        before = await asyncio.gather(*[browser.get(f"/l/{link.code}") for _ in range(20)])
+        await gate.shut()
+        away = await asyncio.gather(*[browser.get(f"/l/{link.code}") for _ in range(50)])
+        assert (await browser.get("/readyz")).status_code == 200
+        unknown = await browser.get("/l/nosuchcode")
+        assert len(await _touches(db)) <= 70
+        await gate.open()
+        for _ in range(100):
+            if edge.clicks.database_up:
+                break
+            await asyncio.sleep(0.05)
+        after = await asyncio.gather(*[browser.get(f"/l/{link.code}") for _ in range(20)])
+        metrics = (await browser.get("/metrics")).text
+
+    assert unknown.status_code == 503
+    answers = [*before, *away, *after]
+    assert {answer.status_code for answer in answers} == {302}
+    touches = await _eventually(db, 90)
+    given = {
+        TouchSigner(SECRET).read(parse_qs(urlsplit(a.headers["location"]).query)["lyt"][0]).touch_id
+        for a in answers
+    }
+    assert {TouchId.of(touch.id) for touch in touches} == given
+    assert len(touches) == len(given) == 90
+    assert "lianyu_edge_clicks_spooled_total" in metrics
+
+
+async def test_a_start_without_the_database_redirects_what_it_knew_and_keeps_the_clicks(
+    edge: Edge, gate: Gate, link: CreatedLink, db: Database, clock: FixedClock, tmp_path: Path
+) -> None:
+    await gate.shut()
+    second = _edge(gate, clock, tmp_path)
+    await second.start()
+    async with _browser(second) as browser:
+        assert (await browser.get(f"/l/{link.code}")).status_code == 302
+    await second.close()  # its spool file is left for whoever comes next
+    assert await _touches(db) == []
+
+    await gate.open()
+    third = _edge(gate, clock, tmp_path)
+    await third.start()
+    assert len(await _eventually(db, 1)) == 1
+    await third.close()
+    assert Spool(tmp_path / "edge" / "spool").waiting() == []
+
+
+async def test_a_line_cut_short_by_a_crash_does_not_stop_the_replay(
+    edge: Edge, gate: Gate, link: CreatedLink, db: Database, clock: FixedClock, tmp_path: Path
+) -> None:
+    await gate.shut()
+    async with _browser(edge) as browser:
+        for _ in range(3):
+            await browser.get(f"/l/{link.code}")
+    await edge.close()
+    [path] = Spool(tmp_path / "edge" / "spool").waiting()
+    path.write_bytes(path.read_bytes() + b'["0193')
+    claimed = Claimed.claim(path)
+    assert claimed is not None
+    assert len(claimed.clicks()) == 3
+    assert Claimed.claim(path) is None
+    claimed.release(done=False)
+
+    await gate.open()
+    again = _edge(gate, clock, tmp_path)
+    await again.start()
+    assert len(await _eventually(db, 3)) == 3
+    await again.close()
+
+
+async def test_health_and_metrics_answer(edge: Edge, link: CreatedLink) -> None:
+    async with _browser(edge) as browser:
+        await browser.get(f"/l/{link.code}")
+        assert (await browser.get("/healthz")).text == "ok\n"
+        assert (await browser.get("/readyz")).text == "database up\n"
+        metrics = (await browser.get("/metrics")).text
+        assert (await browser.get("/")).status_code == 404
+    assert "lianyu_edge_clicks_stored_total 1.0" in metrics
+    assert 'lianyu_edge_requests_total{status="302"} 1.0' in metrics
