@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, TypeVar
 
 import httpx
@@ -196,6 +197,13 @@ class Browser:
 
         result: bool = await _stubbornly(self.patience, "confirm", attempt)
         return result
+
+
+def client() -> httpx.AsyncClient:
+    """One pool for many people: it keeps nobody's cookies."""
+    jar = CookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
+    limits = httpx.Limits(max_connections=32, max_keepalive_connections=16)
+    return httpx.AsyncClient(cookies=jar, limits=limits, timeout=30.0, trust_env=False)
 
 
 async def each(work: list[T], do: Callable[[T], Awaitable[None]], *, at_once: int = 6) -> None:
