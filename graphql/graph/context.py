@@ -13,9 +13,10 @@ from strawberry.dataloader import DataLoader
 from strawberry.fastapi import BaseContext
 from strawberry.types import Info as StrawberryInfo
 
-from core.actor import Actor
+from core.actor import Actor, ActorKind
 from core.clock import Clock
 from core.errors import Unauthenticated
+from core.ids import TenantId
 from infra.config import Settings
 from infra.db.session import Database
 from infra.payments.gateway import PaymentGateway
@@ -60,6 +61,12 @@ class Context(BaseContext):
         if self.maybe_actor is None:
             raise Unauthenticated("this needs a token: Authorization: Bearer …")
         return self.maybe_actor
+
+    @property
+    def tenant(self) -> TenantId:
+        """The caller's tenant under its own kind of id. Raises ``WrongTenant`` for the platform."""
+        actor = self.actor
+        return actor.supplier_id if actor.kind is ActorKind.SUPPLIER else actor.brand_id
 
     @property
     def db(self) -> Database:

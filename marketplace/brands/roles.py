@@ -23,6 +23,7 @@ SUPPLIER_SCOPES = frozenset(
         "fulfillment:read",
         "fulfillment:write",
         "settlement:read",
+        "settlement:write",
         "tokens:write",
     }
 )

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.actor import Actor
@@ -61,6 +61,10 @@ _STATEMENTS = text(
     "SELECT id, payee_id, currency, number, period_from, period_to, opening_minor, closing_minor, hash, closed_at"
     " FROM statements WHERE (CAST(:payee_id AS text) IS NULL OR payee_id = :payee_id)"
     " AND (CAST(:after AS uuid) IS NULL OR id < :after) ORDER BY id DESC LIMIT :limit"
+)
+_STATEMENT = text(
+    "SELECT id, payee_id, currency, number, period_from, period_to, opening_minor, closing_minor, hash, closed_at"
+    " FROM statements WHERE id = :id"
 )
 _DOCUMENT = text("SELECT document FROM statements WHERE id = :id")
 _AGED = text(
@@ -272,20 +276,26 @@ async def statements_page(
     session: AsyncSession, actor: Actor, page: PageRequest, *, payee_id: str | None = None
 ) -> Page[StatementView]:
     rows = (await session.execute(_STATEMENTS, _keyset(page, payee_id))).all()
-    views = [
-        StatementView(
-            StatementId.of(row.id), row.payee_id, row.currency, row.number, row.period_from, row.period_to,
-            row.opening_minor, row.closing_minor, row.hash, row.closed_at,
-        )
-        for row in rows
-    ]  # fmt: skip
+    views = [_statement(row) for row in rows]
     return page_of(views, page, lambda view: (view.id.hex,))
+
+
+async def statement(session: AsyncSession, statement_id: StatementId) -> StatementView:
+    """One that is known to be there."""
+    return _statement((await session.execute(_STATEMENT, {"id": statement_id})).one())
 
 
 async def statement_document(session: AsyncSession, actor: Actor, statement_id: StatementId) -> str | None:
     """The canonical JSON, or None when there is none the actor may see."""
     found: str | None = (await session.execute(_DOCUMENT, {"id": statement_id})).scalar_one_or_none()
     return found
+
+
+def _statement(row: Row[Any]) -> StatementView:
+    return StatementView(
+        StatementId.of(row.id), row.payee_id, row.currency, row.number, row.period_from, row.period_to,
+        row.opening_minor, row.closing_minor, row.hash, row.closed_at,
+    )  # fmt: skip
 
 
 def _keyset(page: PageRequest, payee_id: str | None) -> dict[str, Any]:
