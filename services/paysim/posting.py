@@ -39,7 +39,7 @@ class Poster:
             request = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
             async with asyncio.timeout(self._timeout_s):
                 return await self._exchange(place, request)
-        except (OSError, TimeoutError, ValueError, EOFError, ssl.SSLError) as error:
+        except (OSError, TimeoutError, ValueError, LookupError, EOFError) as error:
             raise DeliveryFailed(f"{type(error).__name__}: {error}") from error
 
     def close(self) -> None:

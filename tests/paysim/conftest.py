@@ -261,7 +261,7 @@ async def client(paysim: Paysim) -> AsyncIterator[stripe.StripeClient]:
     yield stripe.StripeClient(
         SECRET_KEY, base_addresses={"api": paysim.url}, http_client=http, max_network_retries=0
     )
-    await http.close_async()
+    await http.close_async()  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture

@@ -42,9 +42,16 @@ async def test_every_call_of_the_money_path(client: stripe.StripeClient, paysim:
     )
     assert (account.charges_enabled, account.default_currency) == (True, "eur")
     await v1.accounts.update_async(account.id, {"metadata": {"party": "P1"}})
-    assert (await v1.accounts.list_async({"limit": 1})).data[0].metadata["party"] == "P1"
-    links = {"refresh_url": "https://l.test/a", "return_url": "https://l.test/b"}
-    await v1.account_links.create_async({"account": account.id, "type": "account_onboarding", **links})
+    newest: Any = (await v1.accounts.list_async({"limit": 1})).data[0]
+    assert newest.metadata["party"] == "P1"
+    await v1.account_links.create_async(
+        {
+            "account": account.id,
+            "type": "account_onboarding",
+            "refresh_url": "https://l.test/a",
+            "return_url": "https://l.test/b",
+        }
+    )
 
     transfer = await v1.transfers.create_async(
         {"amount": 5_000, "currency": "usd", "destination": account.id, "transfer_group": "O1"}

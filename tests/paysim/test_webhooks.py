@@ -93,6 +93,6 @@ def test_an_endpoint_of_its_own_gets_only_what_it_asked_for(paysim: Any, receive
 
 def _verifies(raw: bytes, signature: str, secret: str) -> bool:
     try:
-        return stripe.WebhookSignature.verify_header(raw, signature, secret)
+        return bool(stripe.WebhookSignature.verify_header(raw, signature, secret))
     except stripe.SignatureVerificationError:
         return False
