@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -59,25 +59,32 @@ class CommunityProfile:
     """Members by tag, and beside them all contacts of the brand by the same tags."""
 
     members: int
-    tag_members: Mapping[str, int]
+    tag_members: dict[str, int]
     brand_contacts: int
-    brand_tag_contacts: Mapping[str, int]
+    brand_tag_contacts: dict[str, int]
 
 
 _COMMUNITY = select(
     _C.id, _C.brand_id, _C.name, _C.channel, _C.locale, _C.region, _C.tags, _C.declared_size, _C.created_at
 )  # fmt: skip
 _PLACEMENT = select(_P.id, _P.brand_id, _P.community_id, _P.kind, _P.name, _P.created_at)
-_PROFILE = text(
-    "WITH inside AS (SELECT t.tag, count(*) AS members FROM community_members m"
-    " JOIN contact_tags t ON t.contact_id = m.contact_id WHERE m.community_id = :community GROUP BY t.tag)"
-    " SELECT inside.tag, inside.members,"
-    " (SELECT count(*) FROM contact_tags o WHERE o.brand_id = :brand AND o.tag = inside.tag) AS contacts,"
-    " (SELECT count(*) FROM community_members m WHERE m.community_id = :community) AS all_members,"
-    " (SELECT count(*) FROM contacts c WHERE c.brand_id = :brand) AS all_contacts"
-    " FROM inside UNION ALL SELECT NULL, 0, 0,"
-    " (SELECT count(*) FROM community_members m WHERE m.community_id = :community),"
-    " (SELECT count(*) FROM contacts c WHERE c.brand_id = :brand)"
+# Counted once for all communities asked for: their tags, their members, and the same tags brand-wide.
+_PROFILES = text(
+    "WITH asked AS (SELECT id, brand_id FROM communities WHERE id = ANY(:communities)),"
+    " sizes AS (SELECT m.community_id, count(*) AS members FROM community_members m"
+    " WHERE m.community_id = ANY(:communities) GROUP BY m.community_id),"
+    " inside AS (SELECT m.community_id, t.tag, count(*) AS members FROM community_members m"
+    " JOIN contact_tags t ON t.contact_id = m.contact_id WHERE m.community_id = ANY(:communities)"
+    " GROUP BY m.community_id, t.tag),"
+    " wide AS (SELECT t.brand_id, t.tag, count(*) AS contacts FROM contact_tags t"
+    " WHERE t.brand_id IN (SELECT brand_id FROM asked) GROUP BY t.brand_id, t.tag),"
+    " known AS (SELECT c.brand_id, count(*) AS contacts FROM contacts c"
+    " WHERE c.brand_id IN (SELECT brand_id FROM asked) GROUP BY c.brand_id)"
+    " SELECT asked.id, inside.tag, inside.members, wide.contacts, coalesce(sizes.members, 0) AS all_members,"
+    " coalesce(known.contacts, 0) AS all_contacts FROM asked"
+    " LEFT JOIN inside ON inside.community_id = asked.id"
+    " LEFT JOIN wide ON wide.brand_id = asked.brand_id AND wide.tag = inside.tag"
+    " LEFT JOIN sizes ON sizes.community_id = asked.id LEFT JOIN known ON known.brand_id = asked.brand_id"
 )
 
 
@@ -169,14 +176,23 @@ async def community_profile(
     session: AsyncSession, actor: Actor, community_id: CommunityId
 ) -> CommunityProfile:
     """How many members, and how many of them carry each tag, beside the brand's whole audience."""
-    found = await community(session, actor, community_id)
-    rows = (await session.execute(_PROFILE, {"community": community_id, "brand": found.brand_id})).all()
-    return CommunityProfile(
-        members=rows[-1].all_members,
-        tag_members={row.tag: row.members for row in rows if row.tag is not None},
-        brand_contacts=rows[-1].all_contacts,
-        brand_tag_contacts={row.tag: row.contacts for row in rows if row.tag is not None},
-    )
+    await community(session, actor, community_id)
+    return (await community_profiles(session, [community_id]))[community_id]
+
+
+async def community_profiles(
+    session: AsyncSession, ids: Sequence[CommunityId]
+) -> dict[CommunityId, CommunityProfile]:
+    """Profiles of the caller's own communities, which it has been allowed. One statement."""
+    found: dict[CommunityId, CommunityProfile] = {}
+    for row in await session.execute(_PROFILES, {"communities": list(ids)}):
+        profile = found.setdefault(
+            CommunityId.of(row.id), CommunityProfile(row.all_members, {}, row.all_contacts, {})
+        )
+        if row.tag is not None:
+            profile.tag_members[row.tag] = row.members
+            profile.brand_tag_contacts[row.tag] = row.contacts
+    return found
 
 
 async def find_contact(

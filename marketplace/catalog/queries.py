@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -268,6 +270,17 @@ async def published_ids(session: AsyncSession, *, after: ProductId | None, limit
     return list((await session.execute(wanted)).scalars())
 
 
+async def published_of_brands(
+    session: AsyncSession, brand_ids: Iterable[BrandId], *, tags: Iterable[str] = (), limit: int = 2000
+) -> list[ProductRow]:
+    """Published products of brands, those that share a tag with ``tags`` first, then the newest."""
+    shares = _P.tags.overlap(list(tags))
+    wanted = select(*_PRODUCT_COLUMNS).where(
+        _P.brand_id == func.any(list(brand_ids)), _P.status == ProductStatus.PUBLISHED
+    )
+    return _products(await session.execute(wanted.order_by(shares.desc(), _P.id.desc()).limit(limit)))
+
+
 async def products_count(session: AsyncSession, actor: Actor, filter: ProductFilter) -> int:
     return (
         await session.scalar(
@@ -370,26 +383,27 @@ async def import_of(session: AsyncSession, actor: Actor, import_id: ImportId) ->
     return ImportRow(*row)
 
 
-async def complaints_page(
-    session: AsyncSession, import_id: ImportId, request: PageRequest
-) -> Page[tuple[int, ComplaintRow]]:
-    """What is wrong with the file, row by row, of an import the caller has been allowed."""
-    wanted = (
-        select(_E.number, _E.row, _E.sku, _E.field, _E.code, _E.message)
-        .where(_E.import_id == import_id)
-        .order_by(_E.number)
-        .limit(request.first + 1)
-    )
-    if request.key:
-        wanted = wanted.where(_E.number > int(request.key[0]))
-    rows = [(number, ComplaintRow(*facts)) for number, *facts in await session.execute(wanted)]
-    return page_of(rows, request, lambda row: (str(row[0]),))
-
-
-async def complaints_of(session: AsyncSession, import_id: ImportId) -> list[ComplaintRow]:
-    """All of them, at most 10,000 (that many are kept)."""
+async def complaints_of(
+    session: AsyncSession, import_id: ImportId, *, limit: int | None = None
+) -> list[ComplaintRow]:
+    """What is wrong with the file, by row, of an import the caller was allowed; at most 10,000 are kept."""
     wanted = select(_E.row, _E.sku, _E.field, _E.code, _E.message).where(_E.import_id == import_id)
-    return [ComplaintRow(*row) for row in await session.execute(wanted.order_by(_E.number))]
+    rows = await session.execute(wanted.order_by(_E.number).limit(limit))
+    return [ComplaintRow(*row) for row in rows]
+
+
+async def error_file(session: AsyncSession, import_id: ImportId) -> str:
+    """All complaints as CSV. A cell that a spreadsheet would take for a formula gets an apostrophe."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(("row", "sku", "field", "code", "message"))
+    for c in await complaints_of(session, import_id):
+        writer.writerow((c.row, *map(_inert, (c.sku, c.field, c.code, c.message))))
+    return file.getvalue()
+
+
+def _inert(cell: str) -> str:
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 def _products(rows: Result[Any]) -> list[ProductRow]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,16 +19,19 @@ from core.ids import (
     CommissionLineId,
     ContactId,
     DecisionId,
+    LinkId,
     OrderId,
     OrderLineId,
     ProductId,
     TouchId,
 )
+from infra import outbox
 from infra.db.base import table_of
 from marketplace.promotion.attribution_facts import LineFact, OrderFact, canonical_inputs
 from marketplace.promotion.commission import OrderDiscount
 from marketplace.promotion.crediting import Amounts, Credit, LineMoney, ShareEarned, credit
 from marketplace.promotion.errors import InvalidTouchToken
+from marketplace.promotion.events import OrderCredited
 from marketplace.promotion.models import (
     AttributionDecision,
     CommissionLine,
@@ -122,7 +125,7 @@ async def attribute(
 ) -> Attributed:
     """Decide who sold an order and what they earn, and store it. A second call returns what the first stored.
 
-    At most five statements, in a SYSTEM transaction.
+    At most five statements, the outbox included, in a SYSTEM transaction.
     """
     found = await touch_facts_for(
         session,
@@ -142,7 +145,8 @@ async def attribute(
     stored = await session.execute(_NEW_DECISION.returning(_DECISIONS.c.id), row)
     if stored.first() is None:
         return await attributed(session, order.order_id)
-    lines = await _store_lines(session, order, row["id"], credited, clock.now())
+    lines = await _store_lines(session, order, row["id"], credited, found.links, clock.now())
+    await outbox.record(session, OrderCredited(order.order_id, row["id"]))
     return Attributed(row["id"], order.order_id, row["input_hash"], lines)
 
 
@@ -234,6 +238,7 @@ async def _store_lines(
     order: OrderForAttribution,
     decision_id: DecisionId,
     credited: Credit,
+    links: Mapping[str, LinkId],
     now: datetime,
 ) -> tuple[LineAttributed, ...]:
     lines, shares, done = [], [], []
@@ -246,7 +251,8 @@ async def _store_lines(
                 "agreement_id": AgreementId.parse(earned.agreement_id),
                 "agreement_version": earned.agreement_version, "advertiser_id": order.advertiser_id,
                 "promoter_brand_id": BrandId.parse(earned.promoter_brand_id),
-                "touch_id": TouchId.parse(earned.touch_id), "rule_id": earned.rule_id,
+                "touch_id": TouchId.parse(earned.touch_id), "link_id": links[earned.touch_id],
+                "rule_id": earned.rule_id,
                 "rate_ppm": earned.rate_ppm, "currency": order.currency, "basis_minor": earned.basis_minor,
                 "commission_minor": earned.commission_minor, "refunded_basis_minor": 0, "reversed_minor": 0,
                 "status": CommissionStatus.PENDING, "return_window_days": earned.return_window_days,

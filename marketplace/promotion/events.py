@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from core.events import Event, event
-from core.ids import AgreementId, BrandId, LinkId
+from core.ids import AgreementId, BrandId, DecisionId, LinkId, OrderId
 
 
 @event("promotion.agreement_changed")
@@ -25,3 +25,12 @@ class AgreementChanged(Event):
 class LinkCreated(Event):
     link_id: LinkId
     promoter_brand_id: BrandId
+
+
+@event("promotion.order_credited")
+@dataclass(frozen=True, slots=True)
+class OrderCredited(Event):
+    """A paid order was judged: its decision is stored, whether or not anybody sold it."""
+
+    order_id: OrderId
+    decision_id: DecisionId

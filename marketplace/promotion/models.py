@@ -322,6 +322,7 @@ class CommissionLine(Row, table=True):
         CheckConstraint("refunded_basis_minor BETWEEN 0 AND basis_minor", name="refund_within_basis"),
         CheckConstraint("reversed_minor BETWEEN 0 AND commission_minor", name="reversed_within_commission"),
         Index("ix_commission_lines_order_id", "order_id"),
+        Index("ix_commission_lines_link_id", "link_id"),
         Index("ix_commission_lines_agreement_id_id", "agreement_id", "id"),
     )
 
@@ -334,6 +335,7 @@ class CommissionLine(Row, table=True):
     advertiser_id: BrandId = id_field(BrandId)
     promoter_brand_id: BrandId = id_field(BrandId)
     touch_id: TouchId = id_field(TouchId)
+    link_id: LinkId = id_field(LinkId, foreign_key="tracked_links.id")
     rule_id: str
     rate_ppm: int
     currency: str = currency_field()

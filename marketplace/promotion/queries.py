@@ -17,6 +17,8 @@ from core.ids import (
     CommunityId,
     InvitationId,
     LinkId,
+    OrderId,
+    OrderLineId,
     PlacementId,
     ProductId,
     PromoterId,
@@ -24,7 +26,9 @@ from core.ids import (
 )
 from core.pagination import Page, PageRequest, page_of
 from infra.db.base import table_of
+from marketplace.promotion.attribution_facts import read_inputs
 from marketplace.promotion.clicks import LinkTarget
+from marketplace.promotion.crediting import Amounts
 from marketplace.promotion.errors import AgreementNotFound, InvitationNotFound, LinkNotFound
 from marketplace.promotion.models import (
     Agreement,
@@ -63,6 +67,11 @@ _CLICKS = text(
     "SELECT link_id, count(*) FILTER (WHERE NOT is_bot AND duplicate_of IS NULL) AS clicks,"
     " count(*) FILTER (WHERE is_bot) AS bots, count(*) FILTER (WHERE duplicate_of IS NOT NULL) AS repeats"
     " FROM touches WHERE link_id = ANY(:links) GROUP BY link_id"
+)
+_DECIDED = text("SELECT input, amounts FROM attribution_decisions WHERE order_id = :order")
+_SOLD_THROUGH = text(
+    "SELECT c.order_line_id, c.promoter_brand_id, l.community_id FROM commission_lines c"
+    " JOIN tracked_links l ON l.id = c.link_id WHERE c.order_id = :order"
 )
 _LINK_TARGET = text(
     "SELECT id, code, agreement_id, advertiser_id, promoter_brand_id, destination, revision"
@@ -401,3 +410,49 @@ async def links_count(session: AsyncSession, actor: Actor) -> int:
         await session.scalar(select(func.count()).select_from(table_of(TrackedLink)).where(_party(_L, actor)))
         or 0
     )
+
+
+@dataclass(frozen=True, slots=True)
+class PurchaseFact:
+    """One line of a credited order: what was bought, by whom (a keyed digest), through which community."""
+
+    order_line_id: OrderLineId
+    order_id: OrderId
+    merchant_id: BrandId
+    seller_id: BrandId
+    community_id: CommunityId | None
+    buyer: str
+    product_id: ProductId
+    quantity: int
+    bought_at: datetime
+
+
+async def purchases_of(session: AsyncSession, order_id: OrderId) -> list[PurchaseFact]:
+    """The lines of a credited order, read back from its decision. Needs a SYSTEM session. Two statements."""
+    row = (await session.execute(_DECIDED, {"order": order_id})).first()
+    if row is None:
+        return []
+    order, _, _ = read_inputs(row.input)
+    quantities = {line.id: line.quantity for line in Amounts.read(row.amounts).lines}
+    sold = {
+        OrderLineId.of(line.order_line_id): line
+        for line in await session.execute(_SOLD_THROUGH, {"order": order_id})
+    }
+    merchant, facts = BrandId.parse(order.advertiser_id), []
+    for line in order.lines:
+        line_id = OrderLineId.parse(line.id)
+        through = sold.get(line_id)
+        facts.append(
+            PurchaseFact(
+                line_id,
+                order_id,
+                merchant,
+                merchant if through is None else BrandId.of(through.promoter_brand_id),
+                None if through is None else CommunityId.of(through.community_id),
+                min(order.buyer_keys, default=str(order_id)),
+                ProductId.parse(line.product_id),
+                quantities[line.id],
+                order.paid_at or order.created_at,
+            )
+        )
+    return facts

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from core.ids import AgreementId, BrandId, ContactId, PlacementId, PromoterId, TouchId
+from core.ids import AgreementId, BrandId, ContactId, LinkId, PlacementId, PromoterId, TouchId
 from marketplace.promotion.attribution_facts import AgreementTerms, TouchChannel, TouchFact, TouchKind
 from marketplace.promotion.crediting import SplitRule
 from marketplace.promotion.terms import LONGEST_WINDOW_S, Terms, terms_in_force
@@ -42,7 +42,7 @@ WITH signed AS (
 ), best AS (
     SELECT DISTINCT ON (id) * FROM found ORDER BY id, rank
 )
-SELECT b.id, b.at, b.kind, b.rank, b.is_bot, b.duplicate_of,
+SELECT b.id, b.link_id, b.at, b.kind, b.rank, b.is_bot, b.duplicate_of,
     l.agreement_id, l.promoter_brand_id, l.placement_id, l.promoter_id,
     (l.disabled_at IS NULL OR b.at < l.disabled_at) AND (l.expires_at IS NULL OR b.at < l.expires_at)
         AS link_active,
@@ -69,6 +69,8 @@ class TouchesOfOrder:
     agreements: tuple[AgreementTerms, ...] = ()
     splits: tuple[SplitRule, ...] = ()
     buyer_staff_of: frozenset[str] = frozenset()
+    links: Mapping[str, LinkId] = field(default_factory=dict)
+    """By touch id."""
 
 
 async def touch_facts_for(
@@ -98,12 +100,14 @@ async def touch_facts_for(
         },
     )  # fmt: skip
     touches: list[TouchFact] = []
+    links: dict[str, LinkId] = {}
     agreements: dict[tuple[str, int], AgreementTerms] = {}
     splits: dict[tuple[str, int], SplitRule] = {}
     staff_of: frozenset[str] = frozenset()
     for row in rows:
         fact = _touch(row)
         touches.append(fact)
+        links[fact.id] = LinkId.of(row.link_id)
         staff_of = frozenset(str(BrandId.of(brand)) for brand in row.buyer_staff_of)
         key = (fact.agreement_id, fact.agreement_version)
         if row.version is not None and key not in agreements:
@@ -117,7 +121,7 @@ async def touch_facts_for(
                 terms=terms,
             )
             splits[key] = SplitRule(*key, terms.fee_ppm, terms.individual_ppm, terms.return_window_days)
-    return TouchesOfOrder(tuple(touches), tuple(agreements.values()), tuple(splits.values()), staff_of)
+    return TouchesOfOrder(tuple(touches), tuple(agreements.values()), tuple(splits.values()), staff_of, links)
 
 
 def _touch(row: Any) -> TouchFact:

@@ -325,7 +325,7 @@ async def test_attribution_takes_few_statements_however_many_lines(
 
     await service.attribute(session, order, signer=make.SIGNER, clock=clock)
 
-    assert len(seen) == 4
+    assert len(seen) == 5
 
 
 async def test_both_brands_see_and_recompute_a_decision_and_no_third_does(

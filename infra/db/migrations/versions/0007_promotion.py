@@ -215,6 +215,7 @@ def _commissions() -> None:
         sa.Column("advertiser_id", sa.Uuid, nullable=False),
         sa.Column("promoter_brand_id", sa.Uuid, nullable=False),
         sa.Column("touch_id", sa.Uuid, nullable=False),
+        sa.Column("link_id", sa.Uuid, sa.ForeignKey("tracked_links.id"), nullable=False),
         sa.Column("rule_id", sa.String, nullable=False),
         sa.Column("rate_ppm", sa.Integer, nullable=False),
         sa.Column("currency", sa.CHAR(3), nullable=False),
@@ -235,6 +236,7 @@ def _commissions() -> None:
         ),
     )
     op.create_index("ix_commission_lines_order_id", "commission_lines", ["order_id"])
+    op.create_index("ix_commission_lines_link_id", "commission_lines", ["link_id"])
     op.create_index("ix_commission_lines_agreement_id_id", "commission_lines", ["agreement_id", "id"])
     op.create_table(
         "commission_shares",

@@ -1,0 +1,17 @@
+from __future__ import annotations
+
+from core.errors import Invalid, NotFound
+
+
+class ProposalNotFound(NotFound):
+    code = "PROPOSAL_NOT_FOUND"
+
+
+class BadProposalRequest(Invalid):
+    code = "BAD_PROPOSAL_REQUEST"
+
+
+class WrongCommunity(Invalid):
+    """The placement is not in the community the proposal was made for."""
+
+    code = "WRONG_COMMUNITY"
