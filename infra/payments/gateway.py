@@ -219,7 +219,9 @@ class PaymentGateway(Protocol):
 
     async def cancel_intent(self, intent_id: str, *, key: str) -> PaymentIntent: ...
 
-    def pay_page_url(self, intent: PaymentIntent, *, return_url: str | None = None) -> str | None:
+    def pay_page_url(
+        self, intent_id: str, client_secret: str, *, return_url: str | None = None
+    ) -> str | None:
         """The provider's own page for this intent, or None where the client must use the vendor's script."""
         ...
 

@@ -137,11 +137,13 @@ class StripeGateway:
             await self._send(self._client.v1.payment_intents.cancel_async, intent_id, {}, key=key)
         )
 
-    def pay_page_url(self, intent: PaymentIntent, *, return_url: str | None = None) -> str | None:
+    def pay_page_url(
+        self, intent_id: str, client_secret: str, *, return_url: str | None = None
+    ) -> str | None:
         if not self._api_base:
             return None
-        query = {"client_secret": intent.client_secret} | ({"return_url": return_url} if return_url else {})
-        return f"{self._api_base}/pay/{intent.id}?{urlencode(query)}"
+        query = {"client_secret": client_secret} | ({"return_url": return_url} if return_url else {})
+        return f"{self._api_base}/pay/{intent_id}?{urlencode(query)}"
 
     async def retrieve_charge(self, charge_id: str) -> Charge:
         params = {"expand": ["balance_transaction"]}

@@ -25,7 +25,7 @@ from marketplace.brands.queries import StorefrontFacts
 from marketplace.orders import cart as carts
 from marketplace.orders.address import Address, address_key, buyer_key, checked_email
 from marketplace.orders.cart import CartView
-from marketplace.orders.errors import CheckoutNotFound, CheckoutNotOpen, TotalChanged
+from marketplace.orders.errors import CartAlreadyOrdered, CheckoutNotFound, CheckoutNotOpen, TotalChanged
 from marketplace.orders.events import CheckoutPlaced
 from marketplace.orders.models import (
     CartStatus,
@@ -114,11 +114,12 @@ async def start(
     """Where it goes and who buys; nothing is reserved yet. Problems are in the quote."""
     cart = await carts.load(session, cart_id, storefront.id)
     if cart.status is not CartStatus.OPEN:
-        raise carts.CartAlreadyOrdered(cart_id)
+        raise CartAlreadyOrdered(cart_id)
     email = checked_email(email)
     contact_id = await _contact(session, storefront.brand_id, email, policy)
+    checkout_id = CheckoutId.new()
     row = {
-        "id": CheckoutId.new(), "cart_id": cart.id, "storefront_id": storefront.id,
+        "id": checkout_id, "cart_id": cart.id, "storefront_id": storefront.id,
         "brand_id": storefront.brand_id, "currency": cart.currency, "contact_id": contact_id,
         "buyer_key": buyer_key(policy.secret, email), "address": address.as_json(),
         "address_key": address_key(policy.secret, address), "dest_zone": address.zone, "email": email,
@@ -127,7 +128,7 @@ async def start(
     }  # fmt: skip
     await session.execute(_INSERT_CHECKOUT, row)
     quote = await quote_cart(session, cart, zone=address.zone, clock=clock)
-    return await load(session, row["id"], storefront.id), quote
+    return await load(session, checkout_id, storefront.id), quote
 
 
 async def _contact(session: AsyncSession, brand_id: BrandId, email: str, policy: Policy) -> ContactId | None:
@@ -183,7 +184,11 @@ async def place(
         await routing.record(
             session, merchant.routing, order_id=orders[merchant.merchant_id], mode=RoutingMode.CHECKOUT
         )
-    await fulfillment.create(session, fulfillment_orders(quote, orders, reserved, checkout), clock=clock)
+    await fulfillment.create(
+        session,
+        fulfillment_orders(quote, orders, reserved, checkout_id=checkout_id, address=checkout.address),
+        clock=clock,
+    )
     await outbox.record(
         session, CheckoutPlaced(checkout_id=checkout_id, order_ids=tuple(sorted(orders.values())), at=now)
     )

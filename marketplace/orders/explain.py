@@ -44,7 +44,7 @@ async def explain_order(session: AsyncSession, actor: Actor, order_id: OrderId) 
         **explained,
         "lines": plain(lines),
         "routing": plain(await routing.explain(session, order_id)),
-        "fulfillment": plain(await fulfillment.of_order(session, order_id)),
+        "fulfillment": plain((await fulfillment.of_orders(session, READER, [order_id]))[order_id]),
         "ledger": [_entry(entry) for entry in entries],
         "identity": plain(await settlement.order_identity(session, order_id)),
     }

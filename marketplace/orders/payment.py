@@ -132,14 +132,14 @@ async def record_captured(session: AsyncSession, captured: Captured, *, clock: C
         "now": captured.at, "instrument": captured.instrument_key,
     }  # fmt: skip
     await session.execute(_CAPTURED, values)
-    money = {"amount_minor": captured.amount.amount_minor, "currency": captured.amount.currency}
     if payment.checkout_status is not CheckoutStatus.PLACED:
         late = PaymentCameLate(
             checkout_id=payment.checkout_id,
             payment_id=payment.id,
             charge_id=captured.charge_id,
+            amount_minor=captured.amount.amount_minor,
+            currency=captured.amount.currency,
             at=now,
-            **money,
         )
         await outbox.record(session, late)
         return True
@@ -149,9 +149,14 @@ async def record_captured(session: AsyncSession, captured: Captured, *, clock: C
     # The checkout still stands, so its stock was not given back: a hold a moment past its time counts.
     await inventory.commit(session, await _held(session, payment.checkout_id), now=now, late_is_fine=True)
     paid = PaymentCaptured(
-        checkout_id=payment.checkout_id, payment_id=payment.id, order_ids=order_ids,
-        charge_id=captured.charge_id, at=captured.at, **money,
-    )  # fmt: skip
+        checkout_id=payment.checkout_id,
+        payment_id=payment.id,
+        order_ids=order_ids,
+        charge_id=captured.charge_id,
+        amount_minor=captured.amount.amount_minor,
+        currency=captured.amount.currency,
+        at=captured.at,
+    )
     await outbox.record(session, paid)
     return True
 

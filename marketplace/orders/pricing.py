@@ -30,6 +30,7 @@ class SourcedLine:
     title: str
     category: str
     quantity: int
+    weight_g: int
     unit_price_minor: int
     tax: TaxRule
     supplier_id: SupplierId

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.clock import Clock
 from core.errors import LianyuError
-from core.ids import BrandId, LocationId, OrderLineId, SupplierId
+from core.ids import BrandId, LocationId, OrderLineId, SupplierId, VariantId
 from marketplace.catalog import queries as catalog
 from marketplace.catalog.queries import VariantForSale
 from marketplace.orders import selling
@@ -112,7 +112,7 @@ async def _route_merchant(
     session: AsyncSession,
     merchant_id: BrandId,
     lines: Sequence[CartLineView],
-    variants: Mapping[object, VariantForSale],
+    variants: Mapping[VariantId, VariantForSale],
     taxes: Mapping[str, TaxRule],
     *,
     currency: str,
@@ -156,6 +156,7 @@ def _sourced(
         title=variant.title,
         category=variant.category,
         quantity=decision.quantity,
+        weight_g=variant.weight_g,
         unit_price_minor=variant.price.amount_minor,
         tax=taxes.get(variant.category, TaxRule(0, False)),
         supplier_id=SupplierId.parse(decision.supplier_id),

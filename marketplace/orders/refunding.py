@@ -140,9 +140,10 @@ async def request(session: AsyncSession, actor: Actor, command: RefundCommand, *
     await session.execute(_INSERT, row)
     await _change_lines(session, asked, sign=1)
     await session.execute(_TAKE_ORDER, {"id": command.order_id, "amount": reserved.amount_minor})
-    await fulfillment.cancel_lines(
-        session, command.order_id, {each.order_line_id: each.quantity for each in asked}, clock=clock
-    )
+    # What has not shipped need not: its units go back to stock instead of travelling twice.
+    units = {each.order_line_id: each.quantity for each in asked}
+    if units:
+        await fulfillment.cancel_unshipped(session, SYSTEM, command.order_id, clock=clock, lines=units)
     await outbox.record(session, RefundRequested(refund_id=refund_id, order_id=command.order_id, at=now))
     return refund_id
 

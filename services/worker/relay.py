@@ -15,6 +15,7 @@ from typing import Any
 import asyncpg
 import structlog
 from celery import Celery
+from kombu.exceptions import OperationalError
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -48,7 +49,7 @@ class Relay:
         while not self._stopping.is_set():
             try:
                 moved = await relay_batch(self._db, self._celery)
-            except (SQLAlchemyError, OSError, asyncpg.PostgresError, self._celery.broker_errors()) as error:
+            except (SQLAlchemyError, OSError, asyncpg.PostgresError, OperationalError) as error:
                 log.warning("waiting for database or broker", error=type(error).__name__)
                 await asyncio.sleep(_PAUSE_AFTER_FAILURE_S)
                 continue

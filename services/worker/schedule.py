@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+
+from marketplace.matching import documents
+from marketplace.orders import paying, refunding
+from marketplace.promotion import agreements
+from supply.fulfillment import sla
+from supply.ledger import service as ledger
+from supply.settlement import service as settlement
 
 Sweep = Callable[..., Awaitable[int]]
 
-_TABLE: dict[str, tuple[Sweep, float]] = {}
+_TABLE: dict[str, tuple[Sweep, float]] = {
+    # Selling
+    "agreements.invitations": (agreements.expire_invitations, 60),
+    "matching.stock": (documents.refresh_stock, 30),
+    # Paying
+    "orders.checkouts": (paying.sweep_checkouts, 5),
+    "orders.payments": (paying.sweep_payments, 60),
+    "orders.refunds": (refunding.sweep_refunds, 60),
+    # Delivering
+    "fulfillment.clocks": (sla.sweep_clocks, 5),
+    # Settling
+    "settlement.fees": (settlement.collect_fees, 2),
+    "settlement.funds": (settlement.funds_available, 5),
+    "settlement.release": (settlement.release_due, 5),
+    "settlement.payouts": (settlement.send_payouts, 2),
+    "settlement.payouts_unknown": (settlement.resolve_payouts, 30),
+    "ledger.rollup": (ledger.roll_up, 10),
+}
 
 SWEEPS: dict[str, Sweep] = {name: sweep for name, (sweep, _) in _TABLE.items()}
 INTERVALS_S: dict[str, float] = {name: every for name, (_, every) in _TABLE.items()}
-
-__all__ = ["INTERVALS_S", "SWEEPS", "Any"]

@@ -6,7 +6,50 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from core.events import Event
+from marketplace.catalog.events import ProductChanged
+from marketplace.matching import documents
+from marketplace.orders import capture, paying, progress, refunding
+from marketplace.orders.events import (
+    CheckoutExpired,
+    PaymentCameLate,
+    PaymentCaptured,
+    ProviderNotified,
+    RefundRequested,
+)
+from supply.fulfillment import handlers as fulfillment
+from supply.fulfillment.events import (
+    FulfillmentCancellationRequested,
+    FulfillmentOrderAccepted,
+    FulfillmentOrderCancelled,
+    FulfillmentOrderDelivered,
+    FulfillmentOrderRejected,
+    FulfillmentOrderShipped,
+    FulfillmentOrderSubmitted,
+    FulfillmentRerouted,
+    FulfillmentUnsourced,
+)
+from supply.routing import handlers as routing
+from supply.settlement import handlers as settlement
 
 Handler = Callable[..., Awaitable[Any]]
 
-SUBSCRIPTIONS: dict[type[Event], tuple[Handler, ...]] = {}
+SUBSCRIPTIONS: dict[type[Event], tuple[Handler, ...]] = {
+    # Selling
+    ProductChanged: (documents.on_product_changed,),
+    # Paying
+    ProviderNotified: (paying.on_provider_notified,),
+    PaymentCaptured: (capture.on_payment_captured,),
+    PaymentCameLate: (refunding.on_payment_came_late,),
+    CheckoutExpired: (paying.on_checkout_expired,),
+    RefundRequested: (refunding.on_refund_requested,),
+    # Delivering
+    FulfillmentOrderSubmitted: (progress.on_fulfillment_moved, fulfillment.on_submitted),
+    FulfillmentOrderAccepted: (progress.on_fulfillment_moved,),
+    FulfillmentOrderRejected: (routing.on_rejected,),
+    FulfillmentRerouted: (settlement.on_fulfillment_rerouted, progress.on_fulfillment_moved),
+    FulfillmentUnsourced: (progress.on_fulfillment_moved,),
+    FulfillmentCancellationRequested: (fulfillment.on_cancellation_requested,),
+    FulfillmentOrderCancelled: (progress.on_fulfillment_moved, fulfillment.on_cancelled),
+    FulfillmentOrderShipped: (progress.on_fulfillment_moved,),
+    FulfillmentOrderDelivered: (settlement.on_fulfillment_delivered, progress.on_fulfillment_moved),
+}

@@ -152,7 +152,7 @@ async def test_a_dispute_and_an_event_are_read(gateway: StripeGateway, paysim: A
 
 async def test_cancelling_and_the_pay_page(gateway: StripeGateway, paysim: Any) -> None:
     intent = await gateway.create_intent(order_ref="O8", amount_minor=5_000, currency="USD", key="O8")
-    page = gateway.pay_page_url(intent, return_url="https://shop.test/back")
+    page = gateway.pay_page_url(intent.id, intent.client_secret, return_url="https://shop.test/back")
     assert page is not None
     assert page.startswith(f"{paysim.url}/pay/{intent.id}?client_secret=")
     assert (await gateway.cancel_intent(intent.id, key="O8:x")).status is IntentStatus.CANCELED
