@@ -77,7 +77,7 @@ class NewVariant:
     prices: Sequence[PriceTag] = ()
     title: str = ""
     gtin: str | None = None
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     weight_g: int = 0
 
 
@@ -138,7 +138,7 @@ async def create_product(
     clock: Clock,
 ) -> ProductId:
     """Raises ``TitleMissing``, ``HandleTaken``, ``SkuTaken``, ``NothingToSell`` or an ``Invalid`` field."""
-    brand_id, now = _writing_brand(actor), clock.now()
+    brand_id, now = writing_brand(actor), clock.now()
     row = {**_BLANK, **product.checked()}
     if not (row["title_zh"] or row["title_en"]):
         raise TitleMissing("a product has a Chinese or an English title", field="title")
@@ -173,7 +173,7 @@ async def update_product(
 
     Raises ``ProductNotFound``, ``VersionChanged``, ``HandleTaken``, ``TitleMissing`` or an ``Invalid`` field.
     """
-    brand_id = _writing_brand(actor)
+    brand_id = writing_brand(actor)
     given = product.checked()
     current = await _locked(session, brand_id, product_id, version)
     if (wanted := given.get("handle")) and wanted != current.handle:
@@ -194,7 +194,7 @@ async def add_variants(
     clock: Clock,
 ) -> list[VariantId]:
     """Behind the variants there are. Raises ``ProductNotFound``, ``SkuTaken``, ``TooMany``."""
-    brand_id, now = _writing_brand(actor), clock.now()
+    brand_id, now = writing_brand(actor), clock.now()
     await _locked(session, brand_id, product_id, None)
     position = await session.scalar(_NEXT_POSITION, {"id": product_id}) or 0
     if position + len(variants) > MOST_VARIANTS:
@@ -212,7 +212,7 @@ async def set_prices(
     Raises ``VariantNotFound``, ``InvalidPrice``, ``CurrencyMismatch``, and ``NothingToSell`` when a published
     product would be left without any price.
     """
-    brand_id, now = _writing_brand(actor), clock.now()
+    brand_id, now = writing_brand(actor), clock.now()
     if len(prices) > MOST_PRICES:
         raise TooMany(f"at most {MOST_PRICES} prices at once", field="prices")
     for price in prices:
@@ -243,7 +243,7 @@ async def publish(
     clock: Clock,
 ) -> int:
     """On view from this commit on. Raises ``NothingToSell`` without a priced variant, ``ProductArchived``."""
-    brand_id = _writing_brand(actor)
+    brand_id = writing_brand(actor)
     current = await _locked(session, brand_id, product_id, version)
     if current.status == ProductStatus.ARCHIVED:
         raise ProductArchived("an archived product cannot be published; restore it as a draft first")
@@ -261,7 +261,7 @@ async def withdraw(
     clock: Clock,
 ) -> int:
     """Back to a draft, from published or archived."""
-    brand_id = _writing_brand(actor)
+    brand_id = writing_brand(actor)
     current = await _locked(session, brand_id, product_id, version)
     return await _move(session, brand_id, product_id, current, ProductStatus.DRAFT, clock.now())
 
@@ -275,7 +275,7 @@ async def archive(
     clock: Clock,
 ) -> int:
     """Off view for good; orders that have it keep what they copied."""
-    brand_id = _writing_brand(actor)
+    brand_id = writing_brand(actor)
     current = await _locked(session, brand_id, product_id, version)
     return await _move(session, brand_id, product_id, current, ProductStatus.ARCHIVED, clock.now())
 
@@ -425,7 +425,7 @@ def _nothing_to_sell() -> NothingToSell:
     return NothingToSell("a published product has at least one variant with at least one price")
 
 
-def _writing_brand(actor: Actor) -> BrandId:
+def writing_brand(actor: Actor) -> BrandId:
     """A brand's own member with ``catalog:write``, never a shopper behind its storefront."""
     actor.require("catalog:write")
     if actor.kind is not ActorKind.BRAND:
