@@ -8,6 +8,7 @@ from typing import Any
 from core.events import Event
 from marketplace.catalog.events import ProductChanged
 from marketplace.matching import documents
+from marketplace.matching import handlers as matching
 from marketplace.orders import capture, paying, progress, refunding
 from marketplace.orders.events import (
     CheckoutExpired,
@@ -16,6 +17,7 @@ from marketplace.orders.events import (
     ProviderNotified,
     RefundRequested,
 )
+from marketplace.promotion.events import OrderCredited
 from supply.fulfillment import handlers as fulfillment
 from supply.fulfillment.events import (
     FulfillmentCancellationRequested,
@@ -40,6 +42,7 @@ SUBSCRIPTIONS: dict[type[Event], tuple[Handler, ...]] = {
     ProviderNotified: (paying.on_provider_notified,),
     PaymentCaptured: (capture.on_payment_captured,),
     PaymentCameLate: (refunding.on_payment_came_late,),
+    OrderCredited: (matching.on_order_credited,),
     CheckoutExpired: (paying.on_checkout_expired,),
     RefundRequested: (refunding.on_refund_requested,),
     # Delivering
