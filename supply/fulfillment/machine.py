@@ -155,7 +155,7 @@ RULES: tuple[Rule, ...] = (
     _rule(E.HOLD, _BRAND, _HOLDABLE, {DONE: (S.ON_HOLD, None)}),
     _rule(E.RELEASE_HOLD, _BRAND, HELD, {HELD_STATUS: (None, None)}),
     _rule(E.MOVE, _ONLY_SYSTEM, {UNSUBMITTED, *REFUSED}, {DONE: (S.CANCELLED, None)}),
-    _rule(E.UNSOURCED, _ONLY_SYSTEM, REFUSED, {DONE: (S.ON_HOLD, None)}),
+    _rule(E.UNSOURCED, _ONLY_SYSTEM, {UNSUBMITTED, *REFUSED}, {DONE: (S.ON_HOLD, None)}),
     _rule(E.SHIP, _ONLY_SUPPLIER, WORKING, {PART: (S.PARTIALLY_SHIPPED, None), ALL: (S.SHIPPED, None)}),
     _rule(
         E.DELIVER,

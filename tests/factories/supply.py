@@ -10,10 +10,27 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.actor import Actor, ActorKind
 from core.clock import Clock
-from core.ids import BrandId, CheckoutId, LocationId, OrderLineId, ReservationId, SupplierId, VariantId
+from core.ids import (
+    BrandId,
+    CheckoutId,
+    FulfillmentOrderId,
+    LocationId,
+    OrderId,
+    OrderLineId,
+    ReservationId,
+    SupplierId,
+    VariantId,
+)
 from core.money import Money
+from supply.fulfillment import service as fulfillment
+from supply.fulfillment.service import NewFulfillmentLine, NewFulfillmentOrder
 from supply.inventory import service as inventory
 from supply.inventory.feed import StockRow
+from supply.routing import service as routing
+from supply.routing.eligibility import LineFact, OrderNeed
+from supply.routing.handlers import freight_of
+from supply.routing.models import RoutingMode
+from supply.routing.router import LineDecision
 from supply.suppliers import service as suppliers
 from supply.suppliers.models import AcceptMode
 from supply.suppliers.service import NewLocation, OfferTerms, RateToZone
@@ -123,3 +140,65 @@ async def hold(
     if committed:
         await inventory.commit(session, ids, now=now)
     return ids
+
+
+ADDRESS = {"name": "王芳", "line1": "Huaihai Rd 1", "city": "Shanghai", "country": "CN", "region": "SH"}
+
+
+async def routed_order(
+    session: AsyncSession,
+    clock: Clock,
+    brand_id: BrandId,
+    quantities: Mapping[VariantId, int],
+    *,
+    zone: str = "CN-SH",
+    currency: str = "CNY",
+    paid: bool = True,
+) -> tuple[OrderId, list[FulfillmentOrderId]]:
+    """Routed, reserved, recorded and (when ``paid``) submitted, as a checkout does it."""
+    order_id, reference, now = OrderId.new(), CheckoutId.new(), clock.now()
+    line_variants = {OrderLineId.new(): variant for variant in quantities}
+    need = OrderNeed(
+        lines=tuple(
+            LineFact(str(line), str(variant), quantities[variant]) for line, variant in line_variants.items()
+        ),
+        brand_id=str(brand_id), dest_zone=zone, currency=currency, at=now,
+    )  # fmt: skip
+    planned = await routing.plan(session, need, mode=RoutingMode.CHECKOUT)
+    assert not planned.unfilled, [c.reject_code for c in planned.candidates]
+    await routing.record(session, planned, order_id=order_id, mode=RoutingMode.CHECKOUT)
+    chosen: dict[str, list[LineDecision]] = {}
+    for decision in planned.decisions:
+        chosen.setdefault(str(decision.location_id), []).append(decision)
+    held = await inventory.reserve(
+        session,
+        [
+            inventory.StockRequest(
+                OrderLineId.parse(d.line_id), LocationId.parse(location),
+                line_variants[OrderLineId.parse(d.line_id)], d.quantity,
+            )
+            for location, decisions in chosen.items()
+            for d in decisions
+        ],
+        reference=reference, expires_at=now + timedelta(minutes=30), now=now,
+    )  # fmt: skip
+    new = [
+        NewFulfillmentOrder(
+            order_id, reference, brand_id, SupplierId.parse(decisions[0].supplier_id or ""),
+            LocationId.parse(location), ADDRESS, zone, Money(freight_of(decisions), currency),
+            tuple(
+                NewFulfillmentLine(
+                    OrderLineId.parse(d.line_id), line_variants[OrderLineId.parse(d.line_id)],
+                    "SKU", "Cream", d.quantity, Money((d.cost.goods_minor if d.cost else 0) // d.quantity, currency),
+                    held[OrderLineId.parse(d.line_id), LocationId.parse(location)],
+                )
+                for d in decisions
+            ),
+        )
+        for location, decisions in chosen.items()
+    ]  # fmt: skip
+    ids = await fulfillment.create(session, new, clock=clock)
+    if paid:
+        await inventory.commit(session, list(held.values()), now=now)
+        await fulfillment.release_for_submission(session, [order_id], clock=clock)
+    return order_id, ids

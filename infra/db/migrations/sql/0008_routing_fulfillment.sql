@@ -187,6 +187,16 @@ CREATE INDEX ix_shipments_fulfillment_order_id ON shipments (fulfillment_order_i
 CREATE INDEX ix_shipments_carrier_tracking_no ON shipments (carrier, tracking_no);
 CALL protect_supply_rows('shipments');
 
+-- Whether a carrier's number was used since a time, by anybody; the lock makes two who ask take turns. Runs as
+-- the owner because a supplier sees only its own shipments.
+CREATE FUNCTION tracking_number_used(of_carrier varchar, number varchar, since timestamptz) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended(of_carrier || '/' || number, 0));
+    RETURN EXISTS (SELECT FROM shipments s
+        WHERE s.carrier = of_carrier AND s.tracking_no = number AND s.created_at >= since);
+END $$;
+
 CREATE TABLE shipment_lines (
     shipment_id uuid NOT NULL CONSTRAINT fk_shipment_lines_shipment_id_shipments REFERENCES shipments,
     fulfillment_line_id uuid NOT NULL

@@ -26,5 +26,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute("DROP FUNCTION tracking_number_used(varchar, varchar, timestamptz)")
     for table in _TABLES:
         op.drop_table(table)

@@ -1,0 +1,127 @@
+"""Reads of stock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from core.ids import CheckoutId, LocationId, OrderLineId, ReservationId, SupplierId, VariantId
+from core.pagination import Page, PageRequest, page_of
+from supply.inventory.models import ReservationState
+
+_COLUMNS = (
+    "s.location_id, s.variant_id, s.supplier_id, s.on_hand - s.short AS physical, s.reserved, s.safety,"
+    " s.short,"
+    " greatest(s.on_hand - s.short - s.reserved - s.safety, 0) AS available, s.source_as_of, s.version"
+)
+_AVAILABILITY = text(
+    f"SELECT {_COLUMNS} FROM stock_levels s WHERE s.variant_id = ANY(:variants)"
+    " ORDER BY s.variant_id, s.location_id"
+)
+_PAGE = text(
+    f"SELECT {_COLUMNS} FROM stock_levels s WHERE s.supplier_id = :supplier_id"
+    " AND (CAST(:location_id AS uuid) IS NULL OR s.location_id = CAST(:location_id AS uuid))"
+    " AND (CAST(:after_location AS uuid) IS NULL OR (s.location_id, s.variant_id)"
+    " > (CAST(:after_location AS uuid), CAST(:after_variant AS uuid)))"
+    " ORDER BY s.location_id, s.variant_id LIMIT :limit"
+)
+_SELLABLE = text("SELECT variant_id, sellable FROM sellable_stock(:variants, :zone, :now)")
+_BY_REFERENCE = text(
+    "SELECT id, line_id, location_id, variant_id, quantity, consumed, released, state, expires_at"
+    " FROM reservations WHERE reference = :reference ORDER BY id"
+)
+
+_OPEN_IDS = text(
+    "SELECT id FROM reservations WHERE reference = ANY(:references) AND state IN ('HELD', 'COMMITTED') ORDER BY id"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StockView:
+    """Units. ``on_hand`` is there, ``available`` may be sold, ``short`` is promised but missing."""
+
+    location_id: LocationId
+    variant_id: VariantId
+    supplier_id: SupplierId
+    on_hand: int
+    reserved: int
+    safety: int
+    short: int
+    available: int
+    as_of: datetime | None
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationView:
+    id: ReservationId
+    line_id: OrderLineId
+    location_id: LocationId
+    variant_id: VariantId
+    quantity: int
+    open: int
+    state: ReservationState
+    expires_at: datetime
+
+
+async def availability(session: AsyncSession, variants: Sequence[VariantId]) -> list[StockView]:
+    """Every level the actor may see: a supplier its own, a brand those of its products. One statement."""
+    return [_view(r) for r in await session.execute(_AVAILABILITY, {"variants": list(variants)})]
+
+
+async def stock_page(
+    session: AsyncSession,
+    supplier_id: SupplierId,
+    page: PageRequest,
+    *,
+    location_id: LocationId | None = None,
+) -> Page[StockView]:
+    location, variant = page.key if page.key and len(page.key) == 2 else (None, None)
+    rows = await session.execute(
+        _PAGE,
+        {
+            "supplier_id": supplier_id, "location_id": location_id, "limit": page.first + 1,
+            "after_location": LocationId.parse(location) if location else None,
+            "after_variant": VariantId.parse(variant) if variant else None,
+        },
+    )  # fmt: skip
+    return page_of([_view(r) for r in rows], page, lambda v: (str(v.location_id), str(v.variant_id)))
+
+
+async def sellable(
+    session: AsyncSession, variants: Sequence[VariantId], dest_zone: str = "", *, now: datetime
+) -> dict[VariantId, int]:
+    """Units that can be sold to a zone (``""``: anywhere), 0 if unknown. One statement, for any actor."""
+    rows = await session.execute(_SELLABLE, {"variants": list(variants), "zone": dest_zone, "now": now})
+    found = {VariantId.of(r.variant_id): r.sellable for r in rows}
+    return {variant: found.get(variant, 0) for variant in variants}
+
+
+async def reservations_of(session: AsyncSession, reference: CheckoutId) -> list[ReservationView]:
+    rows = await session.execute(_BY_REFERENCE, {"reference": reference})
+    return [
+        ReservationView(
+            ReservationId.of(r.id), OrderLineId.of(r.line_id), LocationId.of(r.location_id),
+            VariantId.of(r.variant_id), r.quantity, r.quantity - r.consumed - r.released,
+            ReservationState(r.state), r.expires_at,
+        )
+        for r in rows
+    ]  # fmt: skip
+
+
+async def open_reservations(session: AsyncSession, references: Sequence[CheckoutId]) -> list[ReservationId]:
+    """What these checkouts still hold. One statement."""
+    rows = await session.execute(_OPEN_IDS, {"references": list(references)})
+    return [ReservationId.of(each) for each in rows.scalars()]
+
+
+def _view(r: Row[Any]) -> StockView:
+    return StockView(
+        LocationId.of(r.location_id), VariantId.of(r.variant_id), SupplierId.of(r.supplier_id), r.physical,
+        r.reserved, r.safety, r.short, r.available, r.source_as_of, r.version,
+    )  # fmt: skip

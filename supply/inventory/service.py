@@ -1,0 +1,32 @@
+"""The public verbs of stock, in one place."""
+
+from supply.inventory.check import Drift, drifts, repair
+from supply.inventory.feed import FeedResult, StockRow, StockRowResult, apply_stock
+from supply.inventory.reservations import (
+    StockRequest,
+    commit,
+    consume,
+    consume_many,
+    expire_reservations,
+    release,
+    release_part,
+    reserve,
+)
+
+__all__ = [
+    "Drift",
+    "FeedResult",
+    "StockRequest",
+    "StockRow",
+    "StockRowResult",
+    "apply_stock",
+    "commit",
+    "consume",
+    "consume_many",
+    "drifts",
+    "expire_reservations",
+    "release",
+    "release_part",
+    "repair",
+    "reserve",
+]
