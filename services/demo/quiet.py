@@ -1,0 +1,102 @@
+"""Wait until the platform has nothing left to do at this instant: then the virtual clock may go on.
+
+Quiet is: paysim owes no webhook, the outbox is empty, no task waits at the broker or is being worked on. The
+sweeps are asked for as the beat process asks for them, only at once instead of at their next turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+import asyncpg
+import httpx
+import redis.asyncio as redis
+from redis.exceptions import RedisError
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from core.actor import SYSTEM
+from core.clock import SharedClock
+from infra.config import Settings
+from infra.db.session import Database
+from infra.messaging.celery_app import QUEUE, make_celery
+from services.worker.schedule import SWEEPS
+
+SWEEP_TASK = "lianyu.sweep"
+_LOOK_AGAIN_S = 0.04
+_QUIET_LOOKS = 2
+_WAITING = text("SELECT count(*) FROM outbox WHERE published_at IS NULL")
+
+
+class NeverQuiet(Exception):
+    """Work goes on and on, or something waits for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    webhooks: int
+    messages: int
+    tasks: int
+
+    @property
+    def none(self) -> bool:
+        return self == Load(0, 0, 0)
+
+
+class Platform:
+    """A look into the machine room: how busy it is, and a hand on the clock."""
+
+    def __init__(self, settings: Settings, http: httpx.AsyncClient, *, admin_key: str) -> None:
+        assert settings.clock_file is not None
+        self.clock = SharedClock(settings.clock_file)
+        self._settings, self._http, self._admin_key = settings, http, admin_key
+        self._celery = make_celery(settings.broker_url)
+        self._broker = redis.from_url(settings.broker_url)  # type: ignore[no-untyped-call,unused-ignore]
+
+    async def close(self) -> None:
+        await self._broker.aclose()
+
+    async def settle(self, db: Database, *, patience_s: float = 120.0) -> None:
+        """Sweep what is due by the clock and wait for quiet. Raises ``NeverQuiet``."""
+        await self._quiet(db, patience_s)
+        await asyncio.to_thread(self._sweep)
+        await self._quiet(db, patience_s)
+
+    def _sweep(self) -> None:
+        with self._celery.producer_pool.acquire(block=True) as producer:
+            for name in SWEEPS:
+                self._celery.send_task(SWEEP_TASK, args=[name], producer=producer, retry=True)
+
+    async def _quiet(self, db: Database, patience_s: float) -> None:
+        deadline, looks, load = time.monotonic() + patience_s, 0, None
+        while looks < _QUIET_LOOKS:
+            try:
+                load = await self.load(db)
+            except (RedisError, SQLAlchemyError, httpx.HTTPError, OSError, asyncpg.PostgresError) as error:
+                load = None  # something is being restarted
+                why: object = f"{type(error).__name__}: {error}"
+            else:
+                why = load
+            looks = looks + 1 if load is not None and load.none else 0
+            if time.monotonic() > deadline:
+                raise NeverQuiet(f"not quiet after {patience_s:.0f} s: {why}")
+            await asyncio.sleep(_LOOK_AGAIN_S)
+
+    async def load(self, db: Database) -> Load:
+        webhooks = await self._webhooks()
+        async with db.reading(SYSTEM) as session:
+            messages = int((await session.execute(_WAITING)).scalar_one())
+        queued, held = await self._broker.llen(QUEUE), await self._broker.hlen("unacked")
+        return Load(webhooks, messages, int(queued) + int(held))
+
+    async def _webhooks(self) -> int:
+        if not self._settings.stripe_api_base or not self._admin_key:
+            return 0
+        state = await self._http.get(
+            f"{self._settings.stripe_api_base}/_paysim/state",
+            headers={"authorization": f"Bearer {self._admin_key}"},
+        )
+        state.raise_for_status()
+        return int(state.json()["deliveries"].get("due", 0))
