@@ -138,7 +138,7 @@ async def _settlement_days(session: AsyncSession, sales: Sequence[_Sale]) -> Map
 def _for_attribution(
     sale: _Sale, checkout: Any, signer: TouchSigner, paid_at: datetime, *, is_new: bool
 ) -> OrderForAttribution:
-    sessions = [signer.session_of(checkout.session_key)] if checkout.session_key else []
+    sessions = signer.sessions_of([checkout.session_key] if checkout.session_key else [])
     return OrderForAttribution(
         order_id=sale.id,
         advertiser_id=sale.merchant_id,

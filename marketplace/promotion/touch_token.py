@@ -10,6 +10,7 @@ import base64
 import binascii
 import hmac
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -71,6 +72,16 @@ class TouchSigner:
         ):
             raise InvalidTouchToken("this cookie was not set here")
         return self.trace(body)
+
+    def sessions_of(self, cookies: Iterable[str]) -> list[bytes]:
+        """Of the cookies that were set here; a storefront may pass on anything, and the rest proves nothing."""
+        known = []
+        for cookie in cookies:
+            try:
+                known.append(self.session_of(cookie))
+            except InvalidTouchToken:
+                continue
+        return known
 
     def trace(self, value: bytes) -> bytes:
         """A keyed hash of something that is compared and never read back: 16 bytes."""
