@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -102,20 +103,16 @@ async def open_split(session: AsyncSession, order: CapturedOrder, *, clock: Cloc
 
 
 async def open_splits(session: AsyncSession, orders: Sequence[CapturedOrder], *, clock: Clock) -> None:
-    """All orders of a charge at once: one pass over the ledger's locks."""
+    """Any number of orders, as those of one charge: one pass over the ledger's locks, six statements."""
     known = set((await session.execute(_KNOWN, {"ids": [o.order_id for o in orders]})).scalars())
     books = [book_of(order) for order in orders if order.order_id not in known]
     if not books:
         return
     await insert_books(session, books)
-    for charge in {book.charge_id: book for book in books}.values():
-        await register_charge(
-            session,
-            charge.charge_id,
-            provider=charge.provider,
-            currency=charge.currency,
-            captured_at=charge.paid_at,
-        )
+    charges = {book.charge_id: book for book in books}.values()
+    await session.execute(
+        _CHARGE, [_charge_row(book.charge_id, book.provider, book.currency, book.paid_at) for book in charges]
+    )
     journals = [capture_journal(book) for book in books if book.captured_minor]
     await ledger.post_together(session, journals, now=clock.now())
 
@@ -124,10 +121,13 @@ async def register_charge(
     session: AsyncSession, charge_id: str, *, provider: str, currency: str, captured_at: datetime
 ) -> None:
     """Remember a charge whose fee (R2) and availability (R3) are to follow."""
-    values = {
+    await session.execute(_CHARGE, _charge_row(charge_id, provider, currency, captured_at))
+
+
+def _charge_row(charge_id: str, provider: str, currency: str, captured_at: datetime) -> dict[str, Any]:
+    return {
         "charge_id": charge_id, "provider": provider, "currency": currency, "captured_at": captured_at,
     }  # fmt: skip
-    await session.execute(_CHARGE, values)
 
 
 def book_of(order: CapturedOrder) -> OrderBook:

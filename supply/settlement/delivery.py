@@ -7,6 +7,7 @@ days after delivery. A line counts as delivered when no unit of it is outstandin
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -29,19 +30,40 @@ async def record_delivery(
 
     An order without a split (nothing was paid through us) is left alone.
     """
-    books = await load_many(session, [order_id])
+    await record_deliveries(session, [Delivered(order_id, supplier_id, tuple(quantities), at)])
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """Units of one supplier that reached the customer of one order."""
+
+    order_id: OrderId
+    supplier_id: SupplierId
+    quantities: Sequence[tuple[OrderLineId, int]]
+    at: datetime
+
+
+async def record_deliveries(session: AsyncSession, deliveries: Sequence[Delivered]) -> None:
+    """``record_delivery`` for many orders, in the given sequence. Six statements for any number."""
+    books = {book.order_id: book for book in await load_many(session, [d.order_id for d in deliveries])}
     if not books:
         return
-    book = books[0]
-    for order_line_id, quantity in quantities:
+    for delivery in deliveries:
+        book = books.get(delivery.order_id)
+        if book is not None:
+            _take_delivery(book, delivery)
+            settle_delivery(book, delivery.at)
+    await save(session, books.values())
+
+
+def _take_delivery(book: OrderBook, delivery: Delivered) -> None:
+    for order_line_id, quantity in delivery.quantities:
         left = quantity
         for line in book.goods_of(order_line_id):
-            if line.supplier_id == supplier_id and left:
+            if line.supplier_id == delivery.supplier_id and left:
                 taken = min(left, line.quantity - line.delivered_quantity)
                 line.delivered_quantity += taken
                 left -= taken
-    settle_delivery(book, at)
-    await save(session, [book])
 
 
 def settle_delivery(book: OrderBook, at: datetime) -> None:
@@ -81,6 +103,25 @@ async def hold_release(session: AsyncSession, order_id: OrderId, order_line_id: 
 async def lift_hold(session: AsyncSession, order_id: OrderId, order_line_id: OrderLineId) -> None:
     """Close one case of the line. Without an open one nothing happens."""
     await _change_holds(session, order_id, order_line_id, -1)
+
+
+async def hold_orders(session: AsyncSession, order_ids: Sequence[OrderId]) -> None:
+    """One more case on every line of these orders. Orders without a split are left alone."""
+    await _change_all_holds(session, order_ids, 1)
+
+
+async def lift_orders(session: AsyncSession, order_ids: Sequence[OrderId]) -> None:
+    """Close one case of every line of these orders."""
+    await _change_all_holds(session, order_ids, -1)
+
+
+async def _change_all_holds(session: AsyncSession, order_ids: Sequence[OrderId], change: int) -> None:
+    books = await load_many(session, order_ids)
+    for book in books:
+        for line in book.lines:
+            line.open_holds = max(line.open_holds + change, 0)
+    if books:
+        await save(session, books)
 
 
 async def _change_holds(

@@ -21,3 +21,4 @@ class Kind(StrEnum):
     PAYOUT_SETTLED = "payout_settled"
     PAYOUT_VOIDED = "payout_voided"
     REROUTE = "reroute"
+    SUSPENSE = "suspense"

@@ -302,15 +302,19 @@ def _line(row: Any, cells: dict[Part, Cell]) -> BookLine:
 
 
 async def insert_books(session: AsyncSession, books: Sequence[OrderBook]) -> None:
+    """Three statements for any number of books."""
     await session.execute(_INSERT_ORDERS, [_order_row(book) for book in books])
-    for book in books:
-        await insert_lines(session, book, book.lines)
+    await _insert_lines(session, [(book, line) for book in books for line in book.lines])
 
 
 async def insert_lines(session: AsyncSession, book: OrderBook, lines: Sequence[BookLine]) -> None:
+    await _insert_lines(session, [(book, line) for line in lines])
+
+
+async def _insert_lines(session: AsyncSession, lines: Sequence[tuple[OrderBook, BookLine]]) -> None:
     if lines:
-        await session.execute(_INSERT_LINES, [_line_row(book, line) for line in lines])
-        parts = [_part_row(book, line, cell) for line in lines for cell in line.cells.values()]
+        await session.execute(_INSERT_LINES, [_line_row(book, line) for book, line in lines])
+        parts = [_part_row(book, line, cell) for book, line in lines for cell in line.cells.values()]
         await session.execute(_INSERT_PARTS, parts)
 
 
