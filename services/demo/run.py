@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -50,18 +50,25 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
+    """``failures``: what is not as it must be; empty for a sound run."""
+
     facts: Facts
     driven: Driven
     failures: list[str]
 
+    def to_json(self) -> dict[str, Any]:
+        driven = asdict(self.driven) | {"paid": sorted(self.driven.paid)}
+        return {**self.facts.to_json(), "driven": driven, "failures": self.failures}
+
 
 @contextlib.contextmanager
-def own_stack(*, keep: Path | None = None) -> Iterator[Running]:
+def own_stack(*, seed: int = SEED, keep: Path | None = None) -> Iterator[Running]:
     """A fresh stack whose clock stands at ``BEGINS`` from the first process on; everything goes afterwards."""
     directory = keep or Path(tempfile.mkdtemp(prefix="lianyu-demo-"))
     directory.mkdir(parents=True, exist_ok=True)
     if not (directory / "clock").exists():
         SharedClock(directory / "clock").freeze(BEGINS)
+    Notebook(directory / FILE).update({"seed": seed})
     try:
         with running_stack(Settings(), data_dir=directory) as running:
             yield running
