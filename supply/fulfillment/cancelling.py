@@ -17,6 +17,7 @@ from supply.fulfillment.errors import CancellationNotRefusable
 from supply.fulfillment.events import FulfillmentCancellationRequested, FulfillmentOrderCancelled
 from supply.fulfillment.machine import ALL, DONE, HELD_STATUS, PART, FoEventKind
 from supply.fulfillment.models import ClockKind, ClockState
+from supply.fulfillment.placing import arrived_already
 from supply.fulfillment.state import FulfillmentOrderState, LineState, by_of
 from supply.inventory import service as inventory
 
@@ -50,6 +51,7 @@ async def cancel_unshipped(
         if not parts:
             continue
         events.append(await _take_off(session, actor, fo, parts, reason, now))
+        events += arrived_already(fo, now)
         changed.append(fo)
         for line, quantity in parts:
             taken[line.order_line_id] = taken.get(line.order_line_id, 0) + quantity
@@ -188,8 +190,9 @@ async def _cancel_rest(
     for line, quantity in parts:
         line.cancelled += quantity
     told = await _cancelled(session, fo, parts, event.value.upper(), now, still_held=True, ended=True)
+    arrived = arrived_already(fo, now)
     await state.save(session, [fo], now=now)
-    await outbox.record(session, told)
+    await outbox.record(session, told, *arrived)
 
 
 async def _cancelled(

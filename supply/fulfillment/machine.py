@@ -161,7 +161,7 @@ RULES: tuple[Rule, ...] = (
         E.DELIVER,
         _ONLY_SUPPLIER,
         {*(s for s in WORKING | ASKED_TO_CANCEL if s.status is S.PARTIALLY_SHIPPED), SHIPPED, EXCEPTION},
-        {PART: (None, None), ALL: (S.DELIVERED, None)},
+        {PART: (None, None), ALL: (S.DELIVERED, R.ACCEPTED)},
     ),
     _rule(E.DELIVER_TIMEOUT, _ONLY_SYSTEM, {SHIPPED}, {DONE: (S.DELIVERED, None)}),
     _rule(E.REQUEST_CANCEL, _BRAND, WORKING, {DONE: (None, R.CANCELLATION_REQUESTED)}),

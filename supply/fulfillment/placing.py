@@ -29,10 +29,11 @@ from infra.outbox import outbox
 from supply.fulfillment import state
 from supply.fulfillment.events import (
     FulfillmentOrderAccepted,
+    FulfillmentOrderDelivered,
     FulfillmentOrderRejected,
     FulfillmentOrderSubmitted,
 )
-from supply.fulfillment.machine import DONE, FoEventKind, RequestStatus, Status
+from supply.fulfillment.machine import ALL, DONE, FoEventKind, RequestStatus, Status
 from supply.fulfillment.models import ClockKind, FoEventId
 from supply.fulfillment.state import FulfillmentOrderState, LineState
 from supply.inventory import service as inventory
@@ -140,6 +141,16 @@ def accepted(fo: FulfillmentOrderState, now: datetime) -> FulfillmentOrderAccept
     fo.start_clock(ClockKind.SHIP, now, fo.ship_by - now)
     lines = tuple(line.of(line.accepted) for line in fo.lines if line.accepted)
     return FulfillmentOrderAccepted(fo.id, fo.order_id, fo.supplier_id, lines, now)
+
+
+def arrived_already(fo: FulfillmentOrderState, at: datetime) -> list[Event]:
+    """The rest was taken off an order whose parcels had all arrived: that was its delivery."""
+    if fo.status is not Status.SHIPPED or any(line.delivered < line.shipped for line in fo.lines):
+        return []
+    fo.take(FoEventKind.DELIVER, ALL, SYSTEM, at=at.isoformat())
+    fo.delivered_at = at
+    fo.end_clock(ClockKind.DELIVER, at)
+    return [FulfillmentOrderDelivered(fo.order_id, fo.id, fo.supplier_id, at, (), True)]
 
 
 def refused(fo: FulfillmentOrderState, reason: str, now: datetime) -> FulfillmentOrderRejected:

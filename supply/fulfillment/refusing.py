@@ -21,7 +21,7 @@ from supply.fulfillment import machine, state
 from supply.fulfillment.errors import NothingSelected
 from supply.fulfillment.machine import ALL, DONE, PART, FoEventKind, RequestStatus, Status
 from supply.fulfillment.models import ClockKind
-from supply.fulfillment.placing import accepted, created, refused
+from supply.fulfillment.placing import accepted, arrived_already, created, refused
 from supply.fulfillment.state import FulfillmentOrderState, LineState, by_of
 from supply.inventory import service as inventory
 from supply.inventory.models import MovementKind
@@ -159,7 +159,9 @@ async def cannot_complete(
     )
     fo.end_clock(ClockKind.SHIP, now)
     fo.shipped_at = fo.shipped_at or now
+    events = arrived_already(fo, now)
     await state.save(session, [fo], now=now)
+    await outbox.record(session, *events)
     if rest is not None:
         await _hand_back(session, fo, parts, reason, now=now, clock=clock)
         await state.insert(session, [rest], now=now)
