@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from core.events import Event
-from marketplace.catalog.events import ProductChanged
+from marketplace.catalog.events import ProductChanged, ProductsChanged
 from marketplace.matching import documents
 from marketplace.matching import handlers as matching
 from marketplace.orders import capture, paying, progress, refunding
@@ -38,6 +38,7 @@ Handler = Callable[..., Awaitable[Any]]
 SUBSCRIPTIONS: dict[type[Event], tuple[Handler, ...]] = {
     # Selling
     ProductChanged: (documents.on_product_changed,),
+    ProductsChanged: (documents.on_products_changed,),
     # Paying
     ProviderNotified: (paying.on_provider_notified,),
     PaymentCaptured: (capture.on_payment_captured,),
@@ -48,7 +49,7 @@ SUBSCRIPTIONS: dict[type[Event], tuple[Handler, ...]] = {
     # Delivering
     FulfillmentOrderSubmitted: (progress.on_fulfillment_moved, fulfillment.on_submitted),
     FulfillmentOrderAccepted: (progress.on_fulfillment_moved,),
-    FulfillmentOrderRejected: (routing.on_rejected,),
+    FulfillmentOrderRejected: (routing.on_fulfillment_order_rejected,),
     FulfillmentRerouted: (settlement.on_fulfillment_rerouted, progress.on_fulfillment_moved),
     FulfillmentUnsourced: (progress.on_fulfillment_moved,),
     FulfillmentCancellationRequested: (fulfillment.on_cancellation_requested,),
