@@ -28,7 +28,7 @@ class Scope(BasePermission):
 _known: dict[str, type[Scope]] = {}
 
 
-def scope(name: str) -> type[Scope]:
+def scope(name: str) -> type[BasePermission]:
     """The permission class of one scope."""
     if name not in _known:
         _known[name] = type(f"Needs{name.title().replace(':', '')}", (Scope,), {"scope_name": name})

@@ -7,11 +7,12 @@ import strawberry
 from core.ids import OrderId
 from core.pagination import PageRequest
 from graph.context import Info
-from graph.orders.types import FulfillmentStatusEnum, Order, PaymentStatusEnum
+from graph.orders.types import Order
 from graph.pagination import After, Connection, First, connection
 from graph.permissions import scope
 from graph.scalars import JSON
 from marketplace.orders import explain, queries
+from marketplace.orders.models import FulfillmentStatus, PaymentStatus
 
 
 @strawberry.type
@@ -27,8 +28,8 @@ class OrderQueries:
         info: Info,
         first: First = 20,
         after: After = None,
-        payment_status: PaymentStatusEnum | None = None,
-        fulfillment_status: FulfillmentStatusEnum | None = None,
+        payment_status: PaymentStatus | None = None,
+        fulfillment_status: FulfillmentStatus | None = None,
     ) -> Connection[Order]:
         context = info.context
         async with context.reading() as session:

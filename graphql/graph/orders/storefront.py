@@ -23,6 +23,7 @@ from marketplace.orders import cart as carts
 from marketplace.orders import checkout as checkouts
 from marketplace.orders import paying
 from marketplace.orders.address import Address, checked_email
+from marketplace.orders.errors import PaymentUnavailable
 from marketplace.orders.payment import PaymentRow
 
 
@@ -255,6 +256,6 @@ async def _placed(
         row = await paying.ask(
             context.db, checkout_id, payments=context.gateways.payments, clock=context.clock
         )
-    except paying.PaymentUnavailable as error:
+    except PaymentUnavailable as error:
         return CheckoutPlacePayload(checkout=checkout, user_errors=[UserError.of(error)])
     return CheckoutPlacePayload(checkout=checkout, payment=_request(context, row))

@@ -18,10 +18,10 @@ from marketplace.orders.models import CheckoutStatus, FulfillmentStatus, Payment
 from marketplace.orders.payment import PaymentRow
 from marketplace.orders.quote import Quote
 
-CheckoutStatusEnum = strawberry.enum(CheckoutStatus, name="CheckoutStatus")
-PaymentStatusEnum = strawberry.enum(PaymentStatus, name="PaymentStatus")
-FulfillmentStatusEnum = strawberry.enum(FulfillmentStatus, name="OrderFulfillmentStatus")
-RefundStatusEnum = strawberry.enum(RefundStatus, name="RefundStatus")
+strawberry.enum(CheckoutStatus, name="CheckoutStatus")
+strawberry.enum(PaymentStatus, name="PaymentStatus")
+strawberry.enum(FulfillmentStatus, name="OrderFulfillmentStatus")
+strawberry.enum(RefundStatus, name="RefundStatus")
 
 
 @strawberry.type(description="A variant in a cart, as it is sold today.")
@@ -171,7 +171,7 @@ class Refund:
     id: strawberry.ID
     amount: Money
     reason: str
-    status: RefundStatusEnum
+    status: RefundStatus
     lines: JSON
     failure: str | None
     created_at: datetime
@@ -203,8 +203,8 @@ class Order:
     tax: Money
     total: Money
     refunded: Money
-    payment_status: PaymentStatusEnum
-    fulfillment_status: FulfillmentStatusEnum
+    payment_status: PaymentStatus
+    fulfillment_status: FulfillmentStatus
     country: str
     placed_at: datetime
     paid_at: datetime | None
@@ -249,7 +249,7 @@ class Order:
 @strawberry.type
 class Checkout:
     id: strawberry.ID
-    status: CheckoutStatusEnum
+    status: CheckoutStatus
     goods: Money
     shipping: Money
     tax: Money

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 import strawberry
+from strawberry.permission import BasePermission
 
 from core.errors import NotFound
 from core.ids import StatementId
@@ -27,8 +28,8 @@ from supply.settlement import payees, queries
 from supply.settlement.parties import owner_of
 from supply.settlement.statements import csv_of
 
-_READ = [scope("settlement:read")]
-_ADMIN = [scope("platform:admin")]
+_READ: list[type[BasePermission]] = [scope("settlement:read")]
+_ADMIN: list[type[BasePermission]] = [scope("platform:admin")]
 
 
 class StatementNotFound(NotFound):

@@ -13,8 +13,8 @@ from supply.settlement import queries
 from supply.settlement.models import PayeeStatus, PayoutStatus
 from supply.settlement.payees import PayeeFacts
 
-PayoutStatusEnum = strawberry.enum(PayoutStatus, name="PayoutStatus")
-PayeeStatusEnum = strawberry.enum(PayeeStatus, name="PayeeStatus")
+strawberry.enum(PayoutStatus, name="PayoutStatus")
+strawberry.enum(PayeeStatus, name="PayeeStatus")
 
 
 @strawberry.type(description="What one party has in one currency; net is all of it less what it owes.")
@@ -82,7 +82,7 @@ class Payout:
     id: strawberry.ID
     payee_id: strawberry.ID
     amount: Money
-    status: PayoutStatusEnum
+    status: PayoutStatus
     transfer_id: str | None
     failure: str | None
     created_at: datetime
@@ -141,7 +141,7 @@ class Payee:
     currency_code: str
     provider: str
     account_id: str
-    status: PayeeStatusEnum
+    status: PayeeStatus
     minimum: Money
 
     @classmethod
