@@ -21,7 +21,6 @@ from infra.config import Settings
 from infra.db.session import Database
 from infra.payments.gateway import PaymentGateway
 from infra.search.index import SearchIndex
-from infra.suppliers.endpoint import SupplierEndpoint
 from marketplace.brands.queries import StorefrontFacts
 
 K = TypeVar("K", bound=Hashable)
@@ -37,7 +36,7 @@ class Gateways:
     clock: Clock
     payments: PaymentGateway
     search: SearchIndex
-    endpoints: SupplierEndpoint
+    endpoints: Any
     settings: Settings
 
 
