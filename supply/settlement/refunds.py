@@ -6,8 +6,8 @@ longer holds it owes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -36,8 +36,9 @@ from supply.settlement.events import RefundBooked, RefundVoided
 from supply.settlement.kinds import Kind
 from supply.settlement.models import RefundStatus
 from supply.settlement.order_book import BookLine, OrderBook, load, save
-from supply.settlement.parties import owner_of, provider_account, refund_account
+from supply.settlement.parties import provider_account, refund_account
 from supply.settlement.taking import Share, accounts_touched, take
+from supply.settlement.undoing import moved, positions, put_back, undo
 
 _INSERT = text(
     "INSERT INTO split_refunds (refund_id, order_id, merchant_id, status, currency, amount_minor,"
@@ -135,14 +136,14 @@ async def reserve_refund(session: AsyncSession, plan: RefundPlan, *, now: dateti
         raise NothingToRefund(f"nothing of {plan.order_id} is left to refund")
     customer = refund_account(plan.refund_id, book.currency)
     held = await ledger.hold(session, [*accounts_touched(book), customer])
-    before = _positions(book)
+    before = positions(book)
     book.take_over(state)
     legs = merged([*take(book, _shares(book, taken), held), credit(customer, amount)])
     book.refunded_minor += amount
     settle_delivery(book, now)
     changes = {
         "legs": _legs_body(legs),
-        "cells": _moved(before, _positions(book)),
+        "cells": moved(before, positions(book)),
         "taken": _taken_body(taken),
     }
     await session.execute(
@@ -195,7 +196,8 @@ async def void_refund(
         return
     reserved = _legs_of(row.changes["legs"], book)
     held = await ledger.hold(session, [*accounts_touched(book), *(leg.account for leg in reserved)])
-    legs = merged(_undone(reserved, held, _put_back(book, row.changes["cells"])))
+    payees = {(line_id, part): payee for line_id, part, payee, _ in row.changes["taken"]}
+    legs = merged(undo(book, reserved, put_back(book, row.changes["cells"], payees), held))
     book.refunded_minor -= row.amount_minor
     await save(session, [book])
     journal = Journal(f"refund:{refund_id}:void", Kind.REFUND_VOIDED, legs, now, book.order_id, provider_ref)
@@ -293,75 +295,6 @@ def _difference(before: OrderState, after: OrderState) -> tuple[OrderState, list
 
 def _shares(book: OrderBook, taken: Iterable[Taken]) -> list[Share]:
     return [Share(book.line(each.source_id).cells[each.part], each.amount_minor) for each in taken]
-
-
-Positions = dict[tuple[str, str], tuple[int, ...]]
-
-
-def _positions(book: OrderBook) -> Positions:
-    """Everything a refund can change in a book, as numbers: what a void subtracts again."""
-    positions: Positions = {}
-    for line in book.lines:
-        positions[str(line.id), ""] = (
-            line.returned_quantity, line.accepted_quantity, line.by_quantity_minor, line.by_value_minor,
-        )  # fmt: skip
-        for cell in line.cells.values():
-            positions[str(line.id), cell.part.value] = (
-                cell.by_line_minor, cell.by_amount_minor, cell.pending_minor, cell.released_minor,
-            )  # fmt: skip
-    return positions
-
-
-def _moved(before: Positions, after: Positions) -> list[list[Any]]:
-    return [
-        [*key, *(now - was for now, was in zip(after[key], before[key], strict=True))]
-        for key in before
-        if before[key] != after[key]
-    ]
-
-
-def _put_back(book: OrderBook, moved: Iterable[Sequence[Any]]) -> dict[str, int]:
-    """Subtract what the reservation changed. What a party gained by it and was released since cannot be taken
-    out of its cell: that is returned, by owner of the account."""
-    gone: dict[str, int] = {}
-    for line_id, part, first, second, third, fourth in moved:
-        line = book.line(line_id)
-        if not part:
-            line.returned_quantity -= first
-            line.accepted_quantity -= second
-            line.by_quantity_minor -= third
-            line.by_value_minor -= fourth
-            continue
-        cell = line.cells[composition.Part(part)]
-        cell.by_line_minor -= first
-        cell.by_amount_minor -= second
-        missing = max(third - cell.pending_minor, 0)
-        cell.pending_minor -= third - missing
-        cell.released_minor = max(cell.released_minor - fourth - missing, 0)
-        if missing:
-            owner = owner_of(cell.payee_id)
-            gone[owner] = gone.get(owner, 0) + missing
-    return gone
-
-
-def _undone(legs: Iterable[Leg], held: dict[AccountKey, int], gone: Mapping[str, int]) -> list[Leg]:
-    undone = []
-    for leg in legs:
-        account, amount = leg.account, leg.amount_minor
-        missing = gone.get(account.owner, 0) if account.code is Code.PENDING else 0
-        if missing:
-            undone.append(credit(account, amount + missing))
-            available = replace(account, code=Code.AVAILABLE)
-            here = min(missing, held[available])
-            undone += [debit(available, here), debit(replace(account, code=Code.RECEIVABLE), missing - here)]
-            continue
-        if account.code is Code.RECEIVABLE:
-            owed = min(amount, held[account])
-            undone.append(credit(account, owed))
-            # Paid off in the meantime: the party gets it back.
-            account, amount = replace(account, code=Code.AVAILABLE), amount - owed
-        undone.append(credit(account, amount))
-    return undone
 
 
 def _legs_body(legs: Iterable[Leg]) -> list[list[Any]]:

@@ -11,7 +11,7 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.ids import OrderId, OrderLineId, SupplierId
-from core.money import allocate_minor
+from core.money import allocate_minor, allocate_remaining
 from supply.ledger import service as ledger
 from supply.ledger.chart import Code
 from supply.ledger.journal import Journal, Leg, merged
@@ -53,14 +53,14 @@ async def reroute(
     """
     book = await load(session, order_id)
     known = len(book.lines)
-    old = [_split_off(book, move) for move in moves]
+    changes = [(move.to_supplier, *change) for move in moves for change in _split_off(book, move)]
     freight = _freight_lines(book, moves, from_freight_minor)
     suppliers = {move.to_supplier for move in moves}
     targets = [party_account(code, str(s), book.currency) for s in suppliers for code in _PARTY]
     held = await ledger.hold(session, [*accounts_touched(book), *targets])
     legs: list[Leg] = []
-    for move, line in zip(moves, old, strict=True):
-        legs += _new_supplier(book, line, move.to_supplier, move.to_cost_minor, held)
+    for supplier, line, cost_minor in changes:
+        legs += _new_supplier(book, line, supplier, cost_minor, held)
     if moves:
         legs += _new_freight(book, moves[0], freight, from_freight_minor, to_freight_minor, held)
     await save(session, [replace(book, lines=book.lines[:known])])
@@ -73,60 +73,98 @@ async def reroute(
 _PARTY = (Code.PENDING, Code.AVAILABLE, Code.RECEIVABLE)
 
 
-def _split_off(book: OrderBook, move: MovedUnits) -> BookLine:
-    """A line of exactly the moved units, cut from the old supplier's when it has more."""
+def _split_off(book: OrderBook, move: MovedUnits) -> list[tuple[BookLine, int]]:
+    """Lines of exactly the moved units, cut from those of the old supplier, each with the new cost of it."""
+    cut: list[BookLine] = []
+    left = move.quantity
     for line in book.goods_of(move.order_line_id):
-        free = line.quantity - line.delivered_quantity
-        if line.supplier_id == move.from_supplier and free >= move.quantity:
-            return line if line.quantity == move.quantity else _cut(book, line, move.quantity)
-    raise OrderLineNotSettled(move.order_line_id)
+        units = min(left, line.quantity - line.delivered_quantity)
+        if line.supplier_id == move.from_supplier and units > 0:
+            left -= units
+            cut.append(line if units == line.quantity else _cut(book, line, units))
+    if left:
+        raise OrderLineNotSettled(move.order_line_id)
+    return list(zip(cut, allocate_minor(move.to_cost_minor, [line.quantity for line in cut]), strict=True))
 
 
 def _cut(book: OrderBook, line: BookLine, quantity: int) -> BookLine:
-    """Divide a line in two by units; every amount is divided in proportion, to the last unit of money.
+    """Divide a line in two by units; amounts go in proportion, to the last unit of money.
 
-    Units refunded before stay with the part that stays, as far as it has them.
+    Units that came back stay with the part that stays, as far as it has them, and what they took with them.
     """
-    stay = line.quantity - quantity
-    shares = [stay, quantity]
-
-    def part_of(amount: int) -> tuple[int, int]:
-        first, second = allocate_minor(abs(amount), shares)
-        return (first, second) if amount >= 0 else (-first, -second)
-
-    cells: dict[Part, Cell] = {}
-    for part, cell in line.cells.items():
-        moved = replace(cell)
-        for name in ("amount_minor", "by_line_minor", "by_amount_minor", "pending_minor", "released_minor"):
-            first, second = part_of(getattr(cell, name))
-            setattr(cell, name, first)
-            setattr(moved, name, second)
-        cells[part] = moved
-    cut = replace(line, id=SplitLineId.new(), quantity=quantity, cells=cells, delivered_quantity=0)
-    line.quantity = stay
+    units = [line.quantity - quantity, quantity]
+    returned = min(line.returned_quantity, units[0])
+    accepted = min(line.accepted_quantity, units[0])
+    moved_value = 0 if returned == line.returned_quantity else _in_proportion(line.by_quantity_minor, units)
+    cut = replace(
+        line,
+        id=SplitLineId.new(),
+        quantity=quantity,
+        cells={part: _cut_cell(cell, units, line.returned_quantity > 0) for part, cell in line.cells.items()},
+        charged_minor=_in_proportion(line.charged_minor, units),
+        basis_minor=_in_proportion(line.basis_minor, units),
+        returned_quantity=line.returned_quantity - returned,
+        accepted_quantity=line.accepted_quantity - accepted,
+        by_quantity_minor=moved_value,
+        by_value_minor=_in_proportion(line.by_value_minor, units),
+        delivered_quantity=0,
+    )
+    line.quantity, line.returned_quantity, line.accepted_quantity = units[0], returned, accepted
     for name in ("charged_minor", "basis_minor", "by_quantity_minor", "by_value_minor"):
-        first, second = part_of(getattr(line, name))
-        setattr(line, name, first)
-        setattr(cut, name, second)
-    for name in ("returned_quantity", "accepted_quantity"):
-        count = getattr(line, name)
-        setattr(line, name, min(count, stay))
-        setattr(cut, name, count - min(count, stay))
+        setattr(line, name, getattr(line, name) - getattr(cut, name))
     book.lines.append(cut)
     return cut
+
+
+def _in_proportion(amount: int, units: Sequence[int]) -> int:
+    """The second part of an amount that may be below zero."""
+    share = allocate_minor(abs(amount), units)[1]
+    return share if amount >= 0 else -share
+
+
+def _cut_cell(cell: Cell, units: Sequence[int], came_back: bool) -> Cell:
+    """The moved part of a cell; ``cell`` becomes the part that stays. Neither holds less than nothing, unless
+    it is a merchant's."""
+    amount = _in_proportion(cell.amount_minor, units)
+    stays = cell.amount_minor - amount
+    if cell.part is Part.MERCHANT:
+        by_line = 0 if came_back else _in_proportion(cell.by_line_minor, units)
+        by_amount = _in_proportion(cell.by_amount_minor, units)
+    else:
+        share = 0 if came_back else _in_proportion(cell.by_line_minor, units)
+        by_line = min(max(share, cell.by_line_minor - stays), amount)
+        room = [stays - (cell.by_line_minor - by_line), amount - by_line]
+        by_amount = allocate_remaining(cell.by_amount_minor, room)[1]
+    held = max(amount - by_line - by_amount, 0)
+    pending = min(cell.pending_minor, held)
+    released = min(cell.released_minor, held - pending)
+    cell.amount_minor, cell.by_line_minor = stays, cell.by_line_minor - by_line
+    cell.by_amount_minor -= by_amount
+    cell.pending_minor -= pending
+    cell.released_minor -= released
+    return replace(
+        cell,
+        amount_minor=amount,
+        by_line_minor=by_line,
+        by_amount_minor=by_amount,
+        pending_minor=pending,
+        released_minor=released,
+    )
 
 
 def _new_supplier(
     book: OrderBook, line: BookLine, supplier_id: SupplierId, cost_minor: int, held: Held
 ) -> list[Leg]:
-    """Change who delivers a line and at what cost; what refunds took of the old cost stays taken."""
+    """The old supplier loses what it holds of the line, the new one gets its cost; what refunds took before
+    stays taken."""
     cell, merchant = line.cells[Part.SUPPLIER], line.cells[Part.MERCHANT]
-    difference = cost_minor - cell.amount_minor
+    difference = cost_minor - cell.held_minor
     legs = take(book, [Share(cell, cell.held_minor)], held)
     line.supplier_id = supplier_id
     cell.payee_id, cell.tenant_id = str(supplier_id), supplier_id
-    cell.amount_minor, cell.released_minor = cost_minor, 0
-    legs.append(give(book, Share(cell, cell.held_minor)))
+    cell.amount_minor += difference
+    cell.released_minor = 0
+    legs.append(give(book, Share(cell, cost_minor)))
     merchant.amount_minor -= difference
     return [*legs, *take(book, [Share(merchant, difference)], held)]
 
@@ -173,8 +211,7 @@ def _new_freight(
     weights = [line.charged_minor for line in emptied]
     shares = allocate_minor(to_minor, weights if any(weights) else [1] * len(emptied))
     for line, share in zip(emptied, shares, strict=True):
-        taken_before = line.cells[Part.SUPPLIER].amount_minor - line.cells[Part.SUPPLIER].held_minor
-        legs += _new_supplier(book, line, move.to_supplier, share + taken_before, held)
+        legs += _new_supplier(book, line, move.to_supplier, share, held)
     return legs
 
 

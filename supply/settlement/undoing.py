@@ -1,0 +1,179 @@
+"""R5c: a reservation undone. What it changed is subtracted again, and everybody gets back what it took.
+
+Between the two the money may have moved on: what a party owed may be paid off, what it gained may be released,
+and another supplier may have taken the line over. Then the books cannot be mirrored leg by leg, but the sums
+still are: whoever gave gets it back, and what a supplier gave that is no longer on the line is the merchant's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from supply.ledger.chart import Code
+from supply.ledger.journal import AccountKey, Leg, credit, debit
+from supply.settlement.composition import Part
+from supply.settlement.order_book import BookLine, Cell, OrderBook
+from supply.settlement.parties import owner_of, party_account
+
+Positions = dict[tuple[str, str], tuple[int, ...]]
+_OF_LINE = ("returned_quantity", "accepted_quantity", "by_quantity_minor", "by_value_minor")
+_ORDER = (Code.RECEIVABLE, Code.AVAILABLE, Code.PENDING)
+
+
+def positions(book: OrderBook) -> Positions:
+    """Everything a refund can change in a book, as numbers."""
+    found: Positions = {}
+    for line in book.lines:
+        found[str(line.id), ""] = (
+            line.returned_quantity, line.accepted_quantity, line.by_quantity_minor, line.by_value_minor,
+        )  # fmt: skip
+        for cell in line.cells.values():
+            found[str(line.id), cell.part.value] = (
+                cell.by_line_minor, cell.by_amount_minor, cell.pending_minor, cell.released_minor,
+            )  # fmt: skip
+    return found
+
+
+def moved(before: Positions, after: Positions) -> list[list[Any]]:
+    """``[line id, part or "", four differences]`` of everything that changed."""
+    return [
+        [*key, *(now - was for now, was in zip(after[key], before[key], strict=True))]
+        for key in before
+        if before[key] != after[key]
+    ]
+
+
+@dataclass(slots=True)
+class Elsewhere:
+    """Where the undoing differs from the mirror, in minor units."""
+
+    gone: dict[str, int] = field(default_factory=dict)
+    """By owner: what it gained and is no longer pending."""
+    not_to: dict[tuple[str, Code], int] = field(default_factory=dict)
+    """By (owner, code): what a supplier that left the line does not get back …"""
+    to_merchant_minor: int = 0
+    """… and the merchant gets, who pays the new supplier in full."""
+
+
+def put_back(
+    book: OrderBook, changes: Iterable[Sequence[Any]], payees: Mapping[tuple[str, str], str]
+) -> Elsewhere:
+    """Subtract the changes from the book. ``payees`` are those of the reservation, by (line id, part)."""
+    elsewhere = Elsewhere()
+    for line_id, part, *numbers in changes:
+        line = book.line(line_id)
+        if not part:
+            for name, number in zip(_OF_LINE, numbers, strict=True):
+                _subtract_of_line(book, line, name, number)
+            continue
+        cell = line.cells[Part(part)]
+        _subtract_of_cell(book, line, cell, "by_line_minor", numbers[0])
+        _subtract_of_cell(book, line, cell, "by_amount_minor", numbers[1])
+        then = payees.get((line_id, part), cell.payee_id)
+        if then != cell.payee_id:
+            _left_the_line(line, cell, then, numbers, elsewhere)
+            continue
+        missing = max(numbers[2] - cell.pending_minor, 0)
+        cell.pending_minor -= numbers[2] - missing
+        cell.released_minor = max(cell.released_minor - numbers[3] - missing, 0)
+        if missing:
+            owner = owner_of(cell.payee_id)
+            elsewhere.gone[owner] = elsewhere.gone.get(owner, 0) + missing
+    return elsewhere
+
+
+def _subtract_of_line(book: OrderBook, line: BookLine, name: str, number: int) -> None:
+    """From the line, and what was cut off it by a re-route from those cut off."""
+    for each in [line, *_siblings(book, line)]:
+        taken = min(number, getattr(each, name))
+        setattr(each, name, getattr(each, name) - taken)
+        number -= taken
+
+
+def _subtract_of_cell(book: OrderBook, line: BookLine, cell: Cell, name: str, number: int) -> None:
+    """The same for a cell. What a sibling gives up it was never paid: its amount goes to this cell with it."""
+    if cell.part is Part.MERCHANT:  # may be below zero, and is never short of anything
+        setattr(cell, name, getattr(cell, name) - number)
+        return
+    here = min(number, getattr(cell, name))
+    setattr(cell, name, getattr(cell, name) - here)
+    left = number - here
+    for each in _siblings(book, line):
+        other = each.cells.get(cell.part)
+        if other is not None and left:
+            taken = min(left, getattr(other, name))
+            setattr(other, name, getattr(other, name) - taken)
+            other.amount_minor -= taken
+            cell.amount_minor += taken
+            left -= taken
+
+
+def _siblings(book: OrderBook, line: BookLine) -> list[BookLine]:
+    return [
+        each
+        for each in book.lines
+        if each is not line and each.kind is line.kind and each.order_line_id == line.order_line_id
+    ]
+
+
+def _left_the_line(
+    line: BookLine, cell: Cell, then: str, numbers: Sequence[int], elsewhere: Elsewhere
+) -> None:
+    taken, pending, released = numbers[0] + numbers[1], -numbers[2], -numbers[3]
+    merchant = line.cells[Part.MERCHANT]
+    cell.amount_minor -= taken
+    merchant.amount_minor += taken
+    merchant.pending_minor += taken
+    elsewhere.to_merchant_minor += taken
+    shares = {Code.PENDING: pending, Code.AVAILABLE: released, Code.RECEIVABLE: taken - pending - released}
+    for code, amount in shares.items():
+        key = (owner_of(then), code)
+        elsewhere.not_to[key] = elsewhere.not_to.get(key, 0) + amount
+
+
+def undo(
+    book: OrderBook, reserved: Iterable[Leg], elsewhere: Elsewhere, held: Mapping[AccountKey, int]
+) -> list[Leg]:
+    """The legs that undo the reservation's, given what the accounts hold, under lock."""
+    reserved = list(reserved)
+    amounts = {leg.account: leg.amount_minor for leg in reserved}
+    _withhold(amounts, elsewhere.not_to)
+    undone = [
+        credit(
+            party_account(Code.PENDING, str(book.merchant_id), book.currency, book.merchant_id),
+            elsewhere.to_merchant_minor,
+        )
+    ]
+    for account, amount in amounts.items():
+        missing = elsewhere.gone.get(account.owner, 0) if account.code is Code.PENDING else 0
+        if missing:
+            available = replace(account, code=Code.AVAILABLE)
+            here = min(missing, held.get(available, 0))
+            undone += [debit(available, here), debit(replace(account, code=Code.RECEIVABLE), missing - here)]
+            amount += missing
+        if account.code is Code.RECEIVABLE and amount > held[account]:
+            # Paid off in the meantime: the party gets that back.
+            undone.append(credit(replace(account, code=Code.AVAILABLE), amount - held[account]))
+            amount = held[account]
+        undone.append(credit(account, amount))
+    return undone
+
+
+def _withhold(amounts: dict[AccountKey, int], not_to: Mapping[tuple[str, Code], int]) -> None:
+    """Lower the owners' amounts, each where the reservation had taken it; what does not fit there, elsewhere."""
+    over: dict[str, int] = {}
+    for (owner, code), amount in not_to.items():
+        account = next((a for a in amounts if (a.owner, a.code) == (owner, code)), None)
+        fits = min(amount, max(amounts[account], 0)) if account else 0
+        if account:
+            amounts[account] -= fits
+        over[owner] = over.get(owner, 0) + amount - fits
+    for owner, amount in over.items():
+        for code in _ORDER:
+            account = next((a for a in amounts if (a.owner, a.code) == (owner, code)), None)
+            if account and amount:
+                fits = min(amount, max(amounts[account], 0))
+                amounts[account] -= fits
+                amount -= fits

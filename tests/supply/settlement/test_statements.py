@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from core.actor import SYSTEM, Actor, ActorKind
+from core.canonical import sha256_hex
+from core.clock import FixedClock
+from core.ids import RefundId
+from core.pagination import PageRequest
+from infra.db.session import Database
+from supply.settlement import queries, service
+from supply.settlement.errors import PeriodNotOver, StatementOutOfSequence
+from supply.settlement.refunds import RefundPlan
+from tests.factories.settlement import PAID_AT, Parties, captured_o1
+
+MARCH, APRIL, MAY, JUNE = (datetime(2026, month, 1, tzinfo=UTC) for month in (3, 4, 5, 6))
+
+
+async def close(db: Database, party: object, start: datetime, end: datetime, *, now: datetime):  # type: ignore[no-untyped-def]
+    async with db.unit_of_work(SYSTEM) as session:
+        return await service.close_statement(
+            session, str(party), currency="CNY", period_from=start, period_to=end, now=now
+        )
+
+
+async def traded(db: Database, clock: FixedClock, parties: Parties):  # type: ignore[no-untyped-def]
+    """March: O1 captured and 1,000 refunded by amount. April: the rest released, paid out."""
+    clock.at = PAID_AT
+    async with db.unit_of_work(SYSTEM) as session:
+        order = await captured_o1(session, clock, parties)
+        plan = RefundPlan(RefundId.new(), order.order_id, amount_minor=1_000)
+        await service.reserve_refund(session, plan, now=PAID_AT + timedelta(days=1))
+        await service.register_payee(
+            session, str(parties.merchant), currency="CNY", account_id="acct_1", now=PAID_AT
+        )
+    clock.at = PAID_AT + timedelta(days=45)
+    await service.release_due(db, clock=clock)
+    await service.make_batch(db, cycle="2026-04", clock=clock)
+    async with db.unit_of_work(SYSTEM) as session:
+        (payout,) = (await queries.payouts_page(session, SYSTEM, PageRequest())).items
+        await service.settle_payout(session, payout.id, "tr_1", now=clock.now())
+    return order
+
+
+async def test_a_statement_says_where_every_cent_went(db: Database, clock: FixedClock) -> None:
+    parties = Parties()
+    order = await traded(db, clock, parties)
+    march = await close(db, parties.merchant, MARCH, APRIL, now=MAY)
+    april = await close(db, parties.merchant, APRIL, MAY, now=MAY)
+
+    body = json.loads(march.document)
+    # 1,000 by amount takes 308 of the merchant's 3,200 (R7).
+    assert {s["name"]: s["total_minor"] for s in body["sections"]} == {"earned": 3_200, "refunds": -308}
+    assert body["closing"] == {
+        "pending": 2_892, "available": 0, "in_payout": 0, "reserved": 0, "receivable": 0,
+    }  # fmt: skip
+    assert (march.opening_minor, march.closing_minor) == (0, 2_892)
+    assert {line["order"] for s in body["sections"] for line in s["lines"]} == {str(order.order_id)}
+
+    body = json.loads(april.document)
+    assert {s["name"]: s["total_minor"] for s in body["sections"]} == {"released": 0, "payouts": -2_892}
+    assert (april.opening_minor, april.closing_minor, april.number) == (2_892, 0, 2)
+    assert body["previous_hash"] == march.hash == sha256_hex(march.document)
+
+
+async def test_closing_again_gives_the_same_bytes(db: Database, clock: FixedClock) -> None:
+    parties = Parties()
+    await traded(db, clock, parties)
+    first = await close(db, parties.merchant, MARCH, APRIL, now=MAY)
+
+    assert await close(db, parties.merchant, MARCH, APRIL, now=JUNE) == first
+
+
+async def test_a_late_entry_goes_into_the_next_statement_with_its_own_date(
+    db: Database, clock: FixedClock
+) -> None:
+    parties = Parties()
+    order = await traded(db, clock, parties)
+    await close(db, parties.merchant, MARCH, APRIL, now=MAY)
+    async with db.unit_of_work(SYSTEM) as session:
+        # A worker whose clock was behind posts into the closed month.
+        plan = RefundPlan(RefundId.new(), order.order_id, amount_minor=500)
+        await service.reserve_refund(session, plan, now=APRIL - timedelta(hours=1))
+    april = await close(db, parties.merchant, APRIL, MAY, now=MAY)
+
+    body = json.loads(april.document)
+    assert "refunds" in {section["name"] for section in body["sections"]}
+    assert april.closing_minor == sum(body["closing"].values()) - 2 * body["closing"]["receivable"] or (
+        april.closing_minor == body["closing"]["receivable"]
+    )
+
+
+async def test_csv_has_a_row_per_line(db: Database, clock: FixedClock) -> None:
+    parties = Parties()
+    await traded(db, clock, parties)
+    march = await close(db, parties.merchant, MARCH, APRIL, now=MAY)
+
+    rows = list(csv.DictReader(io.StringIO(march.csv)))
+    assert [(row["section"], row["amount_minor"]) for row in rows] == [
+        ("earned", "3200"),
+        ("refunds", "-308"),
+    ]
+
+
+async def test_periods_follow_each_other_and_are_over(db: Database, clock: FixedClock) -> None:
+    parties = Parties()
+    await traded(db, clock, parties)
+    with pytest.raises(PeriodNotOver):
+        await close(db, parties.merchant, MARCH, APRIL, now=APRIL - timedelta(seconds=1))
+    await close(db, parties.merchant, MARCH, APRIL, now=MAY)
+    with pytest.raises(StatementOutOfSequence):
+        await close(db, parties.merchant, MAY, JUNE, now=JUNE)
+
+
+async def test_a_party_reads_its_own_statements_only(db: Database, clock: FixedClock) -> None:
+    parties = Parties()
+    await traded(db, clock, parties)
+    march = await close(db, parties.merchant, MARCH, APRIL, now=MAY)
+    await close(db, parties.supplier, MARCH, APRIL, now=MAY)
+    actor = Actor(ActorKind.BRAND, parties.merchant)
+
+    async with db.reading(actor) as session:
+        found = (await queries.statements_page(session, actor, PageRequest())).items
+        assert [view.id for view in found] == [march.id]
+        assert await queries.statement_document(session, actor, march.id) == march.document
