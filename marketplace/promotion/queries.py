@@ -398,11 +398,13 @@ async def promoters_named(
     return {found.id: found for found in (PromoterRow(*row) for row in await session.execute(wanted))}
 
 
-async def agreements_count(session: AsyncSession, actor: Actor) -> int:
-    return (
-        await session.scalar(select(func.count()).select_from(table_of(Agreement)).where(_party(_A, actor)))
-        or 0
-    )
+async def agreements_count(
+    session: AsyncSession, actor: Actor, *, status: AgreementStatus | None = None
+) -> int:
+    wanted = select(func.count()).select_from(table_of(Agreement)).where(_party(_A, actor))
+    if status is not None:
+        wanted = wanted.where(_A.status == status)
+    return await session.scalar(wanted) or 0
 
 
 async def links_count(session: AsyncSession, actor: Actor) -> int:

@@ -1,0 +1,320 @@
+"""Agreements between two brands, and what hangs on them, as either of the two sees them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import strawberry
+
+from core.ids import BrandId
+from graph.audiences import loaders as audiences
+from graph.audiences.types import Community, Placement
+from graph.brands import loaders as brands
+from graph.brands.types import TenantName
+from graph.catalog.types import Product
+from graph.context import Info
+from graph.promotion import loaders
+from graph.scalars import Ppm
+from marketplace.promotion import qr
+from marketplace.promotion.attribution import RejectReason
+from marketplace.promotion.attribution_facts import AttributionModel, ScopeKind
+from marketplace.promotion.models import (
+    AgreementStatus,
+    CommissionStatus,
+    InvitationStatus,
+    LinkStatus,
+    PromoterKind,
+    ShareRole,
+)
+from marketplace.promotion.queries import (
+    AgreementRow,
+    InvitationRow,
+    LinkRow,
+    PromoterRow,
+    VersionRow,
+)
+from marketplace.promotion.terms import Terms as AgreedTerms
+
+strawberry.enum(AgreementStatus, name="AgreementStatus")
+strawberry.enum(InvitationStatus, name="InvitationStatus")
+strawberry.enum(LinkStatus, name="LinkStatus")
+strawberry.enum(PromoterKind, name="PromoterKind")
+strawberry.enum(CommissionStatus, name="CommissionStatus")
+strawberry.enum(ShareRole, name="CommissionShareRole")
+strawberry.enum(AttributionModel, name="AttributionModel")
+strawberry.enum(ScopeKind, name="RateScope")
+strawberry.enum(RejectReason, name="TouchRejectReason", description="Why a touch earns nothing.")
+
+
+async def tenant_name(info: Info, brand_id: BrandId) -> TenantName | None:
+    row = await info.context.loader(brands.tenant_names).load(brand_id)
+    return None if row is None else TenantName(id=strawberry.ID(str(brand_id)), kind=row.kind, name=row.name)
+
+
+@strawberry.type(description="A rate and where it holds; `scopeId` is empty for the whole catalogue.")
+class RateRule:
+    scope: ScopeKind
+    scope_id: str
+    rate_ppm: Ppm
+    rate_new_ppm: Ppm | None = strawberry.field(description="For new customers, where it differs.")
+    priority: int
+
+
+@strawberry.type(description="What two brands agree on.")
+class Terms:
+    rules: list[RateRule]
+    fee_ppm: Ppm = strawberry.field(description="The platform's part of every commission.")
+    individual_ppm: Ppm = strawberry.field(description="The person's part of what is left.")
+    window_s: int
+    return_window_days: int
+    model: AttributionModel
+    allow_self_purchase: bool
+    lead_binding_days: int
+
+    @classmethod
+    def of(cls, terms: AgreedTerms) -> Terms:
+        return cls(
+            rules=[
+                RateRule(
+                    scope=rule.scope,
+                    scope_id=rule.scope_id,
+                    rate_ppm=Ppm(rule.rate_ppm),
+                    rate_new_ppm=None if rule.rate_new_ppm is None else Ppm(rule.rate_new_ppm),
+                    priority=rule.priority,
+                )
+                for rule in terms.rules
+            ],
+            fee_ppm=Ppm(terms.fee_ppm),
+            individual_ppm=Ppm(terms.individual_ppm),
+            window_s=terms.window_s,
+            return_window_days=terms.return_window_days,
+            model=terms.model,
+            allow_self_purchase=terms.allow_self_purchase,
+            lead_binding_days=terms.lead_binding_days,
+        )
+
+
+@strawberry.type(description="Terms that one brand offers another.")
+class Invitation:
+    id: strawberry.ID
+    status: InvitationStatus
+    terms: Terms
+    message: str
+    supersedes: strawberry.ID | None
+    sent_at: datetime
+    expires_at: datetime
+    answered_at: datetime | None
+    row: strawberry.Private[InvitationRow]
+
+    @classmethod
+    def of(cls, row: InvitationRow) -> Invitation:
+        return cls(
+            id=strawberry.ID(str(row.id)),
+            status=row.status,
+            terms=Terms.of(row.terms),
+            message=row.message,
+            supersedes=None if row.supersedes is None else strawberry.ID(str(row.supersedes)),
+            sent_at=row.sent_at,
+            expires_at=row.expires_at,
+            answered_at=row.answered_at,
+            row=row,
+        )
+
+    @strawberry.field(description="The brand that would pay.")
+    async def advertiser(self, info: Info) -> TenantName | None:
+        return await tenant_name(info, self.row.advertiser_id)
+
+    @strawberry.field(description="The brand whose communities would sell.")
+    async def promoter_brand(self, info: Info) -> TenantName | None:
+        return await tenant_name(info, self.row.promoter_brand_id)
+
+    @strawberry.field(description="Whether the caller's brand sent it; the other one answers.")
+    def sent_by_me(self, info: Info) -> bool:
+        return self.row.sender_id == info.context.actor.tenant_id
+
+
+@strawberry.type
+class Signature:
+    brand_id: strawberry.ID
+    signed_at: datetime
+
+
+@strawberry.type(description="One version of an agreement: never changed, signed by both over `contentHash`.")
+class AgreementVersion:
+    version: int
+    terms: Terms
+    content_hash: str
+    effective_at: datetime
+    proposed_at: datetime
+    in_force_from: datetime | None = strawberry.field(description="Null until both have signed.")
+    withdrawn_at: datetime | None
+    signatures: list[Signature]
+
+    @classmethod
+    def of(cls, row: VersionRow) -> AgreementVersion:
+        return cls(
+            version=row.version,
+            terms=Terms.of(row.terms),
+            content_hash=row.content_hash,
+            effective_at=row.effective_at,
+            proposed_at=row.proposed_at,
+            in_force_from=row.in_force_from,
+            withdrawn_at=row.withdrawn_at,
+            signatures=[
+                Signature(brand_id=strawberry.ID(str(each.brand_id)), signed_at=each.signed_at)
+                for each in row.signatures
+            ],
+        )
+
+
+@strawberry.type(description="What two brands have agreed: who pays, whose communities sell, on which terms.")
+class Agreement:
+    id: strawberry.ID
+    advertiser_id: strawberry.ID
+    promoter_brand_id: strawberry.ID
+    status: AgreementStatus
+    current_version: int = strawberry.field(description="The latest that both signed; 0 before the first.")
+    created_at: datetime
+    row: strawberry.Private[AgreementRow]
+
+    @classmethod
+    def of(cls, row: AgreementRow) -> Agreement:
+        return cls(
+            id=strawberry.ID(str(row.id)),
+            advertiser_id=strawberry.ID(str(row.advertiser_id)),
+            promoter_brand_id=strawberry.ID(str(row.promoter_brand_id)),
+            status=row.status,
+            current_version=row.current_version,
+            created_at=row.created_at,
+            row=row,
+        )
+
+    @strawberry.field(description="The brand that pays.")
+    async def advertiser(self, info: Info) -> TenantName | None:
+        return await tenant_name(info, self.row.advertiser_id)
+
+    @strawberry.field(description="The brand whose communities sell.")
+    async def promoter_brand(self, info: Info) -> TenantName | None:
+        return await tenant_name(info, self.row.promoter_brand_id)
+
+    @strawberry.field(description="Oldest first.")
+    async def versions(self, info: Info) -> list[AgreementVersion]:
+        rows = await info.context.loader(loaders.versions).load(self.row.id)
+        return [AgreementVersion.of(row) for row in rows]
+
+    @strawberry.field(description="The version that earns for a click made now.")
+    async def in_force(self, info: Info) -> AgreementVersion | None:
+        now = info.context.clock.now()
+        rows = await info.context.loader(loaders.versions).load(self.row.id)
+        reached = [row for row in rows if row.in_force_from is not None and row.in_force_from <= now]
+        return AgreementVersion.of(reached[-1]) if reached else None
+
+    @strawberry.field(description="The version that waits for a signature.")
+    async def waiting(self, info: Info) -> AgreementVersion | None:
+        rows = await info.context.loader(loaders.versions).load(self.row.id)
+        open_ones = [row for row in rows if row.in_force_from is None and row.withdrawn_at is None]
+        return AgreementVersion.of(open_ones[-1]) if open_ones else None
+
+
+@strawberry.type(description="A person who promotes for the own brand.")
+class Promoter:
+    id: strawberry.ID
+    name: str
+    kind: PromoterKind
+    created_at: datetime
+
+    @classmethod
+    def of(cls, row: PromoterRow) -> Promoter:
+        return cls(
+            id=strawberry.ID(str(row.id)),
+            name=row.name,
+            kind=PromoterKind(row.kind),
+            created_at=row.created_at,
+        )
+
+
+@strawberry.type(description="Clicks without bots; a browser that clicks again within seconds counts once.")
+class ClickCount:
+    clicks: int
+    bots: int
+    repeats: int
+
+
+@strawberry.type(description="A tracked link: open `url`, or print `qrSvgUrl`.")
+class TrackedLink:
+    id: strawberry.ID
+    code: str
+    destination: str
+    status: LinkStatus
+    agreement_id: strawberry.ID | None
+    created_at: datetime
+    expires_at: datetime | None
+    row: strawberry.Private[LinkRow]
+
+    @classmethod
+    def of(cls, row: LinkRow) -> TrackedLink:
+        return cls(
+            id=strawberry.ID(str(row.id)),
+            code=row.code,
+            destination=row.destination,
+            status=LinkStatus(row.status),
+            agreement_id=None if row.agreement_id is None else strawberry.ID(str(row.agreement_id)),
+            created_at=row.created_at,
+            expires_at=row.expires_at,
+            row=row,
+        )
+
+    def _edge(self, info: Info) -> str:
+        return f"{info.context.gateways.settings.edge_url.rstrip('/')}/l/{self.code}"
+
+    @strawberry.field
+    def url(self, info: Info) -> str:
+        return self._edge(info)
+
+    @strawberry.field
+    def qr_svg_url(self, info: Info) -> str:
+        return f"{self._edge(info)}.svg"
+
+    @strawberry.field
+    def qr_png_url(self, info: Info) -> str:
+        return f"{self._edge(info)}.png"
+
+    @strawberry.field(description="The QR code itself, as an SVG document.")
+    def qr_svg(self, info: Info) -> str:
+        return qr.svg(qr.scan_url(info.context.gateways.settings.edge_url, self.code)).decode()
+
+    @strawberry.field
+    async def clicks(self, info: Info) -> ClickCount:
+        found = await info.context.loader(loaders.clicks).load(self.row.id)
+        return ClickCount(clicks=found.clicks, bots=found.bots, repeats=found.repeats)
+
+    @strawberry.field
+    async def agreement(self, info: Info) -> Agreement | None:
+        if self.row.agreement_id is None:
+            return None
+        row = await info.context.loader(loaders.agreements).load(self.row.agreement_id)
+        return None if row is None else Agreement.of(row)
+
+    @strawberry.field
+    async def community(self, info: Info) -> Community | None:
+        row = await info.context.loader(audiences.communities).load(self.row.community_id)
+        return None if row is None else Community.of(row)
+
+    @strawberry.field
+    async def placement(self, info: Info) -> Placement | None:
+        row = await info.context.loader(audiences.placements).load(self.row.placement_id)
+        return None if row is None else Placement.of(row)
+
+    @strawberry.field(description="Only shown to the brand the person promotes for.")
+    async def promoter(self, info: Info) -> Promoter | None:
+        if self.row.promoter_id is None:
+            return None
+        row = await info.context.loader(loaders.promoters).load(self.row.promoter_id)
+        return None if row is None else Promoter.of(row)
+
+    @strawberry.field
+    async def product(self, info: Info) -> Product | None:
+        if self.row.product_id is None:
+            return None
+        row = await info.context.loader(loaders.products).load(self.row.product_id)
+        return None if row is None else Product.of(row)
