@@ -17,6 +17,8 @@ CREATE_STAGE = text("""
         options text, gtin text, variant_title text, weight_g integer, status text, prices text
     ) ON COMMIT DROP
 """)
+ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtextextended(:brand, 4207))")
+"""Two files of one brand: the second waits for the first, whatever rows they share."""
 DROP_STAGE = text("DROP TABLE stage")
 
 PREPARE = (
@@ -30,6 +32,10 @@ PREPARE = (
             nullif(left(trim(BOTH '-' FROM regexp_replace(lower(sku), '[^a-z0-9]+', '-', 'g')), 80), ''),
             'p-' || left(md5(sku), 16))
         WHERE handle IS NULL
+    """),
+    # Nobody publishes or changes these products meanwhile.
+    text("""
+        SELECT FROM products WHERE brand_id = :brand AND handle IN (SELECT handle FROM stage) ORDER BY id FOR UPDATE
     """),
     text("CREATE INDEX ON stage (sku)"),
     text("CREATE INDEX ON stage (handle)"),

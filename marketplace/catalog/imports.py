@@ -82,6 +82,7 @@ async def run(
     if len(content if isinstance(content, bytes) else content.encode()) > largest_bytes:
         raise UnreadableFile(f"at most {largest_bytes} bytes", field="content")
     tally = _Tally([])
+    await session.execute(import_sql.ONE_AT_A_TIME, {"brand": str(brand_id)})
     await session.execute(import_sql.CREATE_STAGE)
     await _stage(session, rows_of(content, format), tally, policy)
     await _judge(session, brand_id, tally)

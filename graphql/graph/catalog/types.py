@@ -12,7 +12,7 @@ from graph.context import Info
 from graph.scalars import JSON, Money
 from marketplace.catalog import queries
 from marketplace.catalog.models import ErrorPolicy, ImportFormat, ImportStatus, ProductStatus
-from marketplace.catalog.queries import PriceRow, ProductRow, VariantRow
+from marketplace.catalog.queries import PricedVariant, PriceRow, ProductRow
 
 strawberry.enum(ProductStatus, name="ProductStatus")
 strawberry.enum(ImportFormat, name="CatalogImportFormat")
@@ -54,10 +54,10 @@ class Variant:
     title: str
     options: JSON
     weight_g: int
-    row: strawberry.Private[VariantRow]
+    row: strawberry.Private[PricedVariant]
 
     @classmethod
-    def of(cls, row: VariantRow) -> Variant:
+    def of(cls, row: PricedVariant) -> Variant:
         return cls(
             id=strawberry.ID(str(row.id)),
             sku=row.sku,
@@ -69,11 +69,9 @@ class Variant:
         )
 
     @strawberry.field(description="In every currency, or in one.")
-    async def prices(self, info: Info, currency_code: str | None = None) -> list[Price]:
-        rows = await info.context.loader(loaders.prices).load(self.row.id)
-        return [
-            Price.of(row) for row in rows if currency_code is None or row.amount.currency == currency_code
-        ]
+    def prices(self, currency_code: str | None = None) -> list[Price]:
+        rows = self.row.prices
+        return [Price.of(row) for row in rows if currency_code in (None, row.amount.currency)]
 
     @strawberry.field(description="Units that can be sold now, anywhere; 0 without an offer.")
     async def available(self, info: Info) -> int:

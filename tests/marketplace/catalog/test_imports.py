@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 
@@ -268,6 +269,23 @@ async def test_an_import_is_its_brands_own(db: Database, clock: FixedClock) -> N
             )  # fmt: skip
     async with db.reading(MINE) as session:
         assert await queries.import_of(session, MINE, done.id) == done
+
+
+async def test_two_files_at_once_wait_for_one_another(db: Database, clock: FixedClock) -> None:
+    async def load(content: str) -> ImportRow:
+        async with db.unit_of_work(MINE) as session:
+            return await imports.run(
+                session, MINE, content=content, format=ImportFormat.CSV,
+                policy=ErrorPolicy.REJECT_EVERYTHING, clock=clock,
+            )  # fmt: skip
+
+    rows = [f"p{n},S-{n},Tea {n},{n + 1}.00" for n in range(50)]
+    header = "handle,sku,title_en,price:CNY\n"
+    files = [header + "\n".join(order) for order in (rows, rows[::-1], rows[25:] + rows[:25])]
+    done = await asyncio.gather(*map(load, files))
+
+    assert sorted(d.products_created for d in done) == [0, 0, 50]
+    assert sorted(d.products_unchanged for d in done) == [0, 50, 50]
 
 
 async def test_twenty_thousand_rows_are_a_few_statements(db: Database, clock: FixedClock) -> None:

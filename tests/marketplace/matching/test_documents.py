@@ -9,12 +9,14 @@ from core.clock import FixedClock
 from core.ids import ProductId
 from core.money import Money
 from infra.db.session import Database
+from infra.search.filters import Eq, Field
 from infra.search.index import Document, SearchQuery, Shelf
 from infra.search.postgres_index import PostgresIndex
 from marketplace.catalog import service
 from marketplace.catalog.events import ProductChanged, ProductsChanged
 from marketplace.catalog.service import NewVariant, ProductText
 from marketplace.matching import documents
+from tests.factories import supply
 from tests.factories.brands import committed_brand
 from tests.factories.catalog import MadeProduct, committed_product, priced
 
@@ -120,10 +122,15 @@ async def test_a_rebuild_finds_what_is_published_and_forgets_the_rest(
     assert set(await found(db, brand)) == {m.id for m in made[:4]}
 
 
-async def test_stock_flags_without_stock_are_right_already(db: Database, clock: FixedClock) -> None:
+async def test_the_stock_flag_follows_the_stock(db: Database, clock: FixedClock) -> None:
     brand, _ = await committed_brand(db, clock)
     made = await committed_product(db, clock, brand)
+    available = {"filter": Eq(Field.IN_STOCK, True)}
 
     assert await documents.refresh_stock(db, clock=clock, search=INDEX) == 1  # it was not there at all
     assert await documents.refresh_stock(db, clock=clock, search=INDEX) == 0
-    assert await found(db, brand) == [made.id]
+    assert (await found(db, brand), await found(db, brand, **available)) == ([made.id], [])
+    async with db.unit_of_work(SYSTEM) as session:
+        await supply.supplier(session, clock, stock={made.variants[0]: 3}, brand_id=made.brand_id)
+    assert await documents.refresh_stock(db, clock=clock, search=INDEX) == 1
+    assert await found(db, brand, **available) == [made.id]
