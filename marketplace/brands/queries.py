@@ -13,7 +13,7 @@ from core.actor import Actor
 from core.ids import BrandId, StorefrontId, TenantId, TokenId, UserId
 from core.pagination import Page, PageRequest, page_of
 from infra.db.base import table_of
-from marketplace.brands.errors import BrandNotFound, StorefrontNotFound
+from marketplace.brands.errors import BrandNotFound, StorefrontNotFound, TokenNotFound
 from marketplace.brands.models import ApiToken, BrandProfile, Membership, Storefront, Tenant, User
 
 _T, _P, _K = table_of(Tenant).c, table_of(BrandProfile).c, table_of(ApiToken).c
@@ -155,21 +155,19 @@ async def brands_page(
     region: str | None = None,
 ) -> Page[Brand]:
     """Discoverable brands and the actor's own, oldest first; ``category``, ``region``: whole entries."""
-    wanted = _BRANDS.where(_visible(actor)).order_by(_T.id).limit(request.first + 1)
-    if category:
-        wanted = wanted.where(_P.categories.contains([category]))
-    if region:
-        wanted = wanted.where(_P.regions.contains([region]))
+    wanted = _narrowed(_BRANDS.where(_visible(actor)), category, region)
+    wanted = wanted.order_by(_T.id).limit(request.first + 1)
     if request.key:
         wanted = wanted.where(_T.id > BrandId.parse(request.key[0]))
     rows = [_brand(row) for row in await session.execute(wanted)]
     return page_of(rows, request, lambda found: (str(found.id),))
 
 
-async def brands_count(session: AsyncSession, actor: Actor) -> int:
-    return (
-        await session.scalar(select(func.count()).select_from(_BRANDS.where(_visible(actor)).subquery())) or 0
-    )
+async def brands_count(
+    session: AsyncSession, actor: Actor, *, category: str | None = None, region: str | None = None
+) -> int:
+    wanted = _narrowed(_BRANDS.where(_visible(actor)), category, region)
+    return await session.scalar(select(func.count()).select_from(wanted.subquery())) or 0
 
 
 async def tokens_of(session: AsyncSession, actor: Actor) -> list[TokenRow]:
@@ -177,6 +175,15 @@ async def tokens_of(session: AsyncSession, actor: Actor) -> list[TokenRow]:
     actor.require("tokens:write")
     wanted = select(*_TOKEN_COLUMNS).where(_K.tenant_id == actor.tenant_id).order_by(_K.id.desc()).limit(1000)
     return [TokenRow(*row) for row in await session.execute(wanted)]
+
+
+async def token(session: AsyncSession, actor: Actor, token_id: TokenId) -> TokenRow:
+    """Raises ``TokenNotFound`` for another tenant's."""
+    wanted = select(*_TOKEN_COLUMNS).where(_K.id == token_id, _K.tenant_id == actor.tenant_id)
+    row = (await session.execute(wanted)).first()
+    if row is None:
+        raise TokenNotFound("no such token", field="id")
+    return TokenRow(*row)
 
 
 async def storefronts_of(session: AsyncSession, actor: Actor) -> list[StorefrontRow]:
@@ -204,6 +211,14 @@ async def members_of(session: AsyncSession, actor: Actor) -> list[Member]:
         .limit(1000)
     )
     return [Member(*row) for row in await session.execute(wanted)]
+
+
+def _narrowed(brands: Select[Any], category: str | None, region: str | None) -> Select[Any]:
+    if category:
+        brands = brands.where(_P.categories.contains([category]))
+    if region:
+        brands = brands.where(_P.regions.contains([region]))
+    return brands
 
 
 def _visible(actor: Actor) -> Any:
