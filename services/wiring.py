@@ -9,6 +9,7 @@ from infra.db.session import Database, make_engine
 from infra.observability.logs import configure_logging
 from infra.payments.stripe_gateway import StripeGateway
 from infra.search.postgres_index import PostgresIndex
+from infra.suppliers.http_endpoint import HttpEndpoint
 
 
 def read_settings() -> Settings:
@@ -42,6 +43,6 @@ def make_gateways(settings: Settings) -> Gateways:
         clock=clock,
         payments=make_payments(settings),
         search=PostgresIndex(),
-        endpoints=None,
+        endpoints=HttpEndpoint(allow_private=settings.private_webhooks_allowed),
         settings=settings,
     )

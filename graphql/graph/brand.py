@@ -6,13 +6,19 @@ import strawberry
 from strawberry.schema.config import StrawberryConfig
 from strawberry.tools import merge_types
 
+from graph.audiences.mutations import AudienceMutations
+from graph.audiences.queries import AudienceQueries
 from graph.brands.mutations import BrandMutations
 from graph.brands.queries import BrandQueries
 from graph.catalog.mutations import CatalogMutations
 from graph.catalog.queries import CatalogQueries
 from graph.limits import extensions
+from graph.matching.mutations import MatchingMutations
+from graph.matching.queries import MatchingQueries
 from graph.orders.mutations import OrderMutations
 from graph.orders.queries import OrderQueries
+from graph.promotion.mutations import PromotionMutations
+from graph.promotion.queries import PromotionQueries
 from graph.scalars import SCALARS
 from graph.settlement.mutations import SettlementMutations
 from graph.settlement.queries import SettlementQueries
@@ -24,6 +30,9 @@ Query = merge_types(
     (
         BrandQueries,
         CatalogQueries,
+        AudienceQueries,
+        PromotionQueries,
+        MatchingQueries,
         OrderQueries,
         SupplyQueries,
         SettlementQueries,
@@ -34,6 +43,9 @@ Mutation = merge_types(
     (
         BrandMutations,
         CatalogMutations,
+        AudienceMutations,
+        PromotionMutations,
+        MatchingMutations,
         OrderMutations,
         SupplyMutations,
         SettlementMutations,

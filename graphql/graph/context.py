@@ -21,6 +21,7 @@ from infra.config import Settings
 from infra.db.session import Database
 from infra.payments.gateway import PaymentGateway
 from infra.search.index import SearchIndex
+from infra.suppliers.endpoint import SupplierEndpoint
 from marketplace.brands.queries import StorefrontFacts
 
 K = TypeVar("K", bound=Hashable)
@@ -36,7 +37,7 @@ class Gateways:
     clock: Clock
     payments: PaymentGateway
     search: SearchIndex
-    endpoints: Any
+    endpoints: SupplierEndpoint
     settings: Settings
 
 

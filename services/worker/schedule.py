@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from marketplace.matching import documents
 from marketplace.orders import paying, refunding
 from marketplace.promotion import agreements
-from supply.fulfillment import sla
+from supply.fulfillment import sla, webhooks
 from supply.ledger import service as ledger
 from supply.settlement import service as settlement
 
@@ -23,6 +23,7 @@ _TABLE: dict[str, tuple[Sweep, float]] = {
     "orders.refunds": (refunding.sweep_refunds, 60),
     # Delivering
     "fulfillment.clocks": (sla.sweep_clocks, 5),
+    "fulfillment.webhooks": (webhooks.send_due, 5),
     # Settling
     "settlement.fees": (settlement.collect_fees, 2),
     "settlement.funds": (settlement.funds_available, 5),

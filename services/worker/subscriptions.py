@@ -48,12 +48,16 @@ SUBSCRIPTIONS: dict[type[Event], tuple[Handler, ...]] = {
     RefundRequested: (refunding.on_refund_requested,),
     # Delivering
     FulfillmentOrderSubmitted: (progress.on_fulfillment_moved, fulfillment.on_submitted),
-    FulfillmentOrderAccepted: (progress.on_fulfillment_moved,),
-    FulfillmentOrderRejected: (routing.on_fulfillment_order_rejected,),
+    FulfillmentOrderAccepted: (progress.on_fulfillment_moved, fulfillment.on_accepted),
+    FulfillmentOrderRejected: (routing.on_fulfillment_order_rejected, fulfillment.on_rejected),
     FulfillmentRerouted: (settlement.on_fulfillment_rerouted, progress.on_fulfillment_moved),
     FulfillmentUnsourced: (progress.on_fulfillment_moved,),
     FulfillmentCancellationRequested: (fulfillment.on_cancellation_requested,),
     FulfillmentOrderCancelled: (progress.on_fulfillment_moved, fulfillment.on_cancelled),
-    FulfillmentOrderShipped: (progress.on_fulfillment_moved,),
-    FulfillmentOrderDelivered: (settlement.on_fulfillment_delivered, progress.on_fulfillment_moved),
+    FulfillmentOrderShipped: (progress.on_fulfillment_moved, fulfillment.on_shipped),
+    FulfillmentOrderDelivered: (
+        settlement.on_fulfillment_delivered,
+        progress.on_fulfillment_moved,
+        fulfillment.on_delivered,
+    ),
 }

@@ -27,6 +27,7 @@ LINE = SourcedLine(
     title="A",
     category="beauty",
     quantity=2,
+    weight_g=100,
     unit_price_minor=4_500,
     tax=TaxRule(60_000, included=False),
     supplier_id=SupplierId.new(),
