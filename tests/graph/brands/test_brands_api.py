@@ -3,22 +3,19 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from strawberry.tools import merge_types
 
 from core.actor import SYSTEM, Actor
 from core.clock import FixedClock
 from core.errors import RateLimited
 from core.ids import BrandId, SupplierId
-from graph.brands.mutations import BrandMutations
-from graph.brands.queries import BrandQueries
+from graph.brand import schema as SCHEMA
 from graph.brands.sign_up_limit import BURST, EVERY_S, SignUpLimit
 from infra.db.session import Database
 from marketplace.brands import service
 from supply.suppliers import queries as suppliers
 from tests.factories.brands import brand_actor, committed_brand, committed_storefront
-from tests.fixtures.asking import ask, schema_of
+from tests.fixtures.asking import ask
 
-SCHEMA = schema_of(merge_types("Query", (BrandQueries,)), merge_types("Mutation", (BrandMutations,)))
 SIGN_UP = """
 mutation ($input: SignUpInput!) { signUp(input: $input) {
   id slug token userErrors { code field facts } } }

@@ -3,20 +3,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from strawberry.tools import merge_types
 
 from core.actor import Actor
 from core.clock import FixedClock
 from core.ids import BrandId
-from graph.catalog.mutations import CatalogMutations
-from graph.catalog.queries import CatalogQueries
+from graph.brand import schema as SCHEMA
 from infra.db.session import Database
 from tests.factories.brands import brand_actor
 from tests.factories.catalog import committed_product, priced
-from tests.fixtures.asking import ask, schema_of
+from tests.fixtures.asking import ask
 from tests.fixtures.statements import statements_of
 
-SCHEMA = schema_of(merge_types("Query", (CatalogQueries,)), merge_types("Mutation", (CatalogMutations,)))
 MINE, THEIRS = brand_actor(BrandId.new()), brand_actor(BrandId.new())
 
 CREATE = """

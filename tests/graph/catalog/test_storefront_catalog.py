@@ -4,13 +4,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from strawberry.tools import merge_types
 
 from core.actor import SYSTEM, Actor
 from core.clock import FixedClock
 from core.ids import ProductId
 from core.money import Money
-from graph.catalog.storefront import StorefrontCatalogQueries
+from graph.storefront import schema as SCHEMA
 from infra.db.session import Database
 from infra.search.postgres_index import PostgresIndex
 from marketplace.brands.queries import StorefrontFacts
@@ -21,10 +20,9 @@ from marketplace.promotion.terms import Rule
 from tests.factories import promotion, supply
 from tests.factories.brands import committed_brand, committed_storefront
 from tests.factories.catalog import MadeProduct, committed_product, priced
-from tests.fixtures.asking import ask, schema_of
+from tests.fixtures.asking import ask
 from tests.fixtures.statements import statements_of
 
-SCHEMA = schema_of(merge_types("Query", (StorefrontCatalogQueries,)))
 LIST = """
 query (
   $first: Int! = 20, $after: String, $text: String! = "", $filter: ProductSearchFilter, $sort: ProductSort! = RELEVANCE
