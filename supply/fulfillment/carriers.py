@@ -19,7 +19,7 @@ NUMBERS_REPEAT_AFTER = timedelta(days=180)
 
 def checked_carrier(carrier: str) -> str:
     """Raises ``UnknownCarrier``, naming those that are known."""
-    name = carrier.strip().lower()
+    name = carrier.strip().lower().replace("-", "_").replace(" ", "_")
     if name not in CARRIERS:
         raise UnknownCarrier(carrier, CARRIERS)
     return name

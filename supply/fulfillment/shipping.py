@@ -234,9 +234,7 @@ async def mark_lost(
 async def _claim_number(session: AsyncSession, carrier: str, tracking_no: str, now: datetime) -> None:
     where = {"carrier": carrier, "number": tracking_no, "since": now - NUMBERS_REPEAT_AFTER}
     if (await session.execute(_NUMBER_USED, where)).scalar_one():
-        raise TrackingNumberUsed(
-            f"{carrier} {tracking_no} belongs to another shipment", field="tracking_number"
-        )
+        raise TrackingNumberUsed(f"{carrier} {tracking_no} belongs to another shipment", field="tracking_no")
 
 
 def left_the_building(fo: FulfillmentOrderState, at: datetime) -> None:

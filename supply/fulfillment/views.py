@@ -64,7 +64,7 @@ def _line(line: FulfillmentLineView) -> dict[str, Any]:
 
 def _shipment(each: ShipmentView) -> dict[str, Any]:
     return {
-        "id": str(each.id), "carrier": each.carrier, "tracking_number": each.tracking_no,
+        "id": str(each.id), "carrier": each.carrier, "tracking_no": each.tracking_no,
         "status": each.status, "handed_over_at": _at(each.handed_over_at),
         "delivered_at": _at(each.delivered_at),
     }  # fmt: skip

@@ -50,6 +50,10 @@ _STOCKED = text(
     "SELECT o.id, o.location_id, o.sku, o.supplier_sku, o.variant_id, o.brand_id, o.currency"
     " FROM supplier_offers o WHERE o.supplier_id = :supplier_id AND o.sku = ANY(:skus)"
 )
+_SKUS = text(
+    "SELECT location_id, variant_id, sku FROM supplier_offers"
+    " WHERE supplier_id = :supplier_id AND variant_id = ANY(:variants)"
+)
 _RATES = text(
     "SELECT dest_zone, service, base_minor, per_kg_minor, per_item_minor, currency, transit_p50_h,"
     " transit_p90_h, max_weight_g FROM zone_rates WHERE location_id = :location_id"
@@ -199,6 +203,13 @@ async def stocked_skus(
         )
         for r in rows
     ]  # fmt: skip
+
+
+async def skus_of(
+    session: AsyncSession, supplier_id: SupplierId, variants: Sequence[VariantId]
+) -> dict[tuple[LocationId, VariantId], str]:
+    rows = await session.execute(_SKUS, {"supplier_id": supplier_id, "variants": list(variants)})
+    return {(LocationId.of(r.location_id), VariantId.of(r.variant_id)): r.sku for r in rows}
 
 
 def _offer(r: Row[Any]) -> OfferView:
