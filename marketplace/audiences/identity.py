@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from core.ids import BrandId
 from marketplace.audiences.errors import MalformedIdentifier
-from marketplace.audiences.models import IdentifierKind
+from marketplace.audiences.models import IdentifierKind as IdentifierKind
 
 _NONCE_BYTES = 12
 _LONGEST = 254

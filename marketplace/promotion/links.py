@@ -17,8 +17,7 @@ from infra import outbox
 from infra.db.base import table_of
 from infra.db.session import driver_connection
 from marketplace.audiences import queries as audiences
-from marketplace.audiences.identity import IdentityVault, normalise
-from marketplace.audiences.models import IdentifierKind
+from marketplace.audiences.identity import IdentifierKind, IdentityVault, normalise
 from marketplace.catalog import queries as catalog
 from marketplace.promotion import queries
 from marketplace.promotion.clicks import Click, insert_clicks

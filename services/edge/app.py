@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -51,17 +51,30 @@ def create_app(settings: Settings | None = None, *, clock: Clock | None = None) 
     return Edge(settings, clock or clock_from_path(settings.clock_file))
 
 
-class Edge:
-    """An ASGI application; ``start`` and ``close`` are its lifespan."""
+class ClickSink(Protocol):
+    """Where clicks go; ``record`` returns when the click may be relied on."""
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    @property
+    def database_up(self) -> bool: ...
+
+    async def start(self) -> None: ...
+
+    async def record(self, click: Click) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class Edge:
+    """An ASGI application; ``start`` and ``close`` are its lifespan. Clicks go to the database unless told."""
+
+    def __init__(self, settings: Settings, clock: Clock, clicks: ClickSink | None = None) -> None:
         self._settings, self._clock = settings, clock
         self._signer = TouchSigner(settings.secret_key.get_secret_value())
         self._secure_cookies = urlsplit(settings.edge_url).scheme == "https"
         self.metrics = Metrics()
         home = settings.data_dir / "edge"
         self.links = LinkTable(self._connect, home / "links.jsonl", self.metrics)
-        self.clicks = ClickLog(self._connect, Spool(home / "spool"), self.metrics)
+        self.clicks = clicks or ClickLog(self._connect, Spool(home / "spool"), self.metrics)
         self._repeats = Repeats()
 
     async def start(self) -> None:

@@ -1,0 +1,217 @@
+"""What a durable click costs: the redirect with it beside the same redirect without a sink, in one run.
+
+    .venv/bin/python -m benchmarks.edge [--seconds 5] [--clients 32]
+
+Two uvicorn processes of the edge stand side by side on one embedded PostgreSQL with fsync on: one commits
+every click before its redirect leaves (many clicks per commit), the other drops them. Rounds alternate; the
+figure is CPU per redirect of the edge process, with the database's own beside it. Goal: at most 2.5 times.
+Afterwards the clicks in the database are counted against the redirects answered: none may be missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import secrets
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped, unused-ignore]
+
+from core.clock import SystemClock
+from core.ids import BrandId, CommunityId, LinkId, PlacementId
+from infra.config import Settings
+from infra.db.migrate import upgrade
+from infra.embedded.postgres import APPLICATION, DEFAULT_DATABASE, EmbeddedPostgres
+from infra.embedded.process import free_port
+from marketplace.promotion.clicks import Click
+from services.edge.app import Edge
+
+_AGENT = b"Mozilla/5.0 (iPhone; CPU iPhone OS 19_0 like Mac OS X) MicroMessenger/8.0"
+_CODE = "benchmark2"
+_ROUNDS = 3
+
+
+class NoSink:
+    """Takes clicks and keeps none."""
+
+    database_up = True
+
+    async def start(self) -> None: ...
+
+    async def record(self, click: Click) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+def without_sink() -> Edge:
+    return Edge(Settings(), SystemClock(), NoSink())
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    redirects: int
+    seconds: float
+    edge_cpu_s: float
+    database_cpu_s: float
+    latencies_ms: Sequence[float]
+
+    @property
+    def edge_ms(self) -> float:
+        return 1000 * self.edge_cpu_s / self.redirects
+
+    @property
+    def database_ms(self) -> float:
+        return 1000 * self.database_cpu_s / self.redirects
+
+
+async def _client(port: int, until: float, latencies: list[float]) -> None:
+    """One keep-alive browser after another asking for the same link, each without a cookie."""
+    request = b"GET /l/%s HTTP/1.1\r\nhost: l\r\nuser-agent: %s\r\n\r\n" % (_CODE.encode(), _AGENT)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    while time.perf_counter() < until:
+        started = time.perf_counter()
+        writer.write(request)
+        head = await reader.readuntil(b"\r\n\r\n")
+        latencies.append(1000 * (time.perf_counter() - started))
+        if not head.startswith(b"HTTP/1.1 302"):
+            raise RuntimeError(head.decode())
+    writer.close()
+
+
+def _cpu_s(processes: Sequence[psutil.Process]) -> float:
+    total = 0.0
+    for process in processes:
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system
+    return total
+
+
+def _database(postgres: EmbeddedPostgres) -> list[psutil.Process]:
+    pid = int((postgres.cluster / "postmaster.pid").read_text().split()[0])
+    postmaster = psutil.Process(pid)
+    return [postmaster, *postmaster.children(recursive=True)]
+
+
+def measure(port: int, pid: int, postgres: EmbeddedPostgres, *, seconds: float, clients: int) -> Round:
+    edge, latencies = [psutil.Process(pid)], list[float]()
+    database = _database(postgres)
+    before, before_database, started = _cpu_s(edge), _cpu_s(database), time.perf_counter()
+
+    async def load() -> None:
+        until = time.perf_counter() + seconds
+        await asyncio.gather(*[_client(port, until, latencies) for _ in range(clients)])
+
+    asyncio.run(load())
+    return Round(
+        len(latencies),
+        time.perf_counter() - started,
+        _cpu_s(edge) - before,
+        _cpu_s(database) - before_database,
+        latencies,
+    )
+
+
+@contextmanager
+def edge_process(factory: str, environment: dict[str, str]) -> Iterator[tuple[int, int]]:
+    """Its port and pid, once it answers."""
+    port = free_port(0)
+    argv = [sys.executable, "-m", "uvicorn", factory, "--factory", "--host", "127.0.0.1"]
+    argv += ["--port", str(port), "--no-access-log", "--log-level", "warning"]
+    process = subprocess.Popen(argv, env={**os.environ, **environment}, cwd=Path(__file__).parents[1])
+    try:
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                asyncio.run(_client(port, 0.0, []))
+                break
+            except OSError:
+                if time.monotonic() > deadline or process.poll() is not None:
+                    raise
+                time.sleep(0.1)
+        yield port, process.pid
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def _prepare(postgres: EmbeddedPostgres) -> None:
+    upgrade(postgres.url())
+    link, brand, community, placement = LinkId.new(), BrandId.new(), CommunityId.new(), PlacementId.new()
+    postgres.execute(
+        "INSERT INTO tracked_links (id, code, advertiser_id, promoter_brand_id, community_id, placement_id,"
+        f" destination, status, created_at) VALUES ('{link.hex}', '{_CODE}', '{brand.hex}', '{brand.hex}',"
+        f" '{community.hex}', '{placement.hex}', 'https://shop.example.com/cream?utm=1', 'ACTIVE', now())",
+        database=DEFAULT_DATABASE,
+    )
+
+
+def _report(name: str, rounds: Sequence[Round]) -> None:
+    latencies = sorted(each for round_ in rounds for each in round_.latencies_ms)
+    rate = sum(r.redirects for r in rounds) / sum(r.seconds for r in rounds)
+    print(
+        f"{name:>16}: {rate:7.0f}/s   edge {statistics.median(r.edge_ms for r in rounds):.3f} ms CPU,"
+        f" database {statistics.median(r.database_ms for r in rounds):.3f} ms CPU per redirect;"
+        f" p50 {latencies[len(latencies) // 2]:.2f} ms, p99 {latencies[len(latencies) * 99 // 100]:.2f} ms"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each of the six rounds")
+    parser.add_argument("--clients", type=int, default=32)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="lianyu-bench-") as directory:
+        home = Path(directory)
+        home.chmod(0o755)
+        postgres = EmbeddedPostgres(home / "postgres")
+        postgres.start()
+        try:
+            _prepare(postgres)
+            _compare(postgres, home, seconds=arguments.seconds, clients=arguments.clients)
+        finally:
+            postgres.remove()
+
+
+def _compare(postgres: EmbeddedPostgres, home: Path, *, seconds: float, clients: int) -> None:
+    environment = {
+        "APP_DATABASE_URL": postgres.url(role=APPLICATION),
+        "LIANYU_SECRET_KEY": secrets.token_hex(32),
+        "LIANYU_DATA_DIR": str(home / "data"),
+    }
+    durable: list[Round] = []
+    bare: list[Round] = []
+    with (
+        edge_process("services.edge.app:create_app", environment) as (with_sink, with_pid),
+        edge_process("benchmarks.edge:without_sink", environment) as (no_sink, no_pid),
+    ):
+        for _ in range(_ROUNDS):
+            durable.append(measure(with_sink, with_pid, postgres, seconds=seconds, clients=clients))
+            bare.append(measure(no_sink, no_pid, postgres, seconds=seconds, clients=clients))
+        _report("durable click", durable)
+        _report("without a sink", bare)
+        ratios = [one.edge_ms / other.edge_ms for one, other in zip(durable, bare, strict=True)]
+        spread = f"rounds {min(ratios):.2f} to {max(ratios):.2f}"
+        print(f"ratio of edge CPU: {statistics.median(ratios):.2f} (goal at most 2.5; {spread})")
+    stored = int(postgres.execute("SELECT count(*) FROM touches", database=DEFAULT_DATABASE).strip())
+    answered = sum(round_.redirects for round_ in durable)
+    print(f"clicks answered {answered}, in the database {stored}")
+    if stored < answered:
+        raise SystemExit("clicks are missing")
+
+
+if __name__ == "__main__":
+    main()
