@@ -136,13 +136,11 @@ class Supplier:
     code: str
     name: str
     email: str
-    kind: str
     market_region: str
     country: str
     region: str
     currency: str
     handling_minor: int
-    settlement_days: int
     accept_mode: str
     rates: tuple[Rate, ...]
     offers: tuple[Offer, ...]
@@ -340,18 +338,18 @@ def _person(key: str, number: int, overall: int, draw: random.Random) -> Person:
 # --- supply ---
 
 _EUROPE = ("DE", "NL", "FR", "AT", "BE")
-# code, name, kind, market region, country, region, settlement days, acceptance, level of cost
+# code, name, market region, country, region, acceptance, level of cost
 _HOUSES_OF_GOODS = (
-    ("HZ", "杭州云仓 Hangzhou Cloud Store", "3pl", "east", "CN", "ZJ", 7, "manual", 1.00),
-    ("SH", "上海美制 Shanghai Meizhi Works", "own_warehouse", "east", "CN", "SH", 10, "manual", 1.06),
-    ("SU", "苏州织造 Suzhou Loom", "dropship", "east", "CN", "JS", 7, "auto", 0.97),
-    ("GZ", "广州百汇 Guangzhou Baihui", "aggregator", "south", "CN", "GD", 5, "manual", 0.94),
-    ("SZ", "深圳速仓 Shenzhen Swift", "3pl", "south", "CN", "GD", 7, "manual", 1.03),
-    ("XM", "厦门茶港 Xiamen Tea Harbour", "dropship", "south", "CN", "FJ", 7, "manual", 0.98),
-    ("TJ", "天津港仓 Tianjin Port Store", "3pl", "north", "CN", "TJ", 7, "auto", 0.99),
-    ("BJ", "北京京选 Beijing Choice", "dropship", "north", "CN", "BJ", 14, "manual", 1.05),
-    ("HAM", "Elbe Fulfilment 易北仓", "3pl", "europe", "DE", "HH", 7, "manual", 1.00),
-    ("RTM", "Maas Handel 马斯商行", "dropship", "europe", "NL", "ZH", 7, "manual", 0.96),
+    ("HZ", "杭州云仓 Hangzhou Cloud Store", "east", "CN", "ZJ", "manual", 1.00),
+    ("SH", "上海美制 Shanghai Meizhi Works", "east", "CN", "SH", "manual", 1.06),
+    ("SU", "苏州织造 Suzhou Loom", "east", "CN", "JS", "auto", 0.97),
+    ("GZ", "广州百汇 Guangzhou Baihui", "south", "CN", "GD", "manual", 0.94),
+    ("SZ", "深圳速仓 Shenzhen Swift", "south", "CN", "GD", "manual", 1.03),
+    ("XM", "厦门茶港 Xiamen Tea Harbour", "south", "CN", "FJ", "manual", 0.98),
+    ("TJ", "天津港仓 Tianjin Port Store", "north", "CN", "TJ", "auto", 0.99),
+    ("BJ", "北京京选 Beijing Choice", "north", "CN", "BJ", "manual", 1.05),
+    ("HAM", "Elbe Fulfilment 易北仓", "europe", "DE", "HH", "manual", 1.00),
+    ("RTM", "Maas Handel 马斯商行", "europe", "NL", "ZH", "manual", 0.96),
 )
 _NEAR = {
     "east": ("CN-ZJ", "CN-SH", "CN-JS", "CN-AH"),
@@ -363,7 +361,7 @@ _NEAR = {
 
 def _suppliers(seed: int, brands: Sequence[Brand], lonely: str) -> tuple[Supplier, ...]:
     offers: dict[str, list[Offer]] = {row[0]: [] for row in _HOUSES_OF_GOODS}
-    levels = {row[0]: row[8] for row in _HOUSES_OF_GOODS}
+    levels = {row[0]: row[6] for row in _HOUSES_OF_GOODS}
     for brand, house in zip(brands, HOUSES, strict=True):
         draw = _random(seed, "offers", brand.key)
         for product in brand.products:
@@ -406,9 +404,9 @@ def _offers(
 
 
 def _supplier(
-    row: tuple[str, str, str, str, str, str, int, str, float], offers: Sequence[Offer], draw: random.Random
+    row: tuple[str, str, str, str, str, str, float], offers: Sequence[Offer], draw: random.Random
 ) -> Supplier:
-    code, name, kind, market_region, country, region, settlement_days, accept_mode, _ = row
+    code, name, market_region, country, region, accept_mode, _ = row
     euro = market_region == "europe"
     near = _NEAR[market_region]
     base = draw.randrange(350, 600) if euro else draw.randrange(500, 800)
@@ -419,13 +417,11 @@ def _supplier(
         code=code,
         name=name,
         email=f"orders@{code.lower()}.example.net",
-        kind=kind,
         market_region=market_region,
         country=country,
         region=region,
         currency="EUR" if euro else "CNY",
         handling_minor=draw.randrange(50, 90) if euro else draw.randrange(120, 260),
-        settlement_days=settlement_days,
         accept_mode=accept_mode,
         rates=tuple(rates),
         offers=tuple(offers),

@@ -127,4 +127,4 @@ def _time(text: str) -> datetime:
 
 
 def _parcel(order: dict[str, Any]) -> dict[str, Any]:
-    return {"carrier": "sf-express", "tracking_no": f"SF{order['id'][-12:].upper()}"}
+    return {"carrier": "sf_express", "tracking_no": f"SF{order['id'][-12:].upper()}"}
