@@ -15,7 +15,7 @@ class Scope(BasePermission):
 
     scope_name = ""
 
-    def has_permission(self, source: Any, info: Info, **kwargs: Any) -> bool:  # type: ignore[override]
+    def has_permission(self, source: Any, info: Info, **kwargs: Any) -> bool:
         try:
             info.context.actor.require(self.scope_name)
         except LianyuError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from fastapi import FastAPI, Request
@@ -44,6 +44,7 @@ def create_app(gateways: Gateways | None = None) -> FastAPI:
         yield
         await gateways.db.close()
 
+    # FastAPI closes a generator dependency after the answer; Strawberry's types know only the function form.
     async def brand_context(connection: HTTPConnection) -> AsyncIterator[Context]:
         async with _closing(Context(gateways, actor=await authenticator.brand(connection))) as context:
             yield context
@@ -55,10 +56,15 @@ def create_app(gateways: Gateways | None = None) -> FastAPI:
 
     ide: Any = None if gateways.settings.env is Environment.PRODUCTION else "graphiql"
     app = FastAPI(title="Lianyu", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.include_router(_Router(brand.schema, path="/graphql", context_getter=brand_context, graphql_ide=ide))
+    app.include_router(
+        _Router(brand.schema, path="/graphql", context_getter=cast("Any", brand_context), graphql_ide=ide)
+    )
     app.include_router(
         _Router(
-            storefront.schema, path="/storefront/graphql", context_getter=storefront_context, graphql_ide=ide
+            storefront.schema,
+            path="/storefront/graphql",
+            context_getter=cast("Any", storefront_context),
+            graphql_ide=ide,
         )
     )
     app.include_router(payment_webhooks(gateways))
