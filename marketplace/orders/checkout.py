@@ -48,7 +48,7 @@ from supply.routing.models import RoutingMode
 _NUMBER_LETTERS = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
 _NUMBER_LENGTH = 10
 
-_INSERT_CHECKOUT = insert(table_of(Checkout))
+_INSERT_CHECKOUT = insert(table_of(Checkout)).returning(table_of(Checkout))
 _INSERT_ORDERS = insert(table_of(Order))
 _INSERT_LINES = insert(table_of(OrderLine))
 _INSERT_PAYMENT = insert(table_of(Payment))
@@ -126,9 +126,9 @@ async def start(
         "status": CheckoutStatus.OPEN.value, "goods_minor": 0, "shipping_minor": 0, "tax_minor": 0,
         "total_minor": 0, "started_at": clock.now(),
     }  # fmt: skip
-    await session.execute(_INSERT_CHECKOUT, row)
+    view = _view((await session.execute(_INSERT_CHECKOUT, row)).one())
     quote = await quote_cart(session, cart, zone=address.zone, clock=clock)
-    return await load(session, checkout_id, storefront.id), quote
+    return view, quote
 
 
 async def _contact(session: AsyncSession, brand_id: BrandId, email: str, policy: Policy) -> ContactId | None:

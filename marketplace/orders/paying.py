@@ -6,6 +6,7 @@ Every call has a key fixed by what it is for, so a retry, a second worker or a c
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from datetime import timedelta
 
 from core.actor import SYSTEM
@@ -25,13 +26,19 @@ _BATCH = 100
 _QUIET_FOR = timedelta(minutes=10)
 
 
-async def ask(db: Database, checkout_id: CheckoutId, *, payments: PaymentGateway, clock: Clock) -> PaymentRow:
-    """The payment of a placed checkout, with an intent the shopper can pay. Safe to repeat.
+async def ask(
+    db: Database,
+    checkout_id: CheckoutId,
+    row: PaymentRow | None,
+    *,
+    payments: PaymentGateway,
+    clock: Clock,
+) -> PaymentRow:
+    """The payment of a placed checkout (``row``, as it was read), with an intent the shopper can pay.
 
-    Raises ``ReservationExpired``, ``CheckoutNotOpen`` and ``PaymentUnavailable`` (the order stands).
+    Safe to repeat. Raises ``ReservationExpired``, ``CheckoutNotOpen`` and ``PaymentUnavailable`` (the order
+    stands).
     """
-    async with db.reading(SYSTEM) as session:
-        row = await payment.of_checkout(session, checkout_id)
     if row is None:
         raise CheckoutNotOpen(checkout_id, CheckoutStatus.OPEN)
     if row.intent_id is not None:
@@ -53,9 +60,8 @@ async def ask(db: Database, checkout_id: CheckoutId, *, payments: PaymentGateway
         await payment.set_intent(
             session, checkout_id, intent_id=intent.id, client_secret=intent.client_secret
         )
-        asked = await payment.of_checkout(session, checkout_id)
-    assert asked is not None
-    return asked
+    # Whoever else asked meanwhile got the same intent: its key is fixed by the checkout.
+    return replace(row, intent_id=intent.id, client_secret=intent.client_secret)
 
 
 def pay_url(row: PaymentRow, *, payments: PaymentGateway) -> str | None:
