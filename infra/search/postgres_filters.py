@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from core.ids import BrandId, ProductId
 from infra.db.base import table_of
+from infra.db.text import storable
 from infra.search.filters import And, BadFilter, Eq, Exists, Field, Filter, In, Not, Or, Range, Value
 from infra.search.index import Shelf
 from infra.search.models import SearchDocument
@@ -111,7 +112,7 @@ def _overlap(column: ColumnElement[Any], values: Sequence[str]) -> Condition:
 
 
 def _text(value: Value) -> str:
-    if not isinstance(value, str) or len(value) > 500 or "\x00" in value:
+    if not isinstance(value, str) or len(value) > 500 or not storable(value):
         raise BadFilter("this field takes a short text", field="filter")
     return value
 

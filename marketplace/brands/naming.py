@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterable
 
 from core.money import EXPONENTS, UnknownCurrency
+from infra.db.text import storable
 from marketplace.brands.errors import InvalidCountry, InvalidEmail, InvalidLocale, InvalidName, InvalidText
 
 LONGEST_NAME = 120
@@ -30,9 +31,9 @@ def checked_name(text: str, *, field: str = "name") -> str:
 
 
 def checked_text(text: str, *, field: str, longest: int = LONGEST_TEXT) -> str:
-    """Any text without NUL, possibly empty. Raises ``InvalidText``."""
-    if len(text) > longest or "\x00" in text:
-        raise InvalidText(f"at most {longest} characters and no NUL", field=field)
+    """Any text, possibly empty. Raises ``InvalidText``."""
+    if len(text) > longest or not storable(text):
+        raise InvalidText(f"at most {longest} characters of real text", field=field)
     return text.strip()
 
 

@@ -15,6 +15,7 @@ from core.pagination import Page, PageRequest, page_of
 from infra.db.base import table_of
 from marketplace.brands.errors import BrandNotFound, StorefrontNotFound, TokenNotFound
 from marketplace.brands.models import ApiToken, BrandProfile, Membership, Storefront, Tenant, User
+from marketplace.brands.naming import LONGEST_NAME, checked_text
 
 _T, _P, _K = table_of(Tenant).c, table_of(BrandProfile).c, table_of(ApiToken).c
 _S, _M, _U = table_of(Storefront).c, table_of(Membership).c, table_of(User).c
@@ -214,6 +215,8 @@ async def members_of(session: AsyncSession, actor: Actor) -> list[Member]:
 
 
 def _narrowed(brands: Select[Any], category: str | None, region: str | None) -> Select[Any]:
+    for text_ in filter(None, (category, region)):
+        checked_text(text_, field="filter", longest=LONGEST_NAME)
     if category:
         brands = brands.where(_P.categories.contains([category]))
     if region:

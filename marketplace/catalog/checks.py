@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from core.money import MAX_MINOR, CurrencyMismatch, Money
+from infra.db.text import storable
 from marketplace.catalog.errors import (
     InvalidAttributes,
     InvalidCategory,
@@ -121,7 +122,7 @@ def _medium(item: Mapping[str, Any]) -> dict[str, str]:
         fine = False
     if not fine or len(url) > LONGEST_URL or not url.isprintable() or " " in url:
         raise InvalidMedia("a media URL is http or https", field="media")
-    if kind not in ("image", "video") or len(alt) > LONGEST_TITLE:
+    if kind not in ("image", "video") or len(alt) > LONGEST_TITLE or not storable(alt):
         raise InvalidMedia("kind is image or video, alt at most 255 characters", field="media")
     return {"url": url, "alt": alt, "kind": kind}
 
@@ -137,18 +138,18 @@ def attributes(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_attribute(key: str, value: Any) -> bool:
-    if not 1 <= len(key) <= 50 or "\x00" in key:
+    if not 1 <= len(key) <= 50 or not storable(key):
         return False
     if isinstance(value, bool):
         return True
     if isinstance(value, int):
         return abs(value) < 2**53
     if isinstance(value, str):
-        return len(value) <= 500 and "\x00" not in value
+        return len(value) <= 500 and storable(value)
     return (
         isinstance(value, list)
         and len(value) <= 50
-        and all(isinstance(v, str) and len(v) <= 200 and "\x00" not in v for v in value)
+        and all(isinstance(v, str) and len(v) <= 200 and storable(v) for v in value)
     )
 
 

@@ -18,6 +18,7 @@ import orjson
 
 from core.errors import LianyuError
 from core.money import EXPONENTS, Money, UnknownCurrency
+from infra.db.text import shown, storable
 from marketplace.catalog import checks
 from marketplace.catalog.errors import InvalidStatus, InvalidWeight, UnreadableFile
 from marketplace.catalog.models import ImportFormat, ProductStatus
@@ -43,6 +44,11 @@ class Complaint:
     fatal: bool = False
 
 
+def complaint(row: int, sku: str, field: str, code: str, message: str, *, fatal: bool = False) -> Complaint:
+    """Of what a file says, only what can be shown and stored."""
+    return Complaint(row, shown(sku, 64), shown(field, 60), code, shown(message, 300), fatal)
+
+
 @dataclass(slots=True)
 class ImportedRow:
     """One row in its stored form; what is ``None`` was not given. ``prices``: currency to amount, compare-at."""
@@ -54,12 +60,14 @@ class ImportedRow:
     complaints: list[Complaint] = field(default_factory=list)
 
     def complain(self, name: str, error: LianyuError, *, fatal: bool = False) -> None:
-        self.complaints.append(Complaint(self.number, self.sku, name, error.code, error.message, fatal))
+        self.complaints.append(complaint(self.number, self.sku, name, error.code, error.message, fatal=fatal))
 
 
 def rows_of(content: str | bytes, format: ImportFormat) -> Iterator[ImportedRow]:
     """Every row, checked, one at a time. Raises ``UnreadableFile`` when the file as a whole means nothing."""
     text = decoded(content) if isinstance(content, bytes) else content.removeprefix("\ufeff")
+    if not storable(text):
+        raise UnreadableFile("the file has characters that are no text", field="content")
     lines = _csv(text) if format is ImportFormat.CSV else _jsonl(text)
     for number, cells in lines:
         if isinstance(cells, Complaint):
@@ -101,7 +109,10 @@ def _csv(text: str) -> Iterator[tuple[int, Cells | Complaint]]:
             cells = next(reader, None)
         except csv.Error as error:
             # Nothing behind a broken quote can be trusted to be a row.
-            yield number, Complaint(number, "", "", "MALFORMED_ROW", f"{error}; reading ends here", True)
+            yield (
+                number,
+                complaint(number, "", "", "MALFORMED_ROW", f"{error}; reading ends here", fatal=True),
+            )
             return
         if cells is None:
             return
@@ -109,7 +120,7 @@ def _csv(text: str) -> Iterator[tuple[int, Cells | Complaint]]:
             continue
         if len(cells) != len(names):
             message = f"{len(cells)} cells under {len(names)} columns"
-            yield number, Complaint(number, "", "", "MALFORMED_ROW", message, True)
+            yield number, complaint(number, "", "", "MALFORMED_ROW", message, fatal=True)
             continue
         yield number, {name: cell.strip() for name, cell in zip(names, cells, strict=True) if cell.strip()}
 
@@ -130,20 +141,15 @@ def _jsonl(text: str) -> Iterator[tuple[int, Cells | Complaint]]:
         try:
             value = orjson.loads(line)
         except orjson.JSONDecodeError as error:
-            yield number, Complaint(number, "", "", "MALFORMED_ROW", str(error)[:200], True)
+            yield number, complaint(number, "", "", "MALFORMED_ROW", str(error), fatal=True)
             continue
         if not isinstance(value, dict):
-            yield number, Complaint(number, "", "", "MALFORMED_ROW", "a line is one JSON object", True)
+            yield number, complaint(number, "", "", "MALFORMED_ROW", "a line is one JSON object", fatal=True)
             continue
         cells, unknown = _flat(value)
         if unknown:
-            message = f"there is no field {unknown[0][:60]!r}"
-            yield (
-                number,
-                Complaint(
-                    number, str(value.get("sku", ""))[:64], unknown[0][:60], "UNKNOWN_FIELD", message, True
-                ),
-            )
+            message, sku = f"there is no field {unknown[0]}", str(value.get("sku", ""))
+            yield number, complaint(number, sku, unknown[0], "UNKNOWN_FIELD", message, fatal=True)
             continue
         yield number, cells
 

@@ -79,7 +79,7 @@ async def run(
     Raises ``UnreadableFile`` for a file without a usable header or too large, ``TooMany`` above a million rows.
     """
     brand_id, now = writing_brand(actor), clock.now()
-    if len(content if isinstance(content, bytes) else content.encode()) > largest_bytes:
+    if len(content if isinstance(content, bytes) else content.encode("utf-8", "replace")) > largest_bytes:
         raise UnreadableFile(f"at most {largest_bytes} bytes", field="content")
     tally = _Tally([])
     await session.execute(import_sql.ONE_AT_A_TIME, {"brand": str(brand_id)})

@@ -18,7 +18,8 @@ from core.ids import BrandId, ImportId, ProductId, VariantId
 from core.money import Money
 from core.pagination import Page, PageRequest, page_of
 from infra.db.base import table_of
-from marketplace.catalog.errors import ImportNotFound, ProductNotFound
+from infra.db.text import storable
+from marketplace.catalog.errors import ImportNotFound, InvalidProductText, ProductNotFound
 from marketplace.catalog.models import CatalogImport, ImportComplaint, Price, Product, ProductStatus, Variant
 
 _P, _V, _C = table_of(Product).c, table_of(Variant).c, table_of(Price).c
@@ -137,13 +138,20 @@ NO_TAX = TaxRate(0, True)
 
 @dataclass(frozen=True, slots=True)
 class ProductFilter:
-    """Every condition given must hold. ``category`` takes its sub-categories with it."""
+    """Every condition given must hold. ``category`` takes its sub-categories with it.
+
+    Raises ``InvalidProductText`` for a text no product can have.
+    """
 
     brand_ids: Sequence[BrandId] | None = None
     status: ProductStatus | None = None
     category: str | None = None
     tags: Sequence[str] = ()
     text: str = ""
+
+    def __post_init__(self) -> None:
+        if not all(map(storable, (self.category or "", self.text, *self.tags))):
+            raise InvalidProductText("no product has such a text", field="filter")
 
 
 @dataclass(frozen=True, slots=True)
