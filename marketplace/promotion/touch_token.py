@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import hmac
 import os
 from collections.abc import Iterable
@@ -37,20 +38,18 @@ class TouchSigner:
 
     def __init__(self, secret: str) -> None:
         self._touch_key = hmac.digest(secret.encode(), b"touch-token", "sha256")
-        self._session_key = hmac.digest(secret.encode(), b"edge-session", "sha256")
+        self._cookie_key = hmac.digest(secret.encode(), b"edge-session", "sha256")
         self._trace_key = hmac.digest(secret.encode(), b"edge-trace", "sha256")
 
     def token(self, touch_id: TouchId, link_id: LinkId, at: datetime) -> str:
         body = touch_id.bytes + link_id.bytes + to_micros(at).to_bytes(_TIME)
-        return _encoded(body + hmac.digest(self._touch_key, body, "sha256")[:_MAC])
+        return _encoded(body + _mac(self._touch_key, body))
 
     def read(self, token: str) -> SignedTouch:
         """Raises ``InvalidTouchToken`` for anything this platform did not sign."""
         raw = _decoded(token)
         body = raw[:_BODY]
-        if len(raw) != _BODY + _MAC or not hmac.compare_digest(
-            raw[_BODY:], hmac.digest(self._touch_key, body, "sha256")[:_MAC]
-        ):
+        if not hmac.compare_digest(raw[_BODY:], _mac(self._touch_key, body)):
             raise InvalidTouchToken("this touch token was not signed here", field=PARAMETER)
         return SignedTouch(
             TouchId(bytes=body[:_ID]),
@@ -58,18 +57,16 @@ class TouchSigner:
             from_micros(int.from_bytes(body[2 * _ID :])),
         )
 
-    def new_cookie(self) -> str:
-        """A fresh browser session: 16 random bytes and their MAC."""
+    def new_session(self) -> tuple[str, bytes]:
+        """A fresh browser: its cookie (16 random bytes and their MAC) and the key of its touches."""
         raw = os.urandom(_ID)
-        return _encoded(raw + hmac.digest(self._session_key, raw, "sha256")[:_MAC])
+        return _encoded(raw + _mac(self._cookie_key, raw)), self.trace(raw)
 
     def session_of(self, cookie: str) -> bytes:
         """The key touches of this browser are stored under. Raises ``InvalidTouchToken``."""
         raw = _decoded(cookie)
         body = raw[:_ID]
-        if len(raw) != _ID + _MAC or not hmac.compare_digest(
-            raw[_ID:], hmac.digest(self._session_key, body, "sha256")[:_MAC]
-        ):
+        if not hmac.compare_digest(raw[_ID:], _mac(self._cookie_key, body)):
             raise InvalidTouchToken("this cookie was not set here")
         return self.trace(body)
 
@@ -85,7 +82,12 @@ class TouchSigner:
 
     def trace(self, value: bytes) -> bytes:
         """A keyed hash of something that is compared and never read back: 16 bytes."""
-        return hmac.digest(self._trace_key, value, "sha256")[:_MAC]
+        return _mac(self._trace_key, value)
+
+
+def _mac(key: bytes, body: bytes) -> bytes:
+    """Keyed BLAKE2b (RFC 7693): a MAC by itself, ten times cheaper a call than HMAC through OpenSSL."""
+    return hashlib.blake2b(body, key=key, digest_size=_MAC).digest()
 
 
 def _encoded(raw: bytes) -> str:

@@ -23,7 +23,7 @@ from services.edge.click_log import ClickLog, ClickNotStored
 from services.edge.link_table import LinkTable, LinkUnknown, LinkUnreachable, Target
 from services.edge.metrics import Metrics
 from services.edge.spool import Spool
-from services.edge.visitor import Repeats, read_visitor, set_cookie
+from services.edge.visitor import Repeats, VisitorReader, set_cookie
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -75,7 +75,7 @@ class Edge:
         home = settings.data_dir / "edge"
         self.links = LinkTable(self._connect, home / "links.jsonl", self.metrics)
         self.clicks = clicks or ClickLog(self._connect, Spool(home / "spool"), self.metrics)
-        self._repeats = Repeats()
+        self._visitors, self._repeats = VisitorReader(self._signer), Repeats()
 
     async def start(self) -> None:
         await self.links.start()
@@ -98,7 +98,7 @@ class Edge:
             await self._lifespan(receive, send)
         elif scope["type"] == "http":
             status, headers, body = await self._answer(scope)
-            self.metrics.requests.labels(status).inc()
+            self.metrics.answered(status)
             await _respond(scope, send, status, headers, body)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
@@ -148,7 +148,7 @@ class Edge:
         return answer
 
     async def _visit(self, scope: Scope, target: Target) -> tuple[int, Headers, bytes]:
-        visitor = read_visitor(scope["headers"], scope.get("client"), self._signer)
+        visitor = self._visitors.read(scope["headers"], scope.get("client"))
         touch_id, at, link = TouchId.new(), self._clock.now(), target.link
         repeated = self._repeats.first_of(visitor.session_key, link.id, touch_id, at)
         scanned = qr.SCAN.encode() in scope["query_string"].split(b"&")

@@ -31,5 +31,13 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._by_status: dict[int, Counter] = {}
+
+    def answered(self, status: int) -> None:
+        counter = self._by_status.get(status)
+        if counter is None:
+            counter = self._by_status[status] = self.requests.labels(status)
+        counter.inc()
+
     def text(self) -> bytes:
         return generate_latest(self.registry)

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from core.ids import LinkId, TouchId
@@ -18,6 +19,8 @@ REPEAT_WITHIN = timedelta(seconds=30)
 """The same browser on the same link again: one for the counters, though each keeps its own id."""
 
 _REMEMBERED = 100_000
+_REMEMBERED_AGENTS = 4096
+_REMEMBERED_NETWORKS = 16_384
 _COOKIE_LIFE_S = 90 * 86_400
 _LONGEST_HOST = 253
 _BOTS = re.compile(
@@ -40,56 +43,65 @@ class Visitor:
     referrer_host: str | None
 
 
-def read_visitor(
-    headers: Iterable[tuple[bytes, bytes]], client: tuple[str, int] | None, signer: TouchSigner
-) -> Visitor:
-    agent = referrer = cookies = purpose = b""
-    for name, value in headers:
-        if name == b"user-agent":
-            agent = value
-        elif name == b"cookie":
-            cookies = value
-        elif name == b"referer":
-            referrer = value
-        elif name in (b"purpose", b"sec-purpose", b"x-moz"):
-            purpose = value.lower().split(b";")[0].strip()
-    session_key, new_cookie = _session(cookies, signer)
-    return Visitor(
-        session_key=session_key,
-        new_cookie=new_cookie,
-        is_bot=not agent or purpose in _PREFETCH or _BOTS.search(agent) is not None,
-        ip_prefix_hash=_network(client, signer),
-        user_agent_hash=signer.trace(agent) if agent else None,
-        referrer_host=_host(referrer),
-    )
+class VisitorReader:
+    """Reads visitors from requests; what many of them share (agents, networks) is worked out once."""
+
+    def __init__(self, signer: TouchSigner) -> None:
+        self._signer = signer
+        self._agent = lru_cache(maxsize=_REMEMBERED_AGENTS)(self._read_agent)
+        self._network = lru_cache(maxsize=_REMEMBERED_NETWORKS)(self._read_network)
+
+    def read(self, headers: Iterable[tuple[bytes, bytes]], client: tuple[str, int] | None) -> Visitor:
+        agent = referrer = cookies = purpose = b""
+        for name, value in headers:
+            if name == b"user-agent":
+                agent = value
+            elif name == b"cookie":
+                cookies = value
+            elif name == b"referer":
+                referrer = value
+            elif name in (b"purpose", b"sec-purpose", b"x-moz"):
+                purpose = value.lower().split(b";")[0].strip()
+        session_key, new_cookie = self._session(cookies)
+        is_bot, agent_hash = self._agent(agent)
+        return Visitor(
+            session_key=session_key,
+            new_cookie=new_cookie,
+            is_bot=is_bot or purpose in _PREFETCH,
+            ip_prefix_hash=None if client is None else self._network(client[0]),
+            user_agent_hash=agent_hash,
+            referrer_host=_host(referrer),
+        )
+
+    def _session(self, cookies: bytes) -> tuple[bytes, str | None]:
+        for pair in cookies.split(b";"):
+            name, _, value = pair.strip().partition(b"=")
+            if name == COOKIE.encode():
+                try:
+                    return self._signer.session_of(value.decode("latin-1")), None
+                except InvalidTouchToken:
+                    break  # forged or of another secret: a new browser to us
+        cookie, session_key = self._signer.new_session()
+        return session_key, cookie
+
+    def _read_agent(self, agent: bytes) -> tuple[bool, bytes | None]:
+        """Whether it is a bot, and its keyed hash. No browser comes without an agent."""
+        if not agent:
+            return True, None
+        return _BOTS.search(agent) is not None, self._signer.trace(agent)
+
+    def _read_network(self, host: str) -> bytes | None:
+        """A keyed hash of the /24 (IPv4) or /48 (IPv6) the click came from, never of the address."""
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return None
+        return self._signer.trace(address.packed[: 3 if address.version == 4 else 6])
 
 
 def set_cookie(value: str, *, secure: bool) -> bytes:
     flags = "; Secure" if secure else ""
     return f"{COOKIE}={value}; Max-Age={_COOKIE_LIFE_S}; Path=/; HttpOnly; SameSite=Lax{flags}".encode()
-
-
-def _session(cookies: bytes, signer: TouchSigner) -> tuple[bytes, str | None]:
-    for pair in cookies.split(b";"):
-        name, _, value = pair.strip().partition(b"=")
-        if name == COOKIE.encode():
-            try:
-                return signer.session_of(value.decode("latin-1")), None
-            except InvalidTouchToken:
-                break  # forged or of another secret: a new browser to us
-    fresh = signer.new_cookie()
-    return signer.session_of(fresh), fresh
-
-
-def _network(client: tuple[str, int] | None, signer: TouchSigner) -> bytes | None:
-    """A keyed hash of the /24 (IPv4) or /48 (IPv6) the click came from, never of the address."""
-    if client is None:
-        return None
-    try:
-        address = ipaddress.ip_address(client[0])
-    except ValueError:
-        return None
-    return signer.trace(address.packed[: 3 if address.version == 4 else 6])
 
 
 def _host(referrer: bytes) -> str | None:

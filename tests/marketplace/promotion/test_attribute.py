@@ -255,7 +255,7 @@ async def test_a_repeated_click_brings_the_one_it_repeats(session: AsyncSession,
 async def test_a_cookie_brings_what_its_browser_clicked(session: AsyncSession, clock: FixedClock) -> None:
     market = await make.market(session, MERCHANT, PROMOTER, clock)
     link = await make.link(session, market, clock)
-    browser = make.SIGNER.session_of(make.SIGNER.new_cookie())
+    browser = make.SIGNER.new_session()[1]
     token = await make.click(session, link, clock.now(), session_key=browser)
     clock.advance(DAY)
 

@@ -173,9 +173,13 @@ def test_a_token_says_what_was_signed_and_every_changed_letter_breaks_it(clock: 
 
 
 def test_a_cookie_is_no_token_and_a_token_is_no_cookie(clock: FixedClock) -> None:
-    cookie, token = make.SIGNER.new_cookie(), make.SIGNER.token(TouchId.new(), LinkId.new(), clock.now())
-    assert make.SIGNER.session_of(cookie) == make.SIGNER.session_of(cookie)
-    assert len(make.SIGNER.session_of(cookie)) == 16
+    (cookie, key), token = (
+        make.SIGNER.new_session(),
+        make.SIGNER.token(TouchId.new(), LinkId.new(), clock.now()),
+    )
+    assert make.SIGNER.session_of(cookie) == key
+    assert len(key) == 16
+    assert make.SIGNER.sessions_of([cookie, token, "", "x"]) == [key]
     with pytest.raises(InvalidTouchToken):
         make.SIGNER.session_of(token)
     with pytest.raises(InvalidTouchToken):

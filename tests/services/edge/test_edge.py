@@ -185,7 +185,7 @@ async def test_bots_are_redirected_and_marked(
 
 
 async def test_a_forged_cookie_is_replaced(edge: Edge, link: CreatedLink, db: Database) -> None:
-    forged = TouchSigner("another secret that is long enough").new_cookie()
+    forged = TouchSigner("another secret that is long enough").new_session()[0]
     async with _browser(edge, cookie=f"a=b; {COOKIE}={forged}") as browser:
         answer = await browser.get(f"/l/{link.code}")
     assert forged not in answer.headers["set-cookie"]
