@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import text
@@ -16,6 +16,7 @@ from core.ids import (
     FulfillmentLineId,
     FulfillmentOrderId,
     LocationId,
+    MalformedId,
     OrderId,
     OrderLineId,
     ShipmentId,
@@ -23,7 +24,7 @@ from core.ids import (
     VariantId,
 )
 from core.money import Money
-from core.pagination import Page, PageRequest, page_of
+from core.pagination import BadPage, Page, PageRequest, page_of
 from supply.fulfillment import machine
 from supply.fulfillment.errors import FulfillmentOrderNotFound
 from supply.fulfillment.machine import By, FoEventKind, RequestStatus, State, Status
@@ -154,7 +155,7 @@ async def fulfillment_orders_page(
 
     A supplier sees what was submitted to it, never what still waits for payment.
     """
-    after = page.key
+    after_at, after_id = _position(page)
     supplier = actor.kind is ActorKind.SUPPLIER
     rows = await session.execute(
         _PAGE,
@@ -164,8 +165,7 @@ async def fulfillment_orders_page(
             "statuses": [s.value for s in wanted.statuses] or None,
             "requests": [s.value for s in wanted.request_statuses] or None,
             "since": wanted.updated_since, "limit": page.first + 1, "only_submitted": supplier,
-            "after_at": datetime.fromisoformat(after[0]) if after else None,
-            "after_id": FulfillmentOrderId.parse(after[1]) if after else None,
+            "after_at": after_at, "after_id": after_id,
         },
     )  # fmt: skip
     views = [_view(row._mapping, actor) for row in rows]
@@ -213,6 +213,17 @@ async def trail(session: AsyncSession, order_id: FulfillmentOrderId) -> list[dic
 
 async def clocks(session: AsyncSession, order_id: FulfillmentOrderId) -> list[dict[str, Any]]:
     return [dict(row._mapping) for row in await session.execute(_CLOCKS, {"id": order_id})]
+
+
+def _position(page: PageRequest) -> tuple[datetime | None, FulfillmentOrderId | None]:
+    """Raises ``BadPage`` for a cursor of another list."""
+    if page.key is None:
+        return None, None
+    try:
+        at, order_id = page.key
+        return datetime.fromisoformat(at).astimezone(UTC), FulfillmentOrderId.parse(order_id)
+    except (ValueError, MalformedId) as error:
+        raise BadPage("the cursor is not one of this list", field="cursor") from error
 
 
 def _sees(actor: Actor, view: FulfillmentOrderView) -> bool:

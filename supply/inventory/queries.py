@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from core.ids import CheckoutId, LocationId, OrderLineId, ReservationId, SupplierId, VariantId
-from core.pagination import Page, PageRequest, page_of
+from core.ids import CheckoutId, LocationId, MalformedId, OrderLineId, ReservationId, SupplierId, VariantId
+from core.pagination import BadPage, Page, PageRequest, page_of
 from supply.inventory.models import ReservationState
 
 _COLUMNS = (
@@ -81,13 +81,12 @@ async def stock_page(
     *,
     location_id: LocationId | None = None,
 ) -> Page[StockView]:
-    location, variant = page.key if page.key and len(page.key) == 2 else (None, None)
+    location, variant = _position(page)
     rows = await session.execute(
         _PAGE,
         {
             "supplier_id": supplier_id, "location_id": location_id, "limit": page.first + 1,
-            "after_location": LocationId.parse(location) if location else None,
-            "after_variant": VariantId.parse(variant) if variant else None,
+            "after_location": location, "after_variant": variant,
         },
     )  # fmt: skip
     return page_of([_view(r) for r in rows], page, lambda v: (str(v.location_id), str(v.variant_id)))
@@ -118,6 +117,17 @@ async def open_reservations(session: AsyncSession, references: Sequence[Checkout
     """What these checkouts still hold. One statement."""
     rows = await session.execute(_OPEN_IDS, {"references": list(references)})
     return [ReservationId.of(each) for each in rows.scalars()]
+
+
+def _position(page: PageRequest) -> tuple[LocationId | None, VariantId | None]:
+    """Raises ``BadPage`` for a cursor of another list."""
+    if page.key is None:
+        return None, None
+    try:
+        location, variant = page.key
+        return LocationId.parse(location), VariantId.parse(variant)
+    except (ValueError, MalformedId) as error:
+        raise BadPage("the cursor is not one of this list", field="cursor") from error
 
 
 def _view(r: Row[Any]) -> StockView:

@@ -11,9 +11,9 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.actor import Actor
-from core.ids import BrandId, LocationId, OfferId, SupplierId, VariantId
+from core.ids import BrandId, LocationId, MalformedId, OfferId, SupplierId, VariantId
 from core.money import Money
-from core.pagination import Page, PageRequest, page_of
+from core.pagination import BadPage, Page, PageRequest, page_of
 from supply.suppliers.errors import SupplierNotFound
 from supply.suppliers.models import AcceptMode, OfferStatus, SupplierKind, SupplierStatus
 
@@ -172,7 +172,7 @@ async def zone_rates(session: AsyncSession, location_id: LocationId) -> list[dic
 async def offers_page(
     session: AsyncSession, actor: Actor, page: PageRequest, *, now: datetime
 ) -> Page[OfferView]:
-    after = OfferId.parse(page.key[0]) if page.key else None
+    after = _position(page)
     rows = await session.execute(
         _OFFERS_PAGE,
         {"supplier_id": actor.supplier_id, "after": after, "limit": page.first + 1, "now": now},
@@ -210,6 +210,14 @@ async def skus_of(
 ) -> dict[tuple[LocationId, VariantId], str]:
     rows = await session.execute(_SKUS, {"supplier_id": supplier_id, "variants": list(variants)})
     return {(LocationId.of(r.location_id), VariantId.of(r.variant_id)): r.sku for r in rows}
+
+
+def _position(page: PageRequest) -> OfferId | None:
+    """Raises ``BadPage`` for a cursor of another list."""
+    try:
+        return OfferId.parse(page.key[0]) if page.key else None
+    except MalformedId as error:
+        raise BadPage("the cursor is not one of this list", field="cursor") from error
 
 
 def _offer(r: Row[Any]) -> OfferView:
