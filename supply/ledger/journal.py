@@ -55,11 +55,11 @@ def credit(account: AccountKey, amount_minor: int) -> Leg:
 
 
 def merged(legs: Iterable[Leg]) -> tuple[Leg, ...]:
-    """One leg per account, in order of first appearance, without those that come to zero."""
+    """One leg per account, sorted by account, without those that come to zero."""
     totals: dict[AccountKey, int] = {}
     for leg in legs:
         totals[leg.account] = totals.get(leg.account, 0) + leg.amount_minor
-    return tuple(Leg(account, amount) for account, amount in totals.items() if amount)
+    return tuple(Leg(account, totals[account]) for account in sorted(totals) if totals[account])
 
 
 def mirrored(legs: Iterable[Leg]) -> tuple[Leg, ...]:

@@ -8,6 +8,8 @@
 -- strict accounts (sorted by account id). Whoever posts several journals in one transaction does it with
 -- post_batch, or holds every balance first with hold_balances.
 --
+-- Plans are generic: the arrays' lengths would otherwise make every call plan every statement anew.
+--
 -- entries.txid orders entries by the cluster's own transaction ids. A logical dump restored into a new cluster
 -- needs that cluster's counter set beyond the old one first (pg_resetwal -x), or new entries look rolled up.
 
@@ -41,14 +43,12 @@ SELECT code, name, side::smallint, strict FROM (VALUES
     (6000, 'currency position',              1, false)
 ) AS chart (code, name, side, strict);
 
--- What a key stands for: the kind, the order and the legs. Times, references and remarks may differ between the
--- provider's answer and its webhook, which post the same thing under the same key.
-CREATE FUNCTION ledger_body_hash(kind text, order_id uuid, legs text[]) RETURNS bytea LANGUAGE sql IMMUTABLE
-    RETURN sha256(convert_to(ROW(kind, order_id, legs)::text, 'UTF8'));
-
-CREATE FUNCTION ledger_leg_text(code integer, owner text, currency bpchar, amount bigint) RETURNS text
-    LANGUAGE sql IMMUTABLE
-    RETURN code || '|' || currency || '|' || amount || '|' || owner;
+-- What a key stands for: the kind, the order and the legs, which come sorted by account. Times, references and
+-- remarks may differ between the provider's answer and its webhook, which post the same thing under the same key.
+CREATE FUNCTION ledger_body_hash(
+    kind text, order_id uuid, codes integer[], owners text[], currencies bpchar[], amounts bigint[]
+) RETURNS bytea LANGUAGE sql IMMUTABLE
+    RETURN sha256(convert_to(ROW(kind, order_id, codes, owners, currencies, amounts)::text, 'UTF8'));
 
 CREATE FUNCTION ledger_account_ids(p_codes integer[], p_owners text[], p_currencies bpchar[]) RETURNS uuid[]
 LANGUAGE sql STABLE AS $$
@@ -92,17 +92,14 @@ CREATE FUNCTION post_journal(
     p_id uuid, p_key text, p_kind text, p_posted_at timestamptz, p_effective_at timestamptz,
     p_order_id uuid, p_provider_ref text, p_memo text,
     p_codes integer[], p_owners text[], p_currencies bpchar[], p_tenants uuid[], p_amounts bigint[]
-) RETURNS uuid LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+) RETURNS uuid LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
+SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v_hash bytea;
     v_accounts uuid[];
     v_found record;
 BEGIN
-    SELECT ledger_body_hash(p_kind, p_order_id, array_agg(ledger_leg_text(code, owner, currency, amount)
-                            ORDER BY code, owner, currency, amount))
-    INTO v_hash
-    FROM unnest(p_codes, p_owners, p_currencies, p_amounts) AS l (code, owner, currency, amount);
-
+    v_hash := ledger_body_hash(p_kind, p_order_id, p_codes, p_owners, p_currencies, p_amounts);
     INSERT INTO ledger_journals (id, idem, body_hash, kind, order_id, provider_ref, memo, effective_at, posted_at)
     VALUES (p_id, p_key, v_hash, p_kind, p_order_id, p_provider_ref, p_memo, p_effective_at, p_posted_at)
     ON CONFLICT (idem) DO NOTHING;
@@ -119,9 +116,12 @@ BEGIN
     IF v_accounts IS NULL OR array_position(v_accounts, NULL) IS NOT NULL THEN
         v_accounts := ledger_open_accounts(p_codes, p_owners, p_currencies, p_tenants);
     END IF;
-    IF (SELECT count(DISTINCT a.id) FROM unnest(v_accounts) AS a (id)) < cardinality(v_accounts) THEN
-        RAISE EXCEPTION 'two legs on one account' USING ERRCODE = '23514', CONSTRAINT = 'ledger_unbalanced', DETAIL = p_key;
-    END IF;
+    FOR i IN 1 .. coalesce(cardinality(v_accounts), 0) - 1 LOOP
+        IF array_position(v_accounts, v_accounts[i], i + 1) IS NOT NULL THEN
+            RAISE EXCEPTION 'two legs on one account'
+                USING ERRCODE = '23514', CONSTRAINT = 'ledger_unbalanced', DETAIL = p_key;
+        END IF;
+    END LOOP;
 
     -- Locks the strict balances in order of account and looks whether each can carry its leg.
     WITH locked AS MATERIALIZED (
@@ -224,7 +224,8 @@ CREATE FUNCTION post_batch(
     p_leg_journals integer[], p_codes integer[], p_owners text[], p_currencies bpchar[], p_tenants uuid[],
     p_amounts bigint[]
 ) RETURNS TABLE (ord integer, journal_id uuid, outcome text)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
+SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v_hashes bytea[];
     v_refused text[];
@@ -233,12 +234,12 @@ DECLARE
     v_accounts uuid[];
 BEGIN
     SELECT array_agg(h.hash ORDER BY h.ord) INTO v_hashes FROM (
-        SELECT k.ord, ledger_body_hash(k.kind, k.order_id,
-            array_agg(ledger_leg_text(l.code, l.owner, l.currency, l.amount)
-                      ORDER BY l.code, l.owner, l.currency, l.amount) FILTER (WHERE l.code IS NOT NULL)) AS hash
+        SELECT k.ord, ledger_body_hash(k.kind, k.order_id, array_agg(l.code ORDER BY l.ord),
+            array_agg(l.owner ORDER BY l.ord), array_agg(l.currency ORDER BY l.ord),
+            array_agg(l.amount ORDER BY l.ord)) AS hash
         FROM unnest(p_kinds, p_order_ids) WITH ORDINALITY AS k (kind, order_id, ord)
-        LEFT JOIN unnest(p_leg_journals, p_codes, p_owners, p_currencies, p_amounts)
-            AS l (journal, code, owner, currency, amount) ON l.journal = k.ord
+        LEFT JOIN unnest(p_leg_journals, p_codes, p_owners, p_currencies, p_amounts) WITH ORDINALITY
+            AS l (journal, code, owner, currency, amount, ord) ON l.journal = k.ord
         GROUP BY k.ord, k.kind, k.order_id
     ) h;
     v_refused := ledger_malformed(p_keys, p_leg_journals, p_codes, p_owners, p_currencies, p_amounts);
@@ -327,7 +328,8 @@ END $$;
 -- side. Deferred accounts are told without a lock.
 CREATE FUNCTION hold_balances(p_codes integer[], p_owners text[], p_currencies bpchar[], p_tenants uuid[])
 RETURNS TABLE (ord integer, balance_minor bigint)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
+SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v_accounts uuid[] := ledger_account_ids(p_codes, p_owners, p_currencies);
 BEGIN
@@ -353,7 +355,8 @@ FROM ledger_accounts a JOIN ledger_balances b ON b.account_id = a.id;
 -- Moves the tail of deferred accounts into their balance, up to the transaction horizon: below it every
 -- transaction has ended, so no entry can still appear there. Returns how many accounts moved.
 CREATE FUNCTION roll_up_ledger() RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
+SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v_account uuid;
     v_rolled integer := 0;

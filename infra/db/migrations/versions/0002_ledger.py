@@ -112,7 +112,6 @@ def downgrade() -> None:
         "ledger_malformed",
         "ledger_open_accounts",
         "ledger_account_ids",
-        "ledger_leg_text",
         "ledger_body_hash",
         "ledger_must_balance",
         "ledger_is_history",
