@@ -20,6 +20,8 @@ from core.ids import AgreementId, BrandId, InvitationId
 from infra import outbox
 from infra.db.base import table_of
 from infra.db.session import Database
+from marketplace.brands import queries as brands
+from marketplace.brands.errors import BrandNotFound
 from marketplace.promotion.errors import (
     AgreementInAnotherState,
     AgreementNotFound,
@@ -51,6 +53,7 @@ NOTICE = timedelta(days=7)
 _LONGEST_MESSAGE = 2000
 _LONGEST_REASON = 500
 _PLATFORM = "platform"
+_BRAND = "brand"
 
 _INVITATIONS, _AGREEMENTS = table_of(Invitation), table_of(Agreement)
 _VERSIONS, _SIGNATURES = table_of(AgreementVersion), table_of(AgreementSignature)
@@ -123,10 +126,16 @@ async def invite(
 ) -> InvitationId:
     """Offer terms to another brand; either side may begin. Open for 30 days.
 
-    Raises ``NotAParty``, ``BadTerms``.
+    Raises ``NotAParty``, ``BrandNotFound``, ``BadTerms``.
     """
     actor.require("promotion:write")
     sender = _party(actor, advertiser_id, promoter_brand_id)
+    other = promoter_brand_id if sender == advertiser_id else advertiser_id
+    named = (await brands.tenant_names(session, [other])).get(other)
+    if named is None or named.kind != _BRAND:
+        raise BrandNotFound(
+            "no such brand", field="advertiserId" if other == advertiser_id else "promoterBrandId"
+        )
     return await _send(session, actor, sender, advertiser_id, promoter_brand_id, terms, message, None, clock)
 
 

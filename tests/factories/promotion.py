@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.actor import Actor
@@ -21,6 +22,10 @@ from tests.factories import audiences
 SIGNER = TouchSigner("a secret of the tests, long enough to be one")
 POLICY = DestinationPolicy()
 TEN_PERCENT = Terms.flat(100_000)
+_TENANT = text(
+    "INSERT INTO tenants (id, kind, name, slug, status, country, currency, created_at) VALUES"
+    " (:id, 'brand', 'A brand', :slug, 'active', 'CN', 'CNY', :now) ON CONFLICT DO NOTHING"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +39,17 @@ class Market:
     placement_id: PlacementId
 
 
+async def known(session: AsyncSession, clock: Clock, *actors: Actor) -> None:
+    """Rows for brands that a test made up. Needs a SYSTEM session."""
+    for actor in actors:
+        await session.execute(_TENANT, {"id": actor.brand_id, "slug": actor.brand_id.hex, "now": clock.now()})
+
+
 async def signed(
     session: AsyncSession, merchant: Actor, promoter: Actor, clock: Clock, terms: Terms = TEN_PERCENT
 ) -> AgreementId:
-    """From the invitation to both signatures."""
+    """From the invitation to both signatures. Needs a SYSTEM session."""
+    await known(session, clock, merchant, promoter)
     invitation = await service.invite(
         session,
         merchant,

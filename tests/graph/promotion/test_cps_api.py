@@ -11,7 +11,7 @@ import pytest
 
 from core.actor import SYSTEM, Actor
 from core.clock import FixedClock
-from core.ids import CommunityId, LinkId, OrderId, OrderLineId, ProductId, ProposalId, TouchId
+from core.ids import BrandId, CommunityId, LinkId, OrderId, OrderLineId, ProductId, ProposalId, TouchId
 from infra.db.session import Database
 from marketplace.promotion import service
 from marketplace.promotion.clicks import Click
@@ -164,6 +164,10 @@ async def test_terms_that_cannot_be_are_refused_by_field(brands: tuple[Client, C
         assert refused["userErrors"][0]["field"] == [field]
     refused = await stranger.do(INVITE, **to, terms=_terms())
     assert refused["userErrors"][0]["code"] == "NOT_A_PARTY"
+    nobody = await merchant.do(
+        INVITE, advertiserId=merchant.id, promoterBrandId=str(BrandId.new()), terms=_terms()
+    )
+    assert nobody["userErrors"][0]["code"] == "BRAND_NOT_FOUND"
     malformed = await merchant.do(INVITE, advertiserId="x", promoterBrandId=promoter.id, terms=_terms())
     assert malformed["userErrors"][0]["code"] == "MALFORMED_ID"
 

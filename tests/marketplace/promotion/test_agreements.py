@@ -38,6 +38,8 @@ WEEK = timedelta(days=7)
 
 
 async def _invited(session: AsyncSession, clock: FixedClock, sender: Actor = MERCHANT) -> InvitationId:
+    """Needs a SYSTEM session."""
+    await make.known(session, clock, MERCHANT, PROMOTER)
     return await service.invite(
         session,
         sender,
@@ -110,7 +112,7 @@ async def test_an_invitation_is_answered_by_the_other_brand_in_time(
 
 
 async def test_a_tampered_hash_is_refused_and_so_is_a_tampered_row(db: Database, clock: FixedClock) -> None:
-    async with db.unit_of_work(MERCHANT) as session:
+    async with db.unit_of_work(SYSTEM) as session:
         invitation = await _invited(session, clock)
     async with db.unit_of_work(PROMOTER) as session:
         opened = await service.accept(session, PROMOTER, invitation, clock=clock)
@@ -309,7 +311,7 @@ async def test_a_brand_cannot_agree_with_itself_or_for_others(
 
 
 async def test_forgotten_invitations_are_closed_by_the_sweep(db: Database, clock: FixedClock) -> None:
-    async with db.unit_of_work(MERCHANT) as session:
+    async with db.unit_of_work(SYSTEM) as session:
         await _invited(session, clock)
     assert await service.expire_invitations(db, clock=clock) == 0
     clock.advance(timedelta(days=30))
