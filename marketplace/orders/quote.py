@@ -153,7 +153,7 @@ def _sourced(
         variant_id=variant.variant_id,
         product_id=variant.product_id,
         sku=variant.sku,
-        title=variant.title,
+        title=_title(variant),
         category=variant.category,
         quantity=decision.quantity,
         weight_g=variant.weight_g,
@@ -163,6 +163,13 @@ def _sourced(
         location_id=LocationId.parse(decision.location_id),
         unit_cost_minor=decision.cost.goods_minor // decision.quantity,
     )
+
+
+def _title(variant: VariantForSale) -> str:
+    """Product and variant together, once: what the order, the supplier and the statement call it."""
+    if not variant.title or variant.title == variant.product_title:
+        return variant.product_title
+    return f"{variant.product_title} {variant.title}"
 
 
 def _freight_shares(decisions: Sequence[LineDecision], lines: Sequence[SourcedLine]) -> list[int]:

@@ -31,6 +31,7 @@ class CartVariant:
     brand_id: strawberry.ID
     sku: str
     title: str
+    product_title: str
     price: Money | None
 
     @classmethod
@@ -41,6 +42,7 @@ class CartVariant:
             brand_id=strawberry.ID(str(variant.brand_id)),
             sku=variant.sku,
             title=variant.title,
+            product_title=variant.product_title,
             price=Money.of(variant.price) if variant.price else None,
         )
 

@@ -12,8 +12,8 @@ from supply.fulfillment.queries import FulfillmentLineView, FulfillmentOrderView
 from supply.suppliers.models import BrandRelation, SupplierKind, SupplierStatus
 from supply.suppliers.queries import OfferView, SupplierView
 
-strawberry.enum(Status, name="Status")
-strawberry.enum(RequestStatus, name="RequestStatus")
+strawberry.enum(Status, name="FulfillmentOrderStatus")
+strawberry.enum(RequestStatus, name="FulfillmentRequestStatus")
 strawberry.enum(BrandRelation, name="BrandRelation")
 strawberry.enum(SupplierKind, name="SupplierKind")
 strawberry.enum(SupplierStatus, name="SupplierStatus")
