@@ -179,12 +179,7 @@ async def record_external_orders(
     variants = await _variants(session, fresh, storefront.currency)
     drafts = [_draft(order, storefront, variants) for order in fresh]
     await _write(session, storefront, drafts, variants, secret=secret, now=clock.now())
-    placed = [
-        part
-        for draft in drafts
-        if draft.line_ids
-        for part in await _place(session, storefront, draft, variants)
-    ]
+    placed = await _place(session, storefront, [d for d in drafts if d.line_ids], variants, now=clock.now())
     await fulfillment.create(session, placed, clock=clock)
     return known | {draft.told.reference: draft.order_id for draft in drafts}
 
@@ -218,35 +213,38 @@ def _draft(
 async def _place(
     session: AsyncSession,
     storefront: ExternalStorefront,
-    draft: _Draft,
+    drafts: Sequence[_Draft],
     variants: Mapping[VariantId, VariantForSale],
+    *,
+    now: datetime,
 ) -> list[NewFulfillmentOrder]:
-    """Reserve and route one order; the routing is free to explain itself but not to choose another seller."""
-    order = draft.told
-    planned = await _routed(session, storefront, draft, variants)
-    await routing.record(session, planned, order_id=draft.order_id, mode=RoutingMode.CHECKOUT)
-    reserved = await inventory.reserve(
+    """Reserve and route; the routing is free to explain itself but not to choose another seller."""
+    planned = await _routed(session, [_need(storefront, draft, variants) for draft in drafts], drafts)
+    await routing.record_many(
         session,
-        [
-            StockRequest(line_id, line.location_id, line.variant_id, line.quantity)
-            for line_id, line in zip(draft.line_ids, order.lines, strict=True)
-        ],
-        reference=draft.checkout_id,
-        expires_at=order.placed_at + _HOLD,
-        now=order.placed_at,
+        [(draft.order_id, each) for draft, each in zip(drafts, planned, strict=True)],
+        mode=RoutingMode.CHECKOUT,
     )
-    return _fulfillment_orders(storefront, draft, planned, reserved, variants)
+    requests = {
+        draft.checkout_id: [
+            StockRequest(line_id, line.location_id, line.variant_id, line.quantity)
+            for line_id, line in zip(draft.line_ids, draft.told.lines, strict=True)
+        ]
+        for draft in drafts
+    }
+    reserved = await inventory.reserve_many(session, requests, expires_at=now + _HOLD, now=now)
+    return [
+        part
+        for draft, each in zip(drafts, planned, strict=True)
+        for part in _fulfillment_orders(storefront, draft, each, reserved, variants)
+    ]
 
 
-async def _routed(
-    session: AsyncSession,
-    storefront: ExternalStorefront,
-    draft: _Draft,
-    variants: Mapping[VariantId, VariantForSale],
-) -> PlannedRouting:
+def _need(
+    storefront: ExternalStorefront, draft: _Draft, variants: Mapping[VariantId, VariantForSale]
+) -> OrderNeed:
     order = draft.told
-    sold_from = {str(i): str(line.location_id) for i, line in zip(draft.line_ids, order.lines, strict=True)}
-    need = OrderNeed(
+    return OrderNeed(
         lines=tuple(
             LineFact(str(i), str(line.variant_id), line.quantity, variants[line.variant_id].weight_g)
             for i, line in zip(draft.line_ids, order.lines, strict=True)
@@ -256,19 +254,39 @@ async def _routed(
         currency=storefront.currency,
         at=order.placed_at,
     )
-    planned = await routing.plan(session, need, mode=RoutingMode.CHECKOUT)
-    if any(each.location_id != sold_from[each.line_id] for each in planned.candidates):
-        others = {
-            (each.line_id, each.location_id)
-            for each in planned.candidates
-            if each.location_id != sold_from[each.line_id]
-        }
-        need = replace(need, excluded=frozenset(others))
-        planned = await routing.plan(session, need, mode=RoutingMode.CHECKOUT)
-    if planned.unfilled:
-        reasons = {c.reject_code.value for c in planned.candidates if c.reject_code and not c.chosen}
-        raise ExternalSourceUnavailable(order.reference, sorted(reasons))
+
+
+async def _routed(
+    session: AsyncSession, needs: Sequence[OrderNeed], drafts: Sequence[_Draft]
+) -> list[PlannedRouting]:
+    """Planned once; where others sell the same thing, once more with them excluded."""
+    planned = await routing.plan_many(session, needs) if needs else []
+    again = {
+        place: replace(needs[place], excluded=frozenset(others))
+        for place, draft in enumerate(drafts)
+        if (others := _others(draft, planned[place]))
+    }
+    if again:
+        second = await routing.plan_many(session, list(again.values()))
+        for place, each in zip(again, second, strict=True):
+            planned[place] = each
+    for draft, each in zip(drafts, planned, strict=True):
+        if each.unfilled:
+            reasons = {c.reject_code.value for c in each.candidates if c.reject_code}
+            raise ExternalSourceUnavailable(draft.told.reference, sorted(reasons))
     return planned
+
+
+def _others(draft: _Draft, planned: PlannedRouting) -> set[tuple[str, str]]:
+    """(line, location) of everybody the order was not sold from."""
+    sold_from = {
+        str(i): str(line.location_id) for i, line in zip(draft.line_ids, draft.told.lines, strict=True)
+    }
+    return {
+        (each.line_id, each.location_id)
+        for each in planned.candidates
+        if each.location_id != sold_from[each.line_id]
+    }
 
 
 def _fulfillment_orders(

@@ -11,6 +11,7 @@ from supply.inventory.reservations import (
     release,
     release_part,
     reserve,
+    reserve_many,
 )
 
 __all__ = [
@@ -29,4 +30,5 @@ __all__ = [
     "release_part",
     "repair",
     "reserve",
+    "reserve_many",
 ]

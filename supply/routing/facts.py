@@ -6,10 +6,13 @@ come along so that the trace can say why they were not taken.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import text
+import orjson
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.ids import BrandId, LocationId, OfferId, SupplierId, VariantId
@@ -18,18 +21,18 @@ from supply.routing.eligibility import OfferFact, OrderNeed, ZoneRate
 _EVER = datetime(2000, 1, 1, tzinfo=UTC)
 
 # Longest zone first, then the cheapest of its services; capacity counts shipments submitted or planned today.
-_OFFERS = text("""
-SELECT o.id, o.supplier_id, o.location_id, o.variant_id, o.currency, o.moq, o.order_multiple,
+_OFFERS = """
+SELECT {place}o.id, o.supplier_id, o.location_id, o.variant_id, o.currency, o.moq, o.order_multiple,
     o.lead_time_hours + l.handling_hours AS lead_time_hours, o.priority, o.valid_from, o.valid_to,
     c.unit_cost_minor, c.price_version,
     coalesce(greatest(s.on_hand - s.short - s.reserved - s.safety, 0), 0) AS available, s.source_as_of,
     p.feed_stale_after_min, l.handling_minor,
     p.status = 'active' AND l.status = 'active' AS active,
-    o.status = 'active' OR (o.status = 'paused' AND o.paused_until <= :now) AS open, o.status AS offer_status,
+    o.status = 'active' OR (o.status = 'paused' AND o.paused_until <= {now}) AS open, o.status AS offer_status,
     NOT EXISTS (
         SELECT FROM brand_supplier_rules r
-        WHERE r.brand_id = o.brand_id AND (r.valid_from IS NULL OR r.valid_from <= :now)
-          AND (r.valid_to IS NULL OR r.valid_to > :now)
+        WHERE r.brand_id = o.brand_id AND (r.valid_from IS NULL OR r.valid_from <= {now})
+          AND (r.valid_to IS NULL OR r.valid_to > {now})
           AND (r.supplier_id = o.supplier_id AND r.relation = 'forbidden'
                OR r.supplier_id <> o.supplier_id AND r.relation = 'exclusive')) AS authorised,
     coalesce((SELECT r.preference FROM brand_supplier_rules r
@@ -37,24 +40,38 @@ SELECT o.id, o.supplier_id, o.location_id, o.variant_id, o.currency, o.moq, o.or
     CASE WHEN l.daily_capacity IS NOT NULL THEN l.daily_capacity - (
         SELECT count(*) FROM fulfillment_orders f
         WHERE f.location_id = l.id AND f.status NOT IN ('CANCELLED', 'ON_HOLD')
-          AND coalesce(f.submitted_at, f.created_at) >= date_trunc('day', CAST(:now AS timestamptz), p.tz))
+          AND coalesce(f.submitted_at, f.created_at) >= date_trunc('day', {day}, p.tz))
     END AS shipments_left,
     z.base_minor, z.per_kg_minor, z.per_item_minor, z.transit_p50_h, z.transit_p90_h, z.max_weight_g
-FROM supplier_offers o
+FROM {asked}supplier_offers o{matching}
 JOIN suppliers p ON p.id = o.supplier_id
 JOIN locations l ON l.id = o.location_id
 LEFT JOIN stock_levels s ON s.location_id = o.location_id AND s.variant_id = o.variant_id
 LEFT JOIN LATERAL (
     SELECT p.unit_cost_minor, p.price_version FROM offer_price_changes p
-    WHERE p.offer_id = o.id AND p.effective_at <= :now
+    WHERE p.offer_id = o.id AND p.effective_at <= {now}
     ORDER BY p.effective_at DESC, p.price_version DESC LIMIT 1) c ON true
 LEFT JOIN LATERAL (
     SELECT * FROM zone_rates z
-    WHERE z.location_id = o.location_id AND zone_serves(z.dest_zone, :zone)
+    WHERE z.location_id = o.location_id AND zone_serves(z.dest_zone, {zone})
     ORDER BY length(z.dest_zone) DESC, z.base_minor, z.service LIMIT 1) z ON true
-WHERE o.variant_id = ANY(:variants) AND o.brand_id = :brand_id AND o.status <> 'ended'
-ORDER BY o.id
-""")
+WHERE {wanted}o.status <> 'ended'
+ORDER BY {sequence}o.id
+"""
+_FOR_ONE = text(
+    _OFFERS.format(
+        place="", asked="", matching="", sequence="", now=":now", day="CAST(:now AS timestamptz)", zone=":zone",
+        wanted="o.variant_id = ANY(:variants) AND o.brand_id = :brand_id AND ",
+    )
+)  # fmt: skip
+_FOR_MANY = text(
+    _OFFERS.format(
+        place="w.place, ", sequence="w.place, ", now="w.now", day="w.now", zone="w.zone", wanted="",
+        asked="jsonb_to_recordset(CAST(:asked AS jsonb))"
+        " AS w(place int, now timestamptz, zone varchar, brand_id uuid, variant_id uuid) JOIN ",
+        matching=" ON o.variant_id = w.variant_id AND o.brand_id = w.brand_id",
+    )
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +84,33 @@ class Facts:
 
 async def facts_for(session: AsyncSession, need: OrderNeed) -> Facts:
     """One statement. Needs a SYSTEM session: offers and stock are of many suppliers."""
-    rows = (
-        await session.execute(
-            _OFFERS,
-            {
-                "now": need.at, "zone": need.dest_zone, "brand_id": BrandId.parse(need.brand_id),
-                "variants": [VariantId.parse(line.sku) for line in need.lines],
-            },
-        )
-    ).all()  # fmt: skip
+    rows = await session.execute(
+        _FOR_ONE,
+        {
+            "now": need.at, "zone": need.dest_zone, "brand_id": BrandId.parse(need.brand_id),
+            "variants": [VariantId.parse(line.sku) for line in need.lines],
+        },
+    )  # fmt: skip
+    return _facts(rows.all())
+
+
+async def facts_for_many(session: AsyncSession, needs: Sequence[OrderNeed]) -> list[Facts]:
+    """The same for many orders, each as of its own time. One statement."""
+    asked = [
+        {
+            "place": place, "now": need.at, "zone": need.dest_zone, "variant_id": VariantId.parse(sku).hex,
+            "brand_id": BrandId.parse(need.brand_id).hex,
+        }
+        for place, need in enumerate(needs)
+        for sku in {line.sku for line in need.lines}
+    ]  # fmt: skip
+    found: list[list[Row[Any]]] = [[] for _ in needs]
+    for row in await session.execute(_FOR_MANY, {"asked": orjson.dumps(asked).decode()}):
+        found[row.place].append(row)
+    return [_facts(rows) for rows in found]
+
+
+def _facts(rows: Sequence[Row[Any]]) -> Facts:
     offers = []
     for r in rows:
         stale = r.feed_stale_after_min is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.canonical import canonical_json
 from core.ids import BrandId, LocationId, OfferId, OrderId, OrderLineId, RoutingRunId, SupplierId
 from supply.routing.eligibility import CostBreakdown, OfferFact, OrderNeed, RoutingPolicy
-from supply.routing.facts import facts_for
+from supply.routing.facts import Facts, facts_for, facts_for_many
 from supply.routing.models import RoutingMode
 from supply.routing.router import JudgedOffer, LineDecision, RoutingOutcome, route
 
@@ -27,23 +27,26 @@ WITH run AS (
     INSERT INTO routing_runs (id, order_id, brand_id, mode, previous_run_id, policy_version, algorithm,
         code_version, input, input_hash, currency, cost_minor, lower_bound_minor, cheapest_per_line_minor,
         duration_us, created_at)
-    VALUES (:id, :order_id, :brand_id, :mode, CAST(:previous AS uuid), :policy_version, :algorithm,
-        :code_version, CAST(:input AS jsonb), :input_hash, :currency, :cost, CAST(:lower_bound AS bigint),
-        CAST(:cheapest AS bigint), :duration_us, :now)
+    SELECT * FROM jsonb_to_recordset(CAST(:runs AS jsonb)) AS w(id uuid, order_id uuid, brand_id uuid,
+        mode varchar, previous_run_id uuid, policy_version int, algorithm varchar, code_version varchar,
+        input jsonb, input_hash varchar, currency varchar, cost_minor bigint, lower_bound_minor bigint,
+        cheapest_per_line_minor bigint, duration_us bigint, created_at timestamptz)
 ), candidates AS (
     INSERT INTO routing_candidates (run_id, line_id, location_id, piece, quantity, offer_id, supplier_id,
         brand_id, eligible, reject_code, cost, chosen)
-    SELECT :id, line_id, location_id, piece, quantity, offer_id, supplier_id, :brand_id, reject_code IS NULL,
+    SELECT run_id, line_id, location_id, piece, quantity, offer_id, supplier_id, brand_id, reject_code IS NULL,
         reject_code, cost, chosen
-    FROM jsonb_to_recordset(CAST(:candidates AS jsonb)) AS w(line_id uuid, location_id uuid, piece int,
-        quantity bigint, offer_id uuid, supplier_id uuid, reject_code varchar, cost jsonb, chosen boolean)
+    FROM jsonb_to_recordset(CAST(:candidates AS jsonb)) AS w(run_id uuid, brand_id uuid, line_id uuid,
+        location_id uuid, piece int, quantity bigint, offer_id uuid, supplier_id uuid, reject_code varchar,
+        cost jsonb, chosen boolean)
 )
 INSERT INTO routing_decisions (run_id, line_id, piece, brand_id, quantity, offer_id, supplier_id, location_id,
     cost, runner_up_location_id, margin_minor)
-SELECT :id, line_id, piece, :brand_id, quantity, offer_id, supplier_id, location_id, cost,
+SELECT run_id, line_id, piece, brand_id, quantity, offer_id, supplier_id, location_id, cost,
     runner_up_location_id, margin_minor
-FROM jsonb_to_recordset(CAST(:decisions AS jsonb)) AS w(line_id uuid, piece int, quantity bigint, offer_id uuid,
-    supplier_id uuid, location_id uuid, cost jsonb, runner_up_location_id uuid, margin_minor bigint)
+FROM jsonb_to_recordset(CAST(:decisions AS jsonb)) AS w(run_id uuid, brand_id uuid, line_id uuid, piece int,
+    quantity bigint, offer_id uuid, supplier_id uuid, location_id uuid, cost jsonb, runner_up_location_id uuid,
+    margin_minor bigint)
 """)
 _EXPLAIN = text("""
 SELECT r.id, r.mode, r.previous_run_id, r.policy_version, r.algorithm, r.code_version, r.input_hash, r.currency,
@@ -102,7 +105,18 @@ async def plan(
 
     ``need`` names sellable things by the outer form of their variant ids. ``mode`` is for the record.
     """
-    facts = await facts_for(session, need)
+    return _planned(need, await facts_for(session, need), policy)
+
+
+async def plan_many(
+    session: AsyncSession, needs: Sequence[OrderNeed], *, policy: RoutingPolicy = POLICY
+) -> list[PlannedRouting]:
+    """``plan`` for many orders, each by itself: none of them takes stock from another. One statement."""
+    facts = await facts_for_many(session, needs)
+    return [_planned(need, known, policy) for need, known in zip(needs, facts, strict=True)]
+
+
+def _planned(need: OrderNeed, facts: Facts, policy: RoutingPolicy) -> PlannedRouting:
     started = time.perf_counter_ns()
     outcome = route(need, facts.offers, policy)
     duration_us = (time.perf_counter_ns() - started) // 1_000
@@ -125,27 +139,60 @@ async def record(
 
     Raises ``TypeError`` for an outcome that ``plan`` did not make: nobody could recompute it.
     """
-    if not isinstance(outcome, PlannedRouting):
-        raise TypeError("only a planned routing can be recorded")
-    run_id = RoutingRunId.new()
+    return (await record_many(session, [(order_id, outcome)], mode=mode, previous_run=previous_run))[0]
+
+
+async def record_many(
+    session: AsyncSession,
+    outcomes: Sequence[tuple[OrderId, RoutingOutcome]],
+    *,
+    mode: RoutingMode,
+    previous_run: RoutingRunId | None = None,
+) -> list[RoutingRunId]:
+    """``record`` for many orders. One statement."""
+    runs: list[str] = []
+    candidates: list[dict[str, Any]] = []
+    decisions: list[dict[str, Any]] = []
+    ids = []
+    for order_id, outcome in outcomes:
+        if not isinstance(outcome, PlannedRouting):
+            raise TypeError("only a planned routing can be recorded")
+        run_id, brand = RoutingRunId.new(), BrandId.parse(outcome.need.brand_id)
+        runs.append(_run_row(run_id, order_id, brand, outcome, mode, previous_run))
+        of_run = {"run_id": run_id.hex, "brand_id": brand.hex}
+        candidates += [of_run | _candidate_row(each) for each in outcome.candidates]
+        decisions += [of_run | _decision_row(each) for each in outcome.decisions]
+        ids.append(run_id)
+    rows = {
+        "runs": f"[{','.join(runs)}]", "candidates": _json(candidates), "decisions": _json(decisions),
+    }  # fmt: skip
+    if ids:
+        await session.execute(_RECORD, rows)
+    return ids
+
+
+def _run_row(
+    run_id: RoutingRunId,
+    order_id: OrderId,
+    brand_id: BrandId,
+    outcome: PlannedRouting,
+    mode: RoutingMode,
+    previous_run: RoutingRunId | None,
+) -> str:
+    """One run as JSON; its input is canonical JSON already and goes in as it is."""
     exact = outcome.algorithm.startswith("exact")
-    await session.execute(
-        _RECORD,
-        {
-            "id": run_id, "order_id": order_id, "brand_id": BrandId.parse(outcome.need.brand_id),
-            "mode": mode.value, "previous": previous_run, "policy_version": outcome.policy_version,
-            "algorithm": outcome.algorithm, "code_version": outcome.code_version,
-            "input": canonical_json(
-                {"need": outcome.need, "offers": outcome.offers, "policy": outcome.policy}
-            ),
-            "input_hash": outcome.input_hash, "currency": outcome.need.currency, "cost": outcome.cost_minor,
-            "lower_bound": outcome.cost_minor if exact else None, "cheapest": cheapest_per_line(outcome),
-            "duration_us": outcome.duration_us, "now": outcome.need.at,
-            "candidates": _json([_candidate_row(each) for each in outcome.candidates]),
-            "decisions": _json([_decision_row(each) for each in outcome.decisions]),
-        },
-    )  # fmt: skip
-    return run_id
+    values = {
+        "id": run_id.hex, "order_id": order_id.hex, "brand_id": brand_id.hex, "mode": mode.value,
+        "previous_run_id": previous_run.hex if previous_run else None,
+        "policy_version": outcome.policy_version, "algorithm": outcome.algorithm,
+        "code_version": outcome.code_version, "input_hash": outcome.input_hash,
+        "currency": outcome.need.currency, "cost_minor": outcome.cost_minor,
+        "lower_bound_minor": outcome.cost_minor if exact else None,
+        "cheapest_per_line_minor": cheapest_per_line(outcome), "duration_us": outcome.duration_us,
+        "created_at": outcome.need.at,
+    }  # fmt: skip
+    given = {"need": outcome.need, "offers": outcome.offers, "policy": outcome.policy}
+    return f'{orjson.dumps(values).decode()[:-1]},"input":{canonical_json(given)}}}'
 
 
 async def explain(session: AsyncSession, order_id: OrderId) -> list[RunExplanation]:

@@ -266,7 +266,7 @@ CREATE FUNCTION sellable_stock(variants uuid[], dest_zone text, at timestamptz)
 $$;
 
 -- Holds stock for all the rows, or for none: ok is the same on every row returned. `rows` are reservations to
--- be: id, line_id, location_id, variant_id, quantity. Locks levels by location and variant, so that two callers
+-- be: id, line_id, location_id, variant_id, quantity, and (where they differ) reference and cause. Locks levels by location and variant, so that two callers
 -- cannot deadlock.
 -- Locking and writing are two statements because an UPDATE that finds its row changed since its snapshot checks
 -- the constraints against the old row first: it would refuse stock that was given back while it waited.
@@ -302,17 +302,18 @@ BEGIN
         WITH held AS (
             INSERT INTO reservations (id, reference, line_id, location_id, variant_id, supplier_id, brand_id,
                 quantity, consumed, released, state, expires_at, created_at, updated_at)
-            SELECT w.id, for_reference, w.line_id, w.location_id, w.variant_id, s.supplier_id, s.brand_id,
+            SELECT w.id, coalesce(w.reference, for_reference), w.line_id, w.location_id, w.variant_id, s.supplier_id, s.brand_id,
                 w.quantity, 0, 0, 'HELD', until, at, at
             FROM jsonb_to_recordset(rows)
-                AS w(id uuid, line_id uuid, location_id uuid, variant_id uuid, quantity bigint)
+                AS w(id uuid, line_id uuid, location_id uuid, variant_id uuid, quantity bigint, reference uuid)
             JOIN stock_levels s ON s.location_id = w.location_id AND s.variant_id = w.variant_id
             RETURNING *
         )
         INSERT INTO reservation_entries (reservation_id, kind, cause, location_id, variant_id, supplier_id,
             brand_id, quantity, at)
-        SELECT h.id, 'hold', because, h.location_id, h.variant_id, h.supplier_id, h.brand_id, h.quantity, at
-        FROM held h;
+        SELECT h.id, 'hold', coalesce(w.cause, because), h.location_id, h.variant_id, h.supplier_id,
+            h.brand_id, h.quantity, at
+        FROM held h JOIN jsonb_to_recordset(rows) AS w(id uuid, cause varchar) ON w.id = h.id;
     END IF;
     RETURN QUERY SELECT c.location_id, c.variant_id, c.quantity, c.free, fits
         FROM jsonb_to_recordset(checked) AS c(location_id uuid, variant_id uuid, quantity bigint, free bigint)
