@@ -50,8 +50,8 @@ WITH journals AS (
 ), legs AS (
     SELECT array_agg(d.j ORDER BY d.j, d.leg) AS journals,
         array_agg((ARRAY[1000, 2200, 2000, 2010, 2020])[d.leg] ORDER BY d.j, d.leg) AS codes,
-        array_agg(CASE d.leg WHEN 1 THEN 'psp:' || 'stripe' WHEN 2 THEN 'tax:' || 'CN' ELSE d.party END ORDER BY d.j, d.leg)
-            AS owners,
+        array_agg(CASE d.leg WHEN 1 THEN 'psp:' || 'stripe' WHEN 2 THEN 'tax:' || 'CN' ELSE d.party END
+            ORDER BY d.j, d.leg) AS owners,
         array_fill('CNY'::bpchar, ARRAY[5 * {BATCH}]) AS currencies,
         array_fill(NULL::uuid, ARRAY[5 * {BATCH}]) AS tenants,
         array_agg(CASE d.leg WHEN 1 THEN t.total ELSE -d.amount END::bigint ORDER BY d.j, d.leg) AS amounts

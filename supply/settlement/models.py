@@ -221,6 +221,8 @@ class PayoutBatch(Row, table=True):
     id: PayoutBatchId = id_field(PayoutBatchId, primary_key=True)
     cycle: str
     created_at: datetime = utc_field()
+    completed_at: datetime | None = utc_field(default=None, nullable=True)
+    """When every party had been gone through; a batch without it was cut short and is to be continued."""
 
 
 class Payout(Row, table=True):

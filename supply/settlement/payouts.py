@@ -39,6 +39,10 @@ _BATCH = text(
     "INSERT INTO payout_batches (id, cycle, created_at) VALUES (:id, :cycle, :now)"
     " ON CONFLICT (cycle) DO UPDATE SET cycle = excluded.cycle RETURNING id"
 )
+_COMPLETED = text("UPDATE payout_batches SET completed_at = :now WHERE id = :id")
+_CYCLE_DONE = text(
+    "SELECT EXISTS (SELECT FROM payout_batches WHERE cycle = :cycle AND completed_at IS NOT NULL)"
+)
 _OWED = text(
     "SELECT a.owner, a.currency, a.tenant_id FROM ledger_balances b"
     " JOIN ledger_accounts a ON a.id = b.account_id WHERE a.code = 2010 AND b.posted_minor > 0"
@@ -82,9 +86,20 @@ async def make_batch(db: Database, *, cycle: str, clock: Clock) -> PayoutBatchId
         async with db.unit_of_work(SYSTEM) as session:
             owed = (await session.execute(_OWED, after)).all()
             if not owed:
+                await session.execute(_COMPLETED, {"id": batch_id, "now": now})
                 return batch_id
             await _reserve(session, batch_id, cycle, owed, now)
         after = {**after, "owner": owed[-1].owner, "currency": owed[-1].currency}
+
+
+async def make_daily_batch(db: Database, *, clock: Clock) -> int:
+    """Sweep: the batch of the day (UTC), once; one that was cut short is continued. 1 when it did something."""
+    cycle = clock.now().date().isoformat()
+    async with db.reading(SYSTEM) as session:
+        if (await session.execute(_CYCLE_DONE, {"cycle": cycle})).scalar_one():
+            return 0
+    await make_batch(db, cycle=cycle, clock=clock)
+    return 1
 
 
 async def _reserve(

@@ -10,7 +10,13 @@ from supply.settlement.capture import (
 )
 from supply.settlement.delivery import hold_release, lift_hold, record_delivery
 from supply.settlement.payees import PayeeFacts, payees_of, register_payee
-from supply.settlement.payouts import make_batch, resolve_payouts, send_payouts, settle_payout
+from supply.settlement.payouts import (
+    make_batch,
+    make_daily_batch,
+    resolve_payouts,
+    send_payouts,
+    settle_payout,
+)
 from supply.settlement.provider_funds import collect_fees, funds_available, recharge_fee, record_fee
 from supply.settlement.recovery import net_receivables, record_reversal, reverse_transfers, write_off
 from supply.settlement.refunds import (
@@ -44,6 +50,7 @@ __all__ = [
     "hold_release",
     "lift_hold",
     "make_batch",
+    "make_daily_batch",
     "net_receivables",
     "open_split",
     "open_splits",

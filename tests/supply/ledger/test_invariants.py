@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.actor import SYSTEM
-from infra.db.session import Database
+from infra.db.session import Database, make_engine
 from supply.ledger import queries, service
 from supply.ledger.journal import AccountKey, Journal, Leg
 from tests.factories.ledger import NOON, available, pending, provider
@@ -36,8 +36,6 @@ def test_the_database_accepts_and_refuses_as_the_model_does(db: Database) -> Non
         loop.run_until_complete(agrees(batches))
 
     async def agrees(batches: list[list[list[tuple[AccountKey, int]]]]) -> None:
-        from infra.db.session import make_engine
-
         fresh = Database(make_engine(db.engine.url.render_as_string(hide_password=False), pool_size=1))
         world = uuid4().hex
         held: dict[AccountKey, int] = {}

@@ -214,3 +214,14 @@ async def test_the_providers_fee_is_collected_and_its_funds_counted(
         assert books[Code.PROVIDER_FEE] == 331
         assert books[Code.PROVIDER_AVAILABLE] == 10_057
         assert Money(books[Code.PROVIDER_PENDING], "USD") == Money(-10_388, "USD")
+
+
+async def test_the_daily_batch_is_made_once_a_day(db: Database, clock: FixedClock, paysim: Any) -> None:
+    await payee_with(db, paysim, 500, fund=False)
+    assert await service.make_daily_batch(db, clock=clock) == 1
+    await payee_with(db, paysim, 600, fund=False)
+    assert await service.make_daily_batch(db, clock=clock) == 0
+    clock.advance(timedelta(days=1))
+    assert await service.make_daily_batch(db, clock=clock) == 1
+
+    assert sorted(p.amount_minor for p in await payouts(db)) == [500, 600]

@@ -9,13 +9,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.actor import SYSTEM
 from core.clock import FixedClock
-from core.ids import PayoutId, RefundId, SupplierId
+from core.ids import OrderId, PayoutId, RefundId, SupplierId
 from core.money import Money
+from core.pagination import PageRequest
 from infra.db.session import Database
 from infra.payments.gateway import BalanceTransaction
 from supply.ledger import queries as ledger
 from supply.ledger.chart import Code
 from supply.settlement import queries, service
+from supply.settlement.capture import CapturedOrder
 from supply.settlement.errors import NothingToRefund, RefundChanged, RefundEnded
 from supply.settlement.parties import party_account
 from supply.settlement.refunds import LineRefund, RefundPlan, ShippingRefund
@@ -37,8 +39,8 @@ def shares(parties: Parties, code: Code, *amounts: int) -> set[tuple[Code, str, 
     return {(code, f"party:{owner}", amount) for owner, amount in zip(owners, amounts, strict=True) if amount}
 
 
-async def holds(session: AsyncSession, order_id: object) -> bool:
-    return (await queries.order_identity(session, order_id)).holds  # type: ignore[arg-type]
+async def holds(session: AsyncSession, order_id: OrderId) -> bool:
+    return (await queries.order_identity(session, order_id)).holds
 
 
 async def test_r1_capture(session: AsyncSession, clock: FixedClock, parties: Parties) -> None:
@@ -103,15 +105,11 @@ async def test_r2b_the_merchant_bears_the_fee(
     assert await holds(session, order.order_id)
 
 
-async def deliver(db: Database, order: object, parties: Parties, at: datetime) -> None:
+async def deliver(db: Database, order: CapturedOrder, parties: Parties, at: datetime) -> None:
+    line = order.lines[0]
     async with db.unit_of_work(SYSTEM) as session:
-        line = order.lines[0]  # type: ignore[attr-defined]
         await service.record_delivery(
-            session,
-            order.order_id,
-            parties.supplier,
-            [(line.order_line_id, line.quantity)],
-            at=at,  # type: ignore[attr-defined]
+            session, order.order_id, parties.supplier, [(line.order_line_id, line.quantity)], at=at
         )
 
 
@@ -309,7 +307,7 @@ async def test_refund_of_shipping_comes_from_whoever_received_it(
     }
 
 
-async def paid_out_o1(db: Database, clock: FixedClock, parties: Parties):  # type: ignore[no-untyped-def]
+async def paid_out_o1(db: Database, clock: FixedClock, parties: Parties) -> CapturedOrder:
     """O1 delivered, released, reserved for payout and transferred: the parties hold nothing."""
     async with db.unit_of_work(SYSTEM) as session:
         order = await captured_o1(session, clock, parties)
@@ -321,8 +319,6 @@ async def paid_out_o1(db: Database, clock: FixedClock, parties: Parties):  # typ
     await service.release_due(db, clock=clock)
     await service.make_batch(db, cycle="c1", clock=clock)
     async with db.unit_of_work(SYSTEM) as session:
-        from core.pagination import PageRequest
-
         for payout in (await queries.payouts_page(session, SYSTEM, PageRequest(10))).items:
             await service.settle_payout(session, payout.id, f"tr_{payout.payee_id}", now=clock.now())
     return order

@@ -114,6 +114,7 @@ CREATE TABLE payout_batches (
     id UUID NOT NULL,
     cycle VARCHAR NOT NULL,
     created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    completed_at TIMESTAMP WITH TIME ZONE,
     CONSTRAINT pk_payout_batches PRIMARY KEY (id)
 );
 CREATE UNIQUE INDEX uq_payout_batches_cycle ON payout_batches (cycle);
