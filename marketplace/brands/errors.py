@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from core.errors import Conflict, Invalid, NotFound, Unauthenticated
+from collections.abc import Iterable
+
+from core.errors import Conflict, Forbidden, Invalid, NotFound, Unauthenticated
 
 
 class InvalidToken(Unauthenticated):
@@ -63,3 +65,19 @@ class StorefrontNotFound(NotFound):
 
 class BrandNotFound(NotFound):
     code = "BRAND_NOT_FOUND"
+
+
+class UnknownScope(Invalid):
+    code = "UNKNOWN_SCOPE"
+
+    def __init__(self, scopes: Iterable[str]) -> None:
+        self.scopes = sorted(scopes)
+        super().__init__(f"no such scope for this tenant: {', '.join(self.scopes)[:200]}", field="scopes")
+
+
+class ScopeNotHeld(Forbidden):
+    code = "SCOPE_NOT_HELD"
+
+    def __init__(self, scopes: Iterable[str]) -> None:
+        self.scopes = sorted(scopes)
+        super().__init__(f"you cannot grant what you do not hold: {', '.join(self.scopes)}", field="scopes")

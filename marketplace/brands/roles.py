@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 
 from core.actor import Actor
-from core.errors import Forbidden, Invalid
+from marketplace.brands.errors import ScopeNotHeld, UnknownScope
 from marketplace.brands.models import TenantKind
 
 BRAND_SCOPES = frozenset(
@@ -68,22 +68,6 @@ _OF_ROLE: dict[Role, frozenset[str]] = {
     Role.DEVELOPER: _READ | {"catalog:write", "supply:write", "fulfillment:write", "tokens:write"},
     Role.READ_ONLY: _READ - {"settlement:read"},
 }
-
-
-class UnknownScope(Invalid):
-    code = "UNKNOWN_SCOPE"
-
-    def __init__(self, scopes: Iterable[str]) -> None:
-        self.scopes = sorted(scopes)
-        super().__init__(f"no such scope for this tenant: {', '.join(self.scopes)[:200]}", field="scopes")
-
-
-class ScopeNotHeld(Forbidden):
-    code = "SCOPE_NOT_HELD"
-
-    def __init__(self, scopes: Iterable[str]) -> None:
-        self.scopes = sorted(scopes)
-        super().__init__(f"you cannot grant what you do not hold: {', '.join(self.scopes)}", field="scopes")
 
 
 def scopes_of(role: Role, kind: TenantKind) -> frozenset[str]:

@@ -23,11 +23,12 @@ from marketplace.brands.errors import (
     InvalidPublishableKey,
     InvalidToken,
     RevokedToken,
+    ScopeNotHeld,
     TokenAlreadyRevoked,
     TokenNotFound,
+    UnknownScope,
 )
 from marketplace.brands.models import StorefrontStatus
-from marketplace.brands.roles import ScopeNotHeld, UnknownScope
 from tests.factories.brands import brand_actor, committed_brand, committed_storefront, signed_up
 from tests.fixtures.statements import statements_of
 
