@@ -13,6 +13,7 @@ from rich.table import Table
 from core.actor import SYSTEM
 from infra.config import Settings
 from infra.db.session import Database, make_engine
+from services.running import services_needed
 from supply.inventory import service as inventory
 from supply.inventory.service import Drift
 
@@ -26,7 +27,8 @@ def check_stock(
     as_json: Annotated[bool, typer.Option("--json", help="One object on stdout.")] = False,
 ) -> None:
     """Exits 0 when every level agrees with its ledgers (or was repaired), 1 otherwise."""
-    found = asyncio.run(_check(Settings(), repair=repair))
+    with services_needed(Settings()) as settings:
+        found = asyncio.run(_check(settings, repair=repair))
     if as_json:
         typer.echo(
             json.dumps({"differences": len(found), "repaired": repair, "rows": [_row(d) for d in found]})
