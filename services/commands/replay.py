@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from core.errors import LianyuError
+from core.money import Money
 
 if TYPE_CHECKING:
     from infra.config import Settings
@@ -50,7 +51,7 @@ def olist(
     began = time.monotonic()
     try:
         source = read_source(path, limit=limit)
-        report = _replayed(source, console, fresh=fresh, began=began)
+        report = _replayed(source, console, fresh=fresh, reading_s=time.monotonic() - began)
     except LianyuError as error:
         console.print(f"[red]{error.code}[/red] {error.message}", highlight=False)
         raise typer.Exit(1) from error
@@ -65,7 +66,7 @@ def olist(
         raise typer.Exit(1)
 
 
-def _replayed(source: Source, console: Any, *, fresh: bool, began: float) -> Report:
+def _replayed(source: Source, console: Any, *, fresh: bool, reading_s: float) -> Report:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from services.running import services_needed
@@ -79,7 +80,8 @@ def _replayed(source: Source, console: Any, *, fresh: bool, began: float) -> Rep
                 tasks[stage] = bar.add_task(stage, total=total)
             bar.update(tasks[stage], completed=done)
 
-        return asyncio.run(_run(source, settings, tell, began))
+        # The duration is of reading and replaying, not of starting a database server.
+        return asyncio.run(_run(source, settings, tell, time.monotonic() - reading_s))
 
 
 async def _run(source: Source, settings: Settings, tell: Any, began: float) -> Report:
@@ -91,7 +93,8 @@ async def _run(source: Source, settings: Settings, tell: Any, began: float) -> R
     db = make_database(settings)
     try:
         secret = settings.secret_key.get_secret_value()
-        await Replay(db, source, secret=secret, tell=tell, began=began).run()
+        replay = Replay(db, source, secret=secret, tell=tell, began=began, owner_url=settings.database_url)
+        await replay.run()
         async with db.reading(SYSTEM) as session:
             return await report_of(session)
     finally:
@@ -135,5 +138,6 @@ def _readable(body: dict[str, Any]) -> Any:
 
 
 def _shown(name: str, value: int) -> str:
-    """Minor units of the real as an amount; counts with separators."""
-    return f"BRL {value / 100:,.2f}" if name.endswith("_minor") else f"{value:,}"
+    from services.replay.files import CURRENCY
+
+    return str(Money(value, CURRENCY)) if name.endswith("_minor") else f"{value:,}"

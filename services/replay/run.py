@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
+import asyncpg
+
 from core.actor import SYSTEM
 from core.clock import FixedClock
 from infra.db.session import Database
@@ -35,10 +37,14 @@ Tell = Callable[[Stage, int, int], None]
 
 
 class Replay:
-    """``began`` is the monotonic time from which this run's duration counts."""
+    """``began`` is the monotonic time from which this run's duration counts; ``owner_url``, where it is known,
+    lets the planner learn the sizes of the tables while they grow."""
 
-    def __init__(self, db: Database, source: Source, *, secret: str, tell: Tell, began: float) -> None:
+    def __init__(
+        self, db: Database, source: Source, *, secret: str, tell: Tell, began: float, owner_url: str = ""
+    ) -> None:
         self._db, self._source, self._secret, self._tell = db, source, secret, tell
+        self._owner_url, self._stretches = owner_url, 0
         self._began, self._elapsed_before = began, 0
         first = source.orders[0].purchased_at if source.orders else datetime.now().astimezone()
         self._clock = FixedClock(first - market.BEFORE)
@@ -120,6 +126,7 @@ class Replay:
                 place.clock_at = self._clock.at
                 await keep_place(session, self._timed(place))
             await self._release()
+            await self._learn_sizes()
             self._tell(Stage.ORDERS, place.position, len(happenings))
         async with self._db.unit_of_work(SYSTEM) as session:
             place.stage = Stage.DONE
@@ -129,6 +136,17 @@ class Replay:
         """R4 by the clock, as the scheduler would."""
         while await release_due(self._db, clock=self._clock) >= ORDERS_AT_ONCE:
             pass
+
+    async def _learn_sizes(self) -> None:
+        """ANALYZE after 1, 2, 4, 8, … stretches: empty tables are planned for as if they stayed empty, and
+        autovacuum comes a minute later."""
+        self._stretches += 1
+        if self._owner_url and self._stretches & (self._stretches - 1) == 0:
+            connection = await asyncpg.connect(self._owner_url)
+            try:
+                await connection.execute("ANALYZE")
+            finally:
+                await connection.close()
 
     def _timed(self, place: Place) -> Place:
         place.elapsed_ms = self._elapsed_before + int((time.monotonic() - self._began) * 1000)
