@@ -164,7 +164,11 @@ def _body(
         "time_zone": "UTC",
         "opening_minor": opening,
         "closing_minor": opening + moved,
-        "closing": {name: balances.get(int(code), 0) for code, name in _NAMES.items()},
+        # Each on its normal side: closing = pending + available + in payout + reserved - receivable.
+        "closing": {
+            name: balances.get(int(code), 0) * (-1 if code is Code.RECEIVABLE else 1)
+            for code, name in _NAMES.items()
+        },
         "sections": _sections(lines),
         "previous_hash": last.hash if last else "",
         "cutoff": cutoff,
