@@ -22,7 +22,7 @@ query order($id: ID!) {
 _HELD = """
 query held {
   orders(first: 50, fulfillmentStatus: ON_HOLD) {
-    nodes { id lines { id sku quantity refundedQuantity } }
+    nodes { id merchantId lines { id sku quantity refundedQuantity } }
   }
 }
 """
@@ -99,7 +99,7 @@ class Merchants:
                     for line in order["lines"]
                     if line["sku"] == self.market.lonely_sku and not line["refundedQuantity"]
                 ]
-                if lines:
+                if lines and order["merchantId"] == self.notes[f"id:{brand.key}"]:
                     await self._refund(api, order["id"], lines, "nobody can deliver it")
 
     async def _refund(

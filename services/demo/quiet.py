@@ -25,7 +25,7 @@ from infra.messaging.celery_app import QUEUE, make_celery
 from services.worker.schedule import SWEEPS
 
 SWEEP_TASK = "lianyu.sweep"
-_LOOK_AGAIN_S = 0.04
+_LOOK_AGAIN_S = 0.05
 _QUIET_LOOKS = 2
 _WAITING = text("SELECT count(*) FROM outbox WHERE published_at IS NULL")
 
@@ -58,22 +58,22 @@ class Platform:
     async def close(self) -> None:
         await self._broker.aclose()
 
-    async def settle(self, db: Database, *, patience_s: float = 120.0) -> None:
+    async def settle(self, db: Database) -> None:
         """Sweep what is due by the clock and wait for quiet. Raises ``NeverQuiet``."""
-        await self._quiet(db, patience_s)
         await asyncio.to_thread(self._sweep)
-        await self._quiet(db, patience_s)
+        await self.quiet(db)
 
     def _sweep(self) -> None:
         with self._celery.producer_pool.acquire(block=True) as producer:
             for name in SWEEPS:
                 self._celery.send_task(SWEEP_TASK, args=[name], producer=producer, retry=True)
 
-    async def _quiet(self, db: Database, patience_s: float) -> None:
+    async def quiet(self, db: Database, *, patience_s: float = 180.0) -> None:
+        """Wait for what is under way. Raises ``NeverQuiet``."""
         deadline, looks, load = time.monotonic() + patience_s, 0, None
         while looks < _QUIET_LOOKS:
             try:
-                load = await self.load(db)
+                load = await self._load(db)
             except (RedisError, SQLAlchemyError, httpx.HTTPError, OSError, asyncpg.PostgresError) as error:
                 load = None  # something is being restarted
                 why: object = f"{type(error).__name__}: {error}"
@@ -84,12 +84,14 @@ class Platform:
                 raise NeverQuiet(f"not quiet after {patience_s:.0f} s: {why}")
             await asyncio.sleep(_LOOK_AGAIN_S)
 
-    async def load(self, db: Database) -> Load:
-        webhooks = await self._webhooks()
+    async def _load(self, db: Database) -> Load:
+        """What is cheap to ask comes first; the rest is only asked when that is nothing."""
+        tasks = int(await self._broker.llen(QUEUE)) + int(await self._broker.hlen("unacked"))
+        if tasks:
+            return Load(0, 0, tasks)
         async with db.reading(SYSTEM) as session:
             messages = int((await session.execute(_WAITING)).scalar_one())
-        queued, held = await self._broker.llen(QUEUE), await self._broker.hlen("unacked")
-        return Load(webhooks, messages, int(queued) + int(held))
+        return Load(0, messages, 0) if messages else Load(await self._webhooks(), 0, 0)
 
     async def _webhooks(self) -> int:
         if not self._settings.stripe_api_base or not self._admin_key:

@@ -119,6 +119,7 @@ class _World:
             say(f"{self.platform.clock.now():%d %B}: return windows close, payouts")
 
     async def _half_day(self, step: int, visits: list[Visit]) -> None:
+        """Clicks, and a while later baskets; suppliers work; the other half of the day passes."""
         clock = self.platform.clock
         await each(visits, self.shoppers.click)
         clock.advance(_BROWSING)
@@ -126,28 +127,30 @@ class _World:
         await each(visits, self.shoppers.buy)
         if strike is not None:
             await strike
-        await self._settle()
+        await self._quiet()
         await self.warehouses.work(step)
-        await self._settle()
+        await self._quiet()
+        await self.merchants.give_back_unsourced()
         await self.merchants.send_back(self.shoppers.bought, after_payout=False)
+        await self._quiet()
         clock.advance(STEP - _BROWSING)
-        await self._settle()
+        await self.platform.settle(self.db)
 
     async def _later(self, pause: timedelta, *, last: bool) -> None:
+        """Parcels arrive, windows close, the operator pays out; at the very end more comes back."""
         self.platform.clock.advance(pause)
-        await self._settle()
+        await self.platform.settle(self.db)
         await self.warehouses.work(STEPS)
-        await self._settle()
         await self.merchants.send_back(self.shoppers.bought, after_payout=False)
-        await self._settle()
+        await self._quiet()
         await self.merchants.pay_out(f"{self.platform.clock.now():%Y-%m-%d}")
-        await self._settle()
+        await self.platform.settle(self.db)
         if last:
             await self.merchants.send_back(self.shoppers.bought, after_payout=True)
-            await self._settle()
+            await self.platform.settle(self.db)
 
-    async def _settle(self) -> None:
-        await self.platform.settle(self.db)
+    async def _quiet(self) -> None:
+        await self.platform.quiet(self.db)
 
     def note(self) -> None:
         driven = self.driven
