@@ -1,14 +1,16 @@
-"""Imports every module's errors, so that the schema can list all codes."""
+"""Imports every module an expected error may come from, so that the schema can list all codes."""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
 
+import infra.db.idempotency
+import infra.payments.errors
+import infra.suppliers.endpoint  # noqa: F401
 import marketplace
 import supply
 
 for _package in (marketplace, supply):
     for _module in pkgutil.walk_packages(_package.__path__, f"{_package.__name__}."):
-        if _module.name.endswith(".errors"):
-            importlib.import_module(_module.name)
+        importlib.import_module(_module.name)

@@ -22,11 +22,13 @@ def _codes(base: type[LianyuError]) -> set[str]:
     return {base.code}.union(*(_codes(sub) for sub in base.__subclasses__()))
 
 
+_KNOWN = _codes(LianyuError)
+
 if TYPE_CHECKING:
     ErrorCode = Enum
 else:
     ErrorCode = strawberry.enum(
-        Enum("ErrorCode", {code: code for code in sorted(_codes(LianyuError))}),
+        Enum("ErrorCode", {code: code for code in sorted(_KNOWN)}),
         description="Stable codes: a release may add some, none changes its meaning.",
     )
 
@@ -45,7 +47,7 @@ class UserError:
     @classmethod
     def of(cls, error: LianyuError) -> UserError:
         return cls(
-            code=ErrorCode(error.code),
+            code=ErrorCode(error.code if error.code in _KNOWN else LianyuError.code),
             message=error.message,
             field=error.field.split(".") if error.field else None,
             facts=JSON({camel(k): plain(v) for k, v in error.facts().items()}) or None,

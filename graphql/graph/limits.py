@@ -36,9 +36,25 @@ def _is_unexpected(error: GraphQLError) -> bool:
     if isinstance(original, LianyuError):
         error.extensions = {**(error.extensions or {}), "code": original.code}
         return False
-    log.error("unexpected", path=error.path, exc_info=original)
-    error.extensions = {**(error.extensions or {}), "code": "INTERNAL", "requestId": request_id()}
     return True
+
+
+class Masking(MaskErrors):
+    """Unexpected errors are logged once, and answered with nothing but the request id."""
+
+    def __init__(self) -> None:
+        super().__init__(should_mask_error=_is_unexpected, error_message=_HIDDEN)
+
+    def anonymise_error(self, error: GraphQLError) -> GraphQLError:
+        log.error("unexpected", path=error.path, exc_info=error.original_error)
+        return GraphQLError(
+            message=self.error_message,
+            nodes=error.nodes,
+            source=error.source,
+            positions=error.positions,
+            path=error.path,
+            extensions={"code": LianyuError.code, "requestId": request_id()},
+        )
 
 
 def extensions() -> list[Any]:
@@ -48,7 +64,7 @@ def extensions() -> list[Any]:
         lambda: MaxTokensLimiter(max_token_count=MAX_TOKENS),
         lambda: ParserCache(maxsize=_DOCUMENTS),
         lambda: ValidationCache(maxsize=_DOCUMENTS),
-        lambda: MaskErrors(should_mask_error=_is_unexpected, error_message=_HIDDEN),
+        Masking,
     ]
 
 

@@ -6,7 +6,6 @@ import hashlib
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
-from datetime import datetime
 
 from starlette.requests import HTTPConnection
 
@@ -18,7 +17,7 @@ from marketplace.brands.queries import StorefrontFacts
 
 STOREFRONT_KEY = "x-storefront-key"
 _REMEMBERED_S = 5.0
-"""How long a revoked token may still work on one process; looking it up each time costs a statement a request."""
+"""How long a revoked or expired token may still work on one process; looking each one up costs a statement."""
 _REMEMBERED = 10_000
 
 
@@ -31,7 +30,6 @@ class _Known:
     actor: Actor
     storefront: StorefrontFacts | None
     until: float
-    expires_at: datetime | None
 
 
 class Authenticator:
@@ -74,7 +72,7 @@ class Authenticator:
         return known if known is not None and known.until > time.monotonic() else None
 
     def _remember(self, secret: str, actor: Actor, storefront: StorefrontFacts | None) -> _Known:
-        known = _Known(actor, storefront, time.monotonic() + _REMEMBERED_S, None)
+        known = _Known(actor, storefront, time.monotonic() + _REMEMBERED_S)
         self._known[_digest(secret)] = known
         self._known.move_to_end(_digest(secret))
         while len(self._known) > _REMEMBERED:
