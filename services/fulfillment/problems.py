@@ -8,6 +8,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
@@ -16,6 +17,7 @@ from infra.observability.context import request_id
 
 MEDIA_TYPE = "application/problem+json"
 _CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "BODY_TOO_LARGE", 415: "UNSUPPORTED_MEDIA_TYPE"}
+_TRY_AGAIN = frozenset({"40001", "40P01", "55P03"})  # serialization, deadlock, lock not available
 
 log = structlog.get_logger("fulfillment")
 
@@ -24,6 +26,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(LianyuError, _expected)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(DBAPIError, _database)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -67,6 +70,16 @@ async def _http(_: Request, error: Exception) -> Response:
     code = _CODES.get(error.status_code, "HTTP_ERROR")
     answer = problem(error.status_code, code, str(error.detail))
     answer.headers.update(error.headers or {})
+    return answer
+
+
+async def _database(request: Request, error: Exception) -> Response:
+    """A lost race for locks changed nothing and may be tried again; anything else is a bug."""
+    assert isinstance(error, DBAPIError)
+    if getattr(error.orig, "sqlstate", None) not in _TRY_AGAIN:
+        return await _unexpected(request, error)
+    answer = problem(503, "UNAVAILABLE", "too many at once; nothing was changed, try again")
+    answer.headers["retry-after"] = "1"
     return answer
 
 

@@ -23,15 +23,18 @@ from supply.fulfillment.machine import DONE, FoEventKind
 from supply.fulfillment.models import ClockKind
 from supply.fulfillment.refusing import ack_timeout
 
+# The order is locked, not its clock: the verbs lock in that sequence too, so nobody waits in a circle.
 _DUE = text(
-    "SELECT fulfillment_order_id, kind FROM sla_clocks WHERE state = 'running' AND due_at <= :now"
-    " AND NOT (fulfillment_order_id, kind) = ANY (SELECT o, k FROM unnest(CAST(:orders AS uuid[]),"
+    "SELECT c.fulfillment_order_id, c.kind FROM sla_clocks c"
+    " JOIN fulfillment_orders f ON f.id = c.fulfillment_order_id"
+    " WHERE c.state = 'running' AND c.due_at <= :now"
+    " AND NOT (c.fulfillment_order_id, c.kind) = ANY (SELECT o, k FROM unnest(CAST(:orders AS uuid[]),"
     " CAST(:kinds AS varchar[])) AS seen(o, k))"
-    " ORDER BY due_at, fulfillment_order_id LIMIT 1 FOR UPDATE SKIP LOCKED"
+    " ORDER BY c.due_at, c.fulfillment_order_id LIMIT 1 FOR UPDATE OF f SKIP LOCKED"
 )
 _BREACH = text(
     "UPDATE sla_clocks SET state = 'breached', ended_at = :now"
-    " WHERE fulfillment_order_id = :id AND kind = :kind AND state = 'running'"
+    " WHERE fulfillment_order_id = :id AND kind = :kind AND state = 'running' AND due_at <= :now"
 )
 
 

@@ -54,7 +54,7 @@ WITH wanted AS (
     SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS w(id uuid, quantity bigint, cause varchar)
 ), locked AS (
     SELECT r.*, w.cause, r.quantity - r.consumed - r.released AS open,
-           coalesce(w.quantity, r.quantity - r.consumed - r.released) AS take
+           {take} AS take
     FROM reservations r JOIN wanted w ON w.id = r.id
     WHERE NOT EXISTS (SELECT FROM reservation_entries e
                       WHERE e.reservation_id = r.id AND e.kind = '{kind}' AND e.cause = w.cause)
@@ -93,13 +93,16 @@ _MOVEMENTS = """, movements AS (
 )"""
 _RELEASE = text(
     _TAKE.format(
-        kind="release", allowed="true", column="released", consumed="0",
+        kind="release", allowed="true",
+        # What ended before (expired, given back) absorbs a late release.
+        take="CASE WHEN r.quantity = r.consumed + r.released THEN 0"
+        " ELSE coalesce(w.quantity, r.quantity - r.consumed - r.released) END", column="released", consumed="0",
         levels="reserved = s.reserved - l.quantity", movements="",
     )
 )  # fmt: skip
 _CONSUME = text(
     _TAKE.format(
-        kind="consume", allowed="state = 'COMMITTED'", column="consumed", consumed="t.take",
+        kind="consume", take="w.quantity", allowed="state = 'COMMITTED'", column="consumed", consumed="t.take",
         levels="on_hand = s.on_hand - l.quantity, reserved = s.reserved - l.quantity,"
         " short = least(s.short, s.on_hand - l.quantity)",
         movements=_MOVEMENTS,
@@ -208,7 +211,7 @@ async def release_part(
 ) -> None:
     """Give back so many units of each (``None``: all that is left). ``cause`` names the fact, once.
 
-    Raises ``ReservationNotOpen`` when one holds fewer, with nothing changed.
+    Raises ``ReservationNotOpen`` when an open one holds fewer, with nothing changed.
     """
     if not parts:
         return

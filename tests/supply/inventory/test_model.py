@@ -125,6 +125,8 @@ async def _on_hold(
             hold.append("shipped")
         else:
             await service.release_part(session, [(held, units)], cause=cause, now=now)
+            if hold[1] == 0:
+                return  # it ended before: absorbed
         assert units <= hold[1]
         hold[1] -= units
         if hold[1] == 0:

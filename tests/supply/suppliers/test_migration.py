@@ -12,14 +12,13 @@ import supply.suppliers.models
 from infra.db.base import metadata
 from infra.db.session import async_url
 
+MODULES = (supply.suppliers.models, supply.inventory.models, supply.routing.models, supply.fulfillment.models)
 OURS = {
-    table.name
-    for module in (
-        supply.suppliers.models, supply.inventory.models, supply.routing.models, supply.fulfillment.models,
-    )
+    model.__table__.name
+    for module in MODULES
     for model in vars(module).values()
-    if getattr(model, "__module__", None) == module.__name__ and (table := getattr(model, "__table__", None)) is not None
-}  # fmt: skip
+    if getattr(model, "__module__", None) == module.__name__ and hasattr(model, "__table__")
+}
 
 
 @pytest.fixture
