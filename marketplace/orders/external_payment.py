@@ -56,8 +56,9 @@ _INSERT_REFUND = text(
 )
 _LINES_BACK = text("UPDATE order_lines SET refunded_quantity = quantity WHERE order_id = ANY(:ids)")
 _ORDERS_BACK = text(
-    "UPDATE orders SET refunded_minor = total_minor, payment_status = 'refunded', version = version + 1"
-    " WHERE id = ANY(:ids)"
+    "UPDATE orders o SET refunded_minor = total_minor, payment_status = 'refunded', version = version + 1,"
+    " fulfillment_status = CASE WHEN EXISTS (SELECT FROM order_lines l WHERE l.order_id = o.id)"
+    " THEN fulfillment_status ELSE 'cancelled' END WHERE id = ANY(:ids)"
 )
 _PAYMENTS_BACK = text(
     "UPDATE payments SET refunded_minor = captured_minor, status = 'refunded' WHERE checkout_id = ANY(:ids)"

@@ -84,7 +84,9 @@ async def take(session: AsyncSession, stage: Stage, stretch: Sequence[Happening]
     if gone := by_step[Step.CANCEL]:
         references = [orders[each.order].reference for each in gone]
         await cancel_external_orders(session, stage.storefront.source, references, clock=clock)
-    await progress.refresh_many(session, list(ids.values()), at=clock.now())
+    # An order that names no goods has no fulfilment to follow.
+    followed = {orders[each.order].reference for each in stretch if orders[each.order].items}
+    await progress.refresh_many(session, [ids[name] for name in followed], at=clock.now())
 
 
 async def _ship(
