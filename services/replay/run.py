@@ -106,7 +106,9 @@ class Replay:
                 )
                 place.position += len(some)
                 await keep_place(session, self._timed(place))
+            await self._learn_sizes()
             self._tell(Stage.SELLERS, place.position, len(sellers))
+        self._stretches = 0
         async with self._db.unit_of_work(SYSTEM) as session:
             place.stage, place.position = Stage.ORDERS, 0
             await keep_place(session, self._timed(place))
