@@ -89,11 +89,15 @@ _UNANSWERED = text(
 
 @dataclass(frozen=True, slots=True)
 class RefundLine:
-    """``supplier_accepts``: the supplier takes the goods back (or never sent them) and bears its cost."""
+    """``supplier_accepts``: the supplier takes the goods back (or never sent them) and bears its cost.
+
+    ``with_shipping``: what is left of the line's own shipping too, as for goods that never left.
+    """
 
     order_line_id: OrderLineId
     quantity: int
     supplier_accepts: bool = True
+    with_shipping: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,7 @@ async def request(session: AsyncSession, actor: Actor, command: RefundCommand, *
         refund_id=refund_id,
         order_id=command.order_id,
         lines=[LineRefund(each.order_line_id, each.quantity, each.supplier_accepts) for each in asked],
-        shipping=[ShippingRefund()] if command.shipping else [],
+        shipping=_shipping(command),
         amount_minor=_goodwill(command, order.currency),
         everything=command.everything,
     )
@@ -175,6 +179,12 @@ def _asked_lines(command: RefundCommand, lines: dict[OrderLineId, OrderLineRow])
     if len({asked.order_line_id for asked in command.lines}) != len(command.lines):
         raise RefundLineUnknown(command.lines[0].order_line_id)
     return list(command.lines)
+
+
+def _shipping(command: RefundCommand) -> list[ShippingRefund]:
+    if command.shipping:
+        return [ShippingRefund()]
+    return [ShippingRefund(line.order_line_id) for line in command.lines if line.with_shipping]
 
 
 def _goodwill(command: RefundCommand, currency: str) -> int | None:

@@ -92,7 +92,8 @@ WHERE o.payment_status IN ('paid', 'partially_refunded', 'refunded') ORDER BY o.
 _UNSETTLED = text("""
 SELECT (SELECT count(*) FROM refunds WHERE status = 'pending') AS refunds_pending,
     (SELECT count(*) FROM payouts WHERE status IN ('reserved', 'sending')) AS payouts_open,
-    (SELECT count(*) FROM outbox WHERE published_at IS NULL) AS messages_waiting
+    (SELECT count(*) FROM outbox WHERE published_at IS NULL) AS messages_waiting,
+    (SELECT count(*) FROM split_parts WHERE pending_minor > 0) AS shares_still_pending
 """)
 _FAILED = text(
     "SELECT handler, error, count(*) AS n FROM failed_messages GROUP BY handler, error ORDER BY n DESC"

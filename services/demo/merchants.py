@@ -90,7 +90,7 @@ class Merchants:
         return bool(order["merchantId"] == self.notes[f"id:{brand}"])
 
     async def give_back_unsourced(self) -> None:
-        """What nobody can deliver is paid back: the lonely line of its order, shipping stays with the rest."""
+        """What nobody can deliver is paid back with its shipping: the lonely line of its order."""
         for brand in self.market.brands:
             api = self._api(brand.key)
             for order in (await api(_HELD))["orders"]["nodes"]:
@@ -100,15 +100,24 @@ class Merchants:
                     if line["sku"] == self.market.lonely_sku and not line["refundedQuantity"]
                 ]
                 if lines and order["merchantId"] == self.notes[f"id:{brand.key}"]:
-                    await self._refund(api, order["id"], lines, "nobody can deliver it")
+                    await self._refund(api, order["id"], lines, "nobody can deliver it", never_sent=True)
 
     async def _refund(
-        self, api: GraphQL, order_id: str, lines: Sequence[tuple[str, int]], reason: str
+        self,
+        api: GraphQL,
+        order_id: str,
+        lines: Sequence[tuple[str, int]],
+        reason: str,
+        *,
+        never_sent: bool = False,
     ) -> None:
         given: dict[str, Any] = {
             "orderId": order_id,
             "idempotencyKey": f"refund-{lines[0][0]}",
-            "lines": [{"orderLineId": id, "quantity": n, "supplierAccepts": True} for id, n in lines],
+            "lines": [
+                {"orderLineId": id, "quantity": n, "supplierAccepts": True, "withShipping": never_sent}
+                for id, n in lines
+            ],
             "reason": reason,
         }
         made = await api.mutate(_REFUND, input=given)

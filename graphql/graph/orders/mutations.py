@@ -27,6 +27,9 @@ class RefundLineInput:
         default=True,
         description="The supplier takes the goods back, or never sent them: it gives its cost back too.",
     )
+    with_shipping: bool = strawberry.field(
+        default=False, description="What is left of this line's own shipping too, as for goods never sent."
+    )
 
 
 @strawberry.input(description="Name lines, shipping, a goodwill amount, or everything that is left.")
@@ -61,7 +64,12 @@ class OrderMutations:
         command = RefundCommand(
             order_id=OrderId.parse(input.order_id),
             lines=[
-                RefundLine(OrderLineId.parse(line.order_line_id), line.quantity, line.supplier_accepts)
+                RefundLine(
+                    OrderLineId.parse(line.order_line_id),
+                    line.quantity,
+                    supplier_accepts=line.supplier_accepts,
+                    with_shipping=line.with_shipping,
+                )
                 for line in input.lines
             ],
             shipping=input.shipping,
