@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 from graphql import GraphQLError
 from strawberry.extensions import (
+    AddValidationRules,
     MaskErrors,
     MaxAliasesLimiter,
     MaxTokensLimiter,
@@ -22,7 +23,12 @@ from infra.observability.context import request_id
 MAX_DEPTH = 12
 MAX_ALIASES = 30
 MAX_TOKENS = 4_000
-_DOCUMENTS = 1_000
+DOCUMENTS = 1_000
+_RULES = [
+    *QueryDepthLimiter(max_depth=MAX_DEPTH).validation_rules,
+    *MaxAliasesLimiter(max_alias_count=MAX_ALIASES).validation_rules,
+]
+"""Made once: both make new classes each time, and the cache of validated documents tells rules apart by class."""
 _HIDDEN = "an unexpected error; quote the request id"
 
 log = structlog.get_logger("graph")
@@ -59,11 +65,10 @@ class Masking(MaskErrors):
 
 def extensions() -> list[Any]:
     return [
-        lambda: QueryDepthLimiter(max_depth=MAX_DEPTH),
-        lambda: MaxAliasesLimiter(max_alias_count=MAX_ALIASES),
+        lambda: AddValidationRules(_RULES),
         lambda: MaxTokensLimiter(max_token_count=MAX_TOKENS),
-        lambda: ParserCache(maxsize=_DOCUMENTS),
-        lambda: ValidationCache(maxsize=_DOCUMENTS),
+        lambda: ParserCache(maxsize=DOCUMENTS),
+        lambda: ValidationCache(maxsize=DOCUMENTS),
         Masking,
     ]
 
