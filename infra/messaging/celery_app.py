@@ -15,6 +15,7 @@ def make_celery(broker_url: str) -> Celery:
         task_default_queue=QUEUE,
         task_ignore_result=True,
         task_acks_late=True,
+        task_acks_on_timeout=False,  # what took too long is not done
         task_reject_on_worker_lost=True,
         worker_prefetch_multiplier=1,
         task_time_limit=LONGEST_TASK_S,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -15,7 +16,8 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     global _runner
     if _runner is None:
         _runner = asyncio.Runner()
-    return _runner.run(work)
+    # A runner keeps the context of its first task for ever: without this one the request id of that task.
+    return _runner.run(work, context=contextvars.copy_context())
 
 
 def close() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import time
 from typing import Any
 
 import structlog
+from celery.exceptions import Reject
 from celery.signals import worker_process_init, worker_process_shutdown
 
 from graph.context import Gateways
@@ -18,6 +20,7 @@ from services.worker.dispatch import Delivery, handle, sweep
 
 HANDLE = "lianyu.handle"
 SWEEP = "lianyu.sweep"
+_PAUSE_BEFORE_RETURN_S = 1.0
 
 settings = read_settings()
 app = make_celery(settings.broker_url)
@@ -47,9 +50,15 @@ def _stop(**_: Any) -> None:
 @app.task(name=HANDLE)  # type: ignore[untyped-decorator,unused-ignore]
 def handle_messages(deliveries: list[dict[str, Any]]) -> None:
     """Handle a batch of outbox messages. Each handler has its own transaction and inbox row."""
-    for delivery in deliveries:
-        bind_request_id(delivery.get("request_id", ""))
-        run(handle(gateways(), Delivery.of(delivery)))
+    try:
+        for delivery in deliveries:
+            run(handle(gateways(), Delivery.of(delivery)))
+    except Exception as error:
+        # The database is away: a failing handler is parked there. A task that fails is acknowledged and gone,
+        # so the batch goes back to the broker; what was handled is in the inbox and is not done again.
+        log.error("batch goes back to the broker", messages=len(deliveries), error=type(error).__name__)
+        time.sleep(_PAUSE_BEFORE_RETURN_S)
+        raise Reject(type(error).__name__, requeue=True) from error
 
 
 @app.task(name=SWEEP)  # type: ignore[untyped-decorator,unused-ignore]

@@ -13,16 +13,20 @@ import structlog
 from sqlalchemy import text
 
 from core.actor import SYSTEM
+from core.errors import LianyuError
 from core.events import from_body
 from core.ids import MessageId
 from graph.context import Gateways
 from infra import outbox
+from infra.observability.context import bind_request_id
 from infra.observability.metrics import MESSAGES, SWEPT
 from services.worker.schedule import SWEEPS
 from services.worker.subscriptions import SUBSCRIPTIONS
 
 Handler = Callable[..., Awaitable[Any]]
 ATTEMPTS = 8
+UNREADABLE = "services.worker.dispatch.handle"
+"""Under this name ``failed_messages`` keeps a message that no handler could be given."""
 _FIRST_PAUSE_S = 0.05
 log = structlog.get_logger("worker")
 
@@ -42,10 +46,11 @@ class Delivery:
     message_id: MessageId
     name: str
     body: dict[str, Any]
+    request_id: str = ""
 
     @classmethod
     def of(cls, raw: dict[str, Any]) -> Delivery:
-        return cls(MessageId.parse(raw["id"]), raw["name"], raw["body"])
+        return cls(MessageId.parse(raw["id"]), raw["name"], raw["body"], raw.get("request_id", ""))
 
 
 def handler_name(handler: Handler) -> str:
@@ -65,13 +70,17 @@ def _injected(gateways: Gateways, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 async def handle(gateways: Gateways, delivery: Delivery) -> None:
-    """Give one message to every handler that has not had it. One handler's failure never stops another."""
+    """Give one message to every handler that has not had it. One handler's failure never stops another.
+
+    Logs and further events carry the request id of the call that caused it. A message this release cannot
+    read (a newer one wrote it) is parked: raising would only make the broker drop it, with its neighbours.
+    """
+    bind_request_id(delivery.request_id)
     try:
         event = from_body(delivery.name, delivery.body)
-    except KeyError:
-        # A newer release wrote it. Raising keeps it with the broker until a worker knows it.
-        log.error("unknown event", event_name=delivery.name)
-        raise
+    except (KeyError, TypeError, ValueError, LianyuError) as error:
+        await _give_up(gateways, delivery, UNREADABLE, error, attempts=1)
+        return
     for handler in SUBSCRIPTIONS.get(type(event), ()):
         await _handle_once(gateways, handler, delivery, event)
 
@@ -92,7 +101,7 @@ async def _handle_once(gateways: Gateways, handler: Handler, delivery: Delivery,
                     await outbox.first_time(session, delivery.message_id, name)
         except Exception as error:
             if attempt == ATTEMPTS:
-                await _give_up(gateways, delivery, name, error)
+                await _give_up(gateways, delivery, name, error, attempts=ATTEMPTS)
                 return
             MESSAGES.labels(name, "retried").inc()
             await asyncio.sleep(_FIRST_PAUSE_S * 2**attempt)
@@ -107,14 +116,22 @@ async def _handled(gateways: Gateways, delivery: Delivery, name: str) -> bool:
         return found.first() is not None
 
 
-async def _give_up(gateways: Gateways, delivery: Delivery, name: str, error: Exception) -> None:
+async def _give_up(
+    gateways: Gateways, delivery: Delivery, name: str, error: Exception, *, attempts: int
+) -> None:
     """Park the message where an operator sees it and can replay it."""
     MESSAGES.labels(name, "failed").inc()
-    log.error("handler gave up", handler=name, message=str(delivery.message_id), exc_info=error)
+    log.error(
+        "handler gave up",
+        handler=name,
+        event_name=delivery.name,
+        message=str(delivery.message_id),
+        exc_info=error,
+    )
     async with gateways.db.unit_of_work(SYSTEM) as session:
         where = {"id": delivery.message_id, "handler": name}
         await session.execute(
-            _FAILED, {**where, "error": f"{type(error).__name__}: {error}", "attempts": ATTEMPTS}
+            _FAILED, {**where, "error": f"{type(error).__name__}: {error}", "attempts": attempts}
         )
 
 
