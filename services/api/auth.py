@@ -19,6 +19,8 @@ STOREFRONT_KEY = "x-storefront-key"
 _REMEMBERED_S = 5.0
 """How long a revoked or expired token may still work on one process; looking each one up costs a statement."""
 _REMEMBERED = 10_000
+_SECRET, _PUBLIC = b"secret:", b"public:"
+"""What opens one surface is nothing on the other, however lately it was used there."""
 
 
 class MissingKey(Unauthenticated):
@@ -46,11 +48,11 @@ class Authenticator:
             return None
         if scheme.lower() != "bearer" or not token:
             raise Unauthenticated("Authorization must be: Bearer <token>")
-        known = self._remembered(token)
+        known = self._remembered(_SECRET, token)
         if known is None:
             async with self._gateways.db.unit_of_work(SYSTEM) as session:
                 actor = await service.authenticate(session, token, clock=self._gateways.clock)
-            known = self._remember(token, actor, None)
+            known = self._remember(_SECRET, token, actor, None)
         return known.actor
 
     async def storefront(self, connection: HTTPConnection) -> tuple[Actor, StorefrontFacts]:
@@ -58,27 +60,29 @@ class Authenticator:
         key = connection.headers.get(STOREFRONT_KEY, "")
         if not key:
             raise MissingKey(f"the storefront API needs the header {STOREFRONT_KEY}")
-        known = self._remembered(key)
+        known = self._remembered(_PUBLIC, key)
         if known is None:
             async with self._gateways.db.reading(SYSTEM) as session:
                 actor, facts = await service.authenticate_storefront(session, key)
-            known = self._remember(key, actor, facts)
-        if known.storefront is None:
-            raise Unauthenticated("this is a secret token; the storefront API takes a publishable key")
+            known = self._remember(_PUBLIC, key, actor, facts)
+        assert known.storefront is not None
         return known.actor, known.storefront
 
-    def _remembered(self, secret: str) -> _Known | None:
-        known = self._known.get(_digest(secret))
+    def _remembered(self, surface: bytes, secret: str) -> _Known | None:
+        known = self._known.get(_digest(surface, secret))
         return known if known is not None and known.until > time.monotonic() else None
 
-    def _remember(self, secret: str, actor: Actor, storefront: StorefrontFacts | None) -> _Known:
+    def _remember(
+        self, surface: bytes, secret: str, actor: Actor, storefront: StorefrontFacts | None
+    ) -> _Known:
+        digest = _digest(surface, secret)
         known = _Known(actor, storefront, time.monotonic() + _REMEMBERED_S)
-        self._known[_digest(secret)] = known
-        self._known.move_to_end(_digest(secret))
+        self._known[digest] = known
+        self._known.move_to_end(digest)
         while len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
         return known
 
 
-def _digest(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode()).digest()
+def _digest(surface: bytes, secret: str) -> bytes:
+    return hashlib.sha256(surface + secret.encode()).digest()
