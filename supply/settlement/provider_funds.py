@@ -25,7 +25,7 @@ from supply.settlement.taking import Share, accounts_touched, take
 CHARGES_AT_ONCE = 100
 _WITHOUT_FEE = text(
     "SELECT charge_id FROM provider_charges WHERE NOT available AND transaction_id IS NULL"
-    " ORDER BY captured_at LIMIT :limit"
+    " AND provider = :provider ORDER BY captured_at LIMIT :limit"
 )
 _FEE_KNOWN = text(
     "UPDATE provider_charges SET transaction_id = :transaction_id, fee_minor = :fee_minor,"
@@ -114,9 +114,15 @@ async def funds_available(db: Database, *, clock: Clock) -> int:
 
 
 async def collect_fees(db: Database, *, payments: PaymentGateway, clock: Clock) -> int:
-    """Sweep: ask the provider what it took of new charges (R2). Returns how many it answered for."""
+    """Sweep: ask the provider what it took of new charges (R2). Returns how many it answered for.
+
+    Charges of others (an outside storefront's) are none of its business.
+    """
+    name = payments.capabilities().name
     async with db.reading(SYSTEM) as session:
-        charges = list((await session.execute(_WITHOUT_FEE, {"limit": CHARGES_AT_ONCE})).scalars())
+        charges = list(
+            (await session.execute(_WITHOUT_FEE, {"limit": CHARGES_AT_ONCE, "provider": name})).scalars()
+        )
     collected = 0
     for charge_id in charges:
         try:
@@ -126,7 +132,6 @@ async def collect_fees(db: Database, *, payments: PaymentGateway, clock: Clock) 
         if charge.balance_transaction is None:
             continue
         async with db.unit_of_work(SYSTEM) as session:
-            name = payments.capabilities().name
             await record_fee(session, charge_id, charge.balance_transaction, now=clock.now(), provider=name)
         collected += 1
     return collected

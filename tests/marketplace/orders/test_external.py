@@ -1,0 +1,144 @@
+"""Orders that were sold elsewhere: taken in once, from where they were sold, or not at all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from core.actor import SYSTEM
+from core.clock import FixedClock
+from core.ids import BrandId, LocationId, StorefrontId, VariantId
+from marketplace.orders import queries
+from marketplace.orders.address import Address
+from marketplace.orders.external import (
+    ExternalLine,
+    ExternalOrder,
+    ExternalOrderMixed,
+    ExternalPayment,
+    ExternalSourceUnavailable,
+    ExternalStorefront,
+    ExternalVariantUnknown,
+    record_external_orders,
+)
+from marketplace.orders.external_payment import cancel_external_orders, capture_external_orders
+from marketplace.orders.models import PaymentStatus
+from supply.inventory import queries as stock
+from supply.ledger import queries as ledger
+from supply.ledger.chart import Code
+from tests.factories import brands, catalog, supply
+from tests.factories.supply import SuppliedFrom
+
+SECRET = "a secret of at least thirty-two letters"
+ADDRESS = Address("Ana", "CEP 01000", "São Paulo", "CN", "SH")
+
+
+@pytest.fixture
+async def sold(session: AsyncSession, clock: FixedClock) -> tuple[ExternalStorefront, ExternalOrder]:
+    """An order of two pieces at ¥50.00, of which the seller gets ¥45.00 each, and ¥8.00 freight."""
+    brand = BrandId.of((await brands.signed_up(session, clock)).tenant_id)
+    made = await catalog.product(session, brands.brand_actor(brand), clock)
+    source = await supply.supplier(session, clock, stock={made.variants[0]: 5}, brand_id=brand)
+    storefront = ExternalStorefront("elsewhere", StorefrontId.new(), brand, "CNY")
+    order = ExternalOrder(
+        "E-1", "paid", clock.now(), ADDRESS, "ana@example.com", [_line(source, made.variants[0])],
+        [ExternalPayment(1, "card", 1, 10_000), ExternalPayment(2, "voucher", 1, 800)],
+    )  # fmt: skip
+    return storefront, order
+
+
+def _line(source: SuppliedFrom, variant: VariantId, **special: Any) -> ExternalLine:
+    usual = {
+        "variant_id": variant, "quantity": 2, "unit_price_minor": 5_000, "shipping_minor": 800,
+        "supplier_id": source.supplier_id, "location_id": source.location_id, "supplier_cost_minor": 9_000,
+    }  # fmt: skip
+    return ExternalLine(**{**usual, **special})
+
+
+async def test_a_second_delivery_of_an_order_finds_the_first(
+    session: AsyncSession, clock: FixedClock, sold: tuple[ExternalStorefront, ExternalOrder]
+) -> None:
+    storefront, order = sold
+
+    first = await record_external_orders(session, storefront, [order], secret=SECRET, clock=clock)
+    again = await record_external_orders(session, storefront, [order], secret=SECRET, clock=clock)
+
+    assert again == first
+    assert (await session.execute(text("SELECT count(*) FROM orders"))).scalar_one() == 1
+    (level,) = await stock.availability(session, [order.lines[0].variant_id])
+    assert (level.reserved, level.available) == (2, 3)
+
+
+async def test_it_is_captured_once_and_a_cancellation_gives_everything_back(
+    session: AsyncSession, clock: FixedClock, sold: tuple[ExternalStorefront, ExternalOrder]
+) -> None:
+    storefront, order = sold
+    ids = await record_external_orders(session, storefront, [order], secret=SECRET, clock=clock)
+    paid_at = clock.now() + timedelta(hours=1)
+    clock.advance(timedelta(hours=2))
+
+    for news in ([ids["E-1"]], []):
+        assert (
+            await capture_external_orders(
+                session, "elsewhere", {"E-1": paid_at}, return_window_days=15, clock=clock
+            )
+            == news
+        )
+
+    found = await queries.order(session, SYSTEM, ids["E-1"])
+    assert (found.payment_status, found.paid_at, found.total.amount_minor) == (
+        PaymentStatus.PAID, paid_at, 10_800,
+    )  # fmt: skip
+    trial = {line.code: line.debit_minor for line in await ledger.trial_balance(session)}
+    # Goods 100.00 less 90.00 to the seller is the marketplace's; freight passes through.
+    assert trial[Code.PROVIDER_PENDING] == 10_800
+    assert trial[Code.PENDING] == -9_800
+    assert trial[Code.FEE_DEFERRED] == -1_000
+
+    for news in ([ids["E-1"]], []):
+        assert await cancel_external_orders(session, "elsewhere", ["E-1"], clock=clock) == news
+    left = {line.code: line.debit_minor for line in await ledger.trial_balance(session) if line.debit_minor}
+    assert left == {Code.PROVIDER_PENDING: 10_800, Code.PROVIDER_AVAILABLE: -10_800}
+    (level,) = await stock.availability(session, [order.lines[0].variant_id])
+    assert (level.on_hand, level.reserved) == (5, 0)
+
+
+async def test_a_variant_nobody_knows_is_refused(
+    session: AsyncSession, clock: FixedClock, sold: tuple[ExternalStorefront, ExternalOrder]
+) -> None:
+    storefront, order = sold
+    strange = replace(order, lines=[replace(order.lines[0], variant_id=VariantId.new())])
+
+    with pytest.raises(ExternalVariantUnknown):
+        await record_external_orders(session, storefront, [strange], secret=SECRET, clock=clock)
+
+
+async def test_lines_of_two_merchants_are_two_orders_and_refused_as_one(
+    session: AsyncSession, clock: FixedClock, sold: tuple[ExternalStorefront, ExternalOrder]
+) -> None:
+    storefront, order = sold
+    other = BrandId.of((await brands.signed_up(session, clock, name="Other")).tenant_id)
+    made = await catalog.product(session, brands.brand_actor(other), clock)
+    mixed = replace(order, lines=[order.lines[0], replace(order.lines[0], variant_id=made.variants[0])])
+
+    with pytest.raises(ExternalOrderMixed):
+        await record_external_orders(session, storefront, [mixed], secret=SECRET, clock=clock)
+
+
+async def test_a_seller_that_cannot_serve_it_is_named_with_the_reason(
+    session: AsyncSession, clock: FixedClock, sold: tuple[ExternalStorefront, ExternalOrder]
+) -> None:
+    storefront, order = sold
+    too_many = replace(order, lines=[replace(order.lines[0], quantity=6)])
+    with pytest.raises(ExternalSourceUnavailable) as refused:
+        await record_external_orders(session, storefront, [too_many], secret=SECRET, clock=clock)
+    assert refused.value.reasons == ("NO_STOCK",)
+
+    elsewhere = replace(order, reference="E-2", lines=[replace(order.lines[0], location_id=LocationId.new())])
+    with pytest.raises(ExternalSourceUnavailable) as refused:
+        await record_external_orders(session, storefront, [elsewhere], secret=SECRET, clock=clock)
+    assert refused.value.reasons == ("PREVIOUSLY_REJECTED",)
