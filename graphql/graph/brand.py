@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import strawberry
 from strawberry.schema.config import StrawberryConfig
 from strawberry.tools import merge_types
 
@@ -12,7 +11,7 @@ from graph.brands.mutations import BrandMutations
 from graph.brands.queries import BrandQueries
 from graph.catalog.mutations import CatalogMutations
 from graph.catalog.queries import CatalogQueries
-from graph.limits import extensions
+from graph.limits import Schema, extensions
 from graph.matching.mutations import MatchingMutations
 from graph.matching.queries import MatchingQueries
 from graph.orders.mutations import OrderMutations
@@ -52,7 +51,7 @@ Mutation = merge_types(
     ),
 )
 
-schema = strawberry.Schema(
+schema = Schema(
     query=Query,
     mutation=Mutation,
     config=StrawberryConfig(scalar_map=SCALARS, relay_max_results=100),

@@ -4,31 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
+import strawberry
 import structlog
-from graphql import GraphQLError
+from graphql import GraphQLError, GraphQLSyntaxError
 from strawberry.extensions import (
     AddValidationRules,
     MaskErrors,
-    MaxAliasesLimiter,
     MaxTokensLimiter,
     ParserCache,
-    QueryDepthLimiter,
     SchemaExtension,
     ValidationCache,
 )
+from strawberry.types import ExecutionContext
 
 from core.errors import LianyuError
+from graph.document_limits import MAX_ALIASES, DocumentLimits
 from infra.observability.context import request_id
 
-MAX_DEPTH = 12
-MAX_ALIASES = 30
 MAX_TOKENS = 4_000
 DOCUMENTS = 1_000
-_RULES = [
-    *QueryDepthLimiter(max_depth=MAX_DEPTH).validation_rules,
-    *MaxAliasesLimiter(max_alias_count=MAX_ALIASES).validation_rules,
-]
-"""Made once: both make new classes each time, and the cache of validated documents tells rules apart by class."""
+_TOO_LONG = "tokens. Parsing aborted"
 _HIDDEN = "an unexpected error; quote the request id"
 
 log = structlog.get_logger("graph")
@@ -38,11 +33,31 @@ def _is_unexpected(error: GraphQLError) -> bool:
     """Syntax, validation and expected errors are the caller's to see; the rest is masked and logged."""
     original = error.original_error
     if original is None or isinstance(original, GraphQLError):
+        error.extensions = {"code": "INVALID_DOCUMENT", **(error.extensions or {})}
+        return False
+    if error.path is None and isinstance(original, ValueError | TypeError):
+        # Before any resolver ran: a variable's value that its scalar could not read.
+        error.extensions = {**(error.extensions or {}), "code": "BAD_VARIABLE"}
         return False
     if isinstance(original, LianyuError):
         error.extensions = {**(error.extensions or {}), "code": original.code}
         return False
     return True
+
+
+class Schema(strawberry.Schema):
+    """Errors are the caller's; what is ours is logged once, by ``Masking``.
+
+    Strawberry would log each with the whole document, and whatever a client wrote into it.
+    """
+
+    def process_errors(
+        self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
+    ) -> None:
+        for error in errors:
+            if isinstance(error, GraphQLSyntaxError):  # before masking has a result to look at
+                too_long = _TOO_LONG in error.message
+                error.extensions = {"code": "DOCUMENT_TOO_LONG" if too_long else "MALFORMED_DOCUMENT"}
 
 
 class Masking(MaskErrors):
@@ -65,7 +80,7 @@ class Masking(MaskErrors):
 
 def extensions() -> list[Any]:
     return [
-        lambda: AddValidationRules(_RULES),
+        lambda: AddValidationRules([DocumentLimits]),
         lambda: MaxTokensLimiter(max_token_count=MAX_TOKENS),
         lambda: ParserCache(maxsize=DOCUMENTS),
         lambda: ValidationCache(maxsize=DOCUMENTS),
@@ -73,4 +88,4 @@ def extensions() -> list[Any]:
     ]
 
 
-__all__ = ["SchemaExtension", "extensions"]
+__all__ = ["MAX_ALIASES", "Schema", "SchemaExtension", "extensions"]
