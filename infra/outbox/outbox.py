@@ -6,18 +6,19 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import insert, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.events import Event, to_body
 from core.ids import MessageId
 from infra.db.base import table_of
+from infra.db.rows import insert_rows
 from infra.db.session import RECORDED
 from infra.observability.context import request_id
 from infra.outbox.models import OutboxMessage
 
 CHANNEL = "outbox"
-_INSERT = insert(table_of(OutboxMessage))
+_TABLE = table_of(OutboxMessage)
 
 # The relay's time is real: a frozen demo clock must not hold messages back, nor may a jump reorder them.
 _CLAIM = text(
@@ -46,7 +47,7 @@ async def record(session: AsyncSession, *events: Event) -> None:
         }
         for e in events
     ]  # fmt: skip
-    await session.execute(_INSERT, rows)
+    await insert_rows(session, _TABLE, rows)
     session.info[RECORDED] = True
 
 

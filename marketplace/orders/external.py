@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import insert, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.clock import Clock
@@ -33,6 +33,7 @@ from core.ids import (
 )
 from core.money import Money
 from infra.db.base import table_of
+from infra.db.rows import insert_rows
 from marketplace.catalog import queries as catalog
 from marketplace.catalog.queries import VariantForSale
 from marketplace.orders.address import Address, address_key, buyer_key
@@ -61,10 +62,8 @@ from supply.routing.service import PlannedRouting
 
 _HOLD = timedelta(days=90)
 """How long the stock of an order waits for the word that it is paid."""
-_INSERTS = [
-    insert(table_of(model)) for model in (Cart, Checkout, Order, OrderLine, Payment, ExternalOrderRow)
-]
-_INSERT_PAYMENT_ROWS = insert(table_of(ExternalPaymentRow))
+_TABLES = [table_of(model) for model in (Cart, Checkout, Order, OrderLine, Payment, ExternalOrderRow)]
+_PAYMENT_ROWS = table_of(ExternalPaymentRow)
 _KNOWN = text(
     "SELECT reference, order_id FROM external_orders WHERE source = :source AND reference = ANY(:references)"
 )
@@ -349,9 +348,8 @@ async def _write(
         [_payment_row(storefront, draft) for draft in drafts],
         [_told_row(storefront, draft, now) for draft in drafts],
     ]
-    for statement, rows in zip(_INSERTS, tables, strict=True):
-        if rows:
-            await session.execute(statement, rows)
+    for table, rows in zip(_TABLES, tables, strict=True):
+        await insert_rows(session, table, rows)
     payments = [
         {
             "source": storefront.source, "reference": draft.told.reference, "sequence": each.sequence,
@@ -361,8 +359,7 @@ async def _write(
         for draft in drafts
         for each in draft.told.payments
     ]  # fmt: skip
-    if payments:
-        await session.execute(_INSERT_PAYMENT_ROWS, payments)
+    await insert_rows(session, _PAYMENT_ROWS, payments)
 
 
 def _cart_row(storefront: ExternalStorefront, draft: _Draft) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from services.replay.timeline import Happening, Step, timeline
 from supply.settlement.release import ORDERS_AT_ONCE, release_due
 
 SELLERS_AT_ONCE = 50
-HAPPENINGS_AT_ONCE = 400
+HAPPENINGS_AT_ONCE = 600
 Tell = Callable[[Stage, int, int], None]
 """Called after every step: the stage, how much of it is done, how much there is."""
 

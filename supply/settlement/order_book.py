@@ -11,11 +11,12 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import insert, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.ids import BrandId, OrderId, OrderLineId, SupplierId, TenantId
 from infra.db.base import table_of
+from infra.db.rows import insert_rows
 from supply.ledger.chart import Code
 from supply.ledger.journal import AccountKey
 from supply.settlement.composition import (
@@ -36,14 +37,11 @@ _LOCK = text("SELECT * FROM split_orders WHERE order_id = ANY(:ids) ORDER BY ord
 _READ = text("SELECT * FROM split_orders WHERE order_id = ANY(:ids) ORDER BY order_id")
 _LINES = text("SELECT * FROM split_lines WHERE order_id = ANY(:ids) ORDER BY id")
 _PARTS = text("SELECT * FROM split_parts WHERE order_id = ANY(:ids)")
-_INSERT_ORDERS, _INSERT_LINES, _INSERT_PARTS = (
-    insert(table_of(SplitOrder)),
-    insert(table_of(SplitLine)),
-    insert(table_of(SplitPart)),
-)
-_SAVE_ORDER = text(
-    "UPDATE split_orders SET refunded_minor = :refunded_minor, releases = :releases"
-    " WHERE order_id = :order_id"
+_ORDERS_TABLE, _LINES_TABLE, _PARTS_TABLE = table_of(SplitOrder), table_of(SplitLine), table_of(SplitPart)
+_SAVE_ORDERS = text(
+    "UPDATE split_orders s SET refunded_minor = n.refunded_minor, releases = n.releases"
+    " FROM unnest(CAST(:order_id AS uuid[]), CAST(:refunded_minor AS bigint[]), CAST(:releases AS int[]))"
+    " AS n (order_id, refunded_minor, releases) WHERE s.order_id = n.order_id"
 )
 _SAVE_LINES = text(
     "UPDATE split_lines s SET supplier_id = n.supplier_id, quantity = n.quantity,"
@@ -303,7 +301,7 @@ def _line(row: Any, cells: dict[Part, Cell]) -> BookLine:
 
 async def insert_books(session: AsyncSession, books: Sequence[OrderBook]) -> None:
     """Three statements for any number of books."""
-    await session.execute(_INSERT_ORDERS, [_order_row(book) for book in books])
+    await insert_rows(session, _ORDERS_TABLE, [_order_row(book) for book in books])
     await _insert_lines(session, [(book, line) for book in books for line in book.lines])
 
 
@@ -312,10 +310,9 @@ async def insert_lines(session: AsyncSession, book: OrderBook, lines: Sequence[B
 
 
 async def _insert_lines(session: AsyncSession, lines: Sequence[tuple[OrderBook, BookLine]]) -> None:
-    if lines:
-        await session.execute(_INSERT_LINES, [_line_row(book, line) for book, line in lines])
-        parts = [_part_row(book, line, cell) for book, line in lines for cell in line.cells.values()]
-        await session.execute(_INSERT_PARTS, parts)
+    await insert_rows(session, _LINES_TABLE, [_line_row(book, line) for book, line in lines])
+    parts = [_part_row(book, line, cell) for book, line in lines for cell in line.cells.values()]
+    await insert_rows(session, _PARTS_TABLE, parts)
 
 
 async def save(session: AsyncSession, books: Iterable[OrderBook]) -> None:
@@ -325,10 +322,8 @@ async def save(session: AsyncSession, books: Iterable[OrderBook]) -> None:
     parts = [
         _part_row(book, line, cell) for book in books for line in book.lines for cell in line.cells.values()
     ]
-    await session.execute(
-        _SAVE_ORDER,
-        [{"refunded_minor": b.refunded_minor, "releases": b.releases, "order_id": b.order_id} for b in books],
-    )
+    orders = [_order_row(book) for book in books]
+    await session.execute(_SAVE_ORDERS, _by_column(orders, ("order_id", "refunded_minor", "releases")))
     await session.execute(_SAVE_LINES, _by_column(lines, _SAVED_OF_LINE))
     await session.execute(_SAVE_PARTS, _by_column(parts, _SAVED_OF_PART))
 
