@@ -22,8 +22,13 @@ query order($id: ID!) {
 _HELD = """
 query held {
   orders(first: 50, fulfillmentStatus: ON_HOLD) {
-    nodes { id merchantId lines { id sku quantity refundedQuantity } }
+    nodes { id merchantId }
   }
+}
+"""
+_WITHOUT_SOURCE = """
+query parts($id: ID!) {
+  fulfillmentOfOrder(orderId: $id) { status lines { orderLineId quantity rejected cancelled } }
 }
 """
 _REFUND = """
@@ -52,6 +57,10 @@ class Merchants:
         headers = {"authorization": f"Bearer {self.notes[f'token:{name}']}"}
         return GraphQL(self.http, self.settings.brand_url, headers, self.patience)
 
+    @property
+    def _operator(self) -> GraphQL:
+        return self._api("operator")
+
     async def send_back(self, bought: Sequence[Bought], *, after_payout: bool) -> None:
         """Refund, by line, what shoppers sent back of delivered orders."""
         for purchase in bought:
@@ -65,46 +74,39 @@ class Merchants:
 
     async def _send_back(self, purchase: Bought, quantity: int, *, after_payout: bool) -> None:
         first = purchase.visit.lines[0]
-        api = self._api(first.brand)
+        merchant = self.notes[f"id:{first.brand}"]
         for order_id in purchase.order_ids:
-            if not await self._belongs(order_id, first.brand):
+            order = (await self._operator(_ORDER, id=order_id))["order"]
+            if order["merchantId"] != merchant:
                 continue
-            order = (await api(_ORDER, id=order_id))["order"]
             if order["fulfillmentStatus"] != "DELIVERED":
                 return
             pieces = [line for line in order["lines"] if line["sku"] == first.sku]
             if pieces:
                 units = min(quantity, pieces[0]["quantity"] - pieces[0]["refundedQuantity"])
                 reason = "sent back after payout" if after_payout else "sent back"
-                await self._refund(api, order_id, [(pieces[0]["id"], units)], reason)
+                await self._refund(first.brand, order_id, [(pieces[0]["id"], units)], reason)
         self._done.add(purchase.checkout_id)
 
-    async def _belongs(self, order_id: str, brand: str) -> bool:
-        operator = GraphQL(
-            self.http,
-            self.settings.brand_url,
-            {"authorization": f"Bearer {self.notes['token:operator']}"},
-            self.patience,
-        )
-        order = (await operator(_ORDER, id=order_id))["order"]
-        return bool(order["merchantId"] == self.notes[f"id:{brand}"])
-
     async def give_back_unsourced(self) -> None:
-        """What nobody can deliver is paid back with its shipping: the lonely line of its order."""
-        for brand in self.market.brands:
-            api = self._api(brand.key)
-            for order in (await api(_HELD))["orders"]["nodes"]:
-                lines = [
-                    (line["id"], line["quantity"])
-                    for line in order["lines"]
-                    if line["sku"] == self.market.lonely_sku and not line["refundedQuantity"]
-                ]
-                if lines and order["merchantId"] == self.notes[f"id:{brand.key}"]:
-                    await self._refund(api, order["id"], lines, "nobody can deliver it", never_sent=True)
+        """What nobody can deliver is paid back with its shipping."""
+        for order in (await self._operator(_HELD))["orders"]["nodes"]:
+            (brand,) = (b for b in self.market.brands if self.notes[f"id:{b.key}"] == order["merchantId"])
+            parts = await self._api(brand.key)(_WITHOUT_SOURCE, id=order["id"])
+            held = [
+                (line["orderLineId"], line["quantity"] - line["rejected"] - line["cancelled"])
+                for part in parts["fulfillmentOfOrder"]
+                if part["status"] == "ON_HOLD"
+                for line in part["lines"]
+            ]
+            without_source = [(line, units) for line, units in held if units]
+            if without_source:
+                reason = "nobody can deliver it"
+                await self._refund(brand.key, order["id"], without_source, reason, never_sent=True)
 
     async def _refund(
         self,
-        api: GraphQL,
+        brand: str,
         order_id: str,
         lines: Sequence[tuple[str, int]],
         reason: str,
@@ -120,9 +122,9 @@ class Merchants:
             ],
             "reason": reason,
         }
-        made = await api.mutate(_REFUND, input=given)
+        made = await self._api(brand).mutate(_REFUND, input=given)
         self.refunds.append(made["refund"]["id"])
 
     async def pay_out(self, cycle: str) -> None:
         """The operator's payout cycle: whoever has something available gets it."""
-        await self._api("operator").mutate(_PAYOUT, input={"idempotencyKey": f"demo-{cycle}", "cycle": cycle})
+        await self._operator.mutate(_PAYOUT, input={"idempotencyKey": f"demo-{cycle}", "cycle": cycle})

@@ -85,20 +85,15 @@ class Warehouses:
                 self.patience.troubles[f"supplier: {','.join(refusal.codes)}"] += 1
 
     async def _open(self, api: Rest) -> list[dict[str, Any]]:
+        """All orders that wait for something, page by page."""
         orders: list[dict[str, Any]] = []
-        for status in ("OPEN", "IN_PROGRESS", "SHIPPED"):
-            cursor = None
-            while True:
-                page = await api(
-                    "GET",
-                    "/fulfillment-orders",
-                    params={"status": status, "limit": 100} | ({"cursor": cursor} if cursor else {}),
-                )
-                orders += page["items"]
-                cursor = page.get("next_cursor")
-                if not cursor:
-                    break
-        return orders
+        wanted: dict[str, Any] = {"status": ["OPEN", "IN_PROGRESS", "SHIPPED"], "limit": 100}
+        while True:
+            page = await api("GET", "/fulfillment-orders", params=wanted)
+            orders += page["items"]
+            if not page["next_cursor"]:
+                return orders
+            wanted["cursor"] = page["next_cursor"]
 
     async def _next(self, api: Rest, supplier: Supplier, order: dict[str, Any]) -> None:
         actions, id = order["allowed_actions"], order["id"]
