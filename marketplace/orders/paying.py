@@ -71,6 +71,11 @@ def pay_url(row: PaymentRow, *, payments: PaymentGateway) -> str | None:
     return payments.pay_page_url(row.intent_id, row.client_secret)
 
 
+def is_news(event_type: str) -> bool:
+    """Whether a webhook of this type can tell us anything; the others are only kept."""
+    return event_type == "payment_intent.succeeded" or event_type.startswith("refund.")
+
+
 async def on_provider_notified(
     db: Database, event: ProviderNotified, *, payments: PaymentGateway, clock: Clock
 ) -> None:

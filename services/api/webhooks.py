@@ -11,7 +11,7 @@ from core.actor import SYSTEM
 from graph.context import Gateways
 from infra import outbox
 from infra.payments.errors import WebhookRejected
-from marketplace.orders import payment
+from marketplace.orders import paying, payment
 from marketplace.orders.events import ProviderNotified
 
 LARGEST_BODY = 512 * 1024
@@ -41,7 +41,7 @@ def payment_webhooks(gateways: Gateways) -> APIRouter:
                 body=orjson.dumps(event.payload).decode(),
                 now=gateways.clock.now(),
             )
-            if new:
+            if new and paying.is_news(event.type):
                 notice = ProviderNotified(event_id=event.id, type=event.type, object_id=event.object_id)
                 await outbox.record(session, notice)
         return JSONResponse({"received": True})
