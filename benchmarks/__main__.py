@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks import checkout, storefront
+from benchmarks import checkout, edge, inventory, posting, rules, storefront
 from benchmarks.frame import Measured, Options, lines_of
 from benchmarks.market import Market, fill
 from benchmarks.servers import Platform, platform
@@ -23,10 +23,19 @@ ON_THE_MARKET: dict[str, Callable[[Platform, Market, Options], list[Measured]]] 
     "checkout": checkout.checkout,
 }
 
+BY_THEMSELVES: dict[str, Callable[[Options], list[Measured]]] = {
+    "redirect": lambda options: edge.redirect(options.seconds / 2, clients=32),
+    "posting": posting.posting,
+    "inventory": lambda options: inventory.reservations(
+        writers=16, seconds=options.seconds, rounds=options.rounds
+    ),
+    "rules": lambda options: rules.rules(options.seconds),
+}
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
-    names, usual = [*ON_THE_MARKET], Options()
+    names, usual = [*ON_THE_MARKET, *BY_THEMSELVES], Options()
     parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(names)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
     parser.add_argument("--seconds", type=float, default=usual.seconds, help="of each measurement")
@@ -51,6 +60,9 @@ def run(names: Sequence[str], options: Options) -> list[Measured]:
             market = asyncio.run(_filled(servers))
             for name in wanted:
                 measured += _shown(name, partial(ON_THE_MARKET[name], servers, market, options))
+    for name in names:
+        if name in BY_THEMSELVES:
+            measured += _shown(name, partial(BY_THEMSELVES[name], options))
     return measured
 
 

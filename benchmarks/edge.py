@@ -26,11 +26,13 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped, unused-ignore]
 
+from benchmarks.frame import Beside, Goal, Measured, lines_of, percentile
+from benchmarks.load import pgbench
 from core.clock import SystemClock
 from core.ids import BrandId, CommunityId, LinkId, PlacementId
 from infra.config import Settings
 from infra.db.migrate import upgrade
-from infra.embedded.postgres import APPLICATION, DEFAULT_DATABASE, EmbeddedPostgres
+from infra.embedded.postgres import APPLICATION, DEFAULT_DATABASE, SUPERUSER, EmbeddedPostgres
 from infra.embedded.process import free_port
 from marketplace.promotion.clicks import Click
 from services.edge.app import Edge
@@ -38,6 +40,14 @@ from services.edge.app import Edge
 _AGENT = b"Mozilla/5.0 (iPhone; CPU iPhone OS 19_0 like Mac OS X) MicroMessenger/8.0"
 _CODE = "benchmark2"
 _ROUNDS = 3
+
+
+# What PostgreSQL does with each click in a commit of its own; told apart from the edge's by its is_bot.
+_ONE_CLICK = (
+    "INSERT INTO touches (id, link_id, agreement_id, advertiser_id, promoter_brand_id, at, kind, is_bot)"
+    " SELECT uuidv7(), id, agreement_id, advertiser_id, promoter_brand_id, now(), 'click', true"
+    f" FROM tracked_links WHERE code = '{_CODE}';"
+)
 
 
 class NoSink:
@@ -63,6 +73,10 @@ class Round:
     edge_cpu_s: float
     database_cpu_s: float
     latencies_ms: Sequence[float]
+
+    @property
+    def rate(self) -> float:
+        return self.redirects / self.seconds
 
     @property
     def edge_ms(self) -> float:
@@ -157,13 +171,82 @@ def _prepare(postgres: EmbeddedPostgres) -> None:
     )
 
 
-def _report(name: str, rounds: Sequence[Round]) -> None:
+def redirect(seconds: float, clients: int) -> list[Measured]:
+    with tempfile.TemporaryDirectory(prefix="lianyu-bench-") as directory:
+        home = Path(directory)
+        home.chmod(0o755)
+        postgres = EmbeddedPostgres(home / "postgres")
+        postgres.start()
+        try:
+            _prepare(postgres)
+            return _compare(postgres, home, seconds=seconds, clients=clients)
+        finally:
+            postgres.remove()
+
+
+def _compare(postgres: EmbeddedPostgres, home: Path, *, seconds: float, clients: int) -> list[Measured]:
+    environment = {
+        "APP_DATABASE_URL": postgres.url(role=APPLICATION),
+        "LIANYU_SECRET_KEY": secrets.token_hex(32),
+        "LIANYU_DATA_DIR": str(home / "data"),
+    }
+    durable: list[Round] = []
+    bare: list[Round] = []
+    inserts: list[float] = []
+    script = home / "click.sql"
+    script.write_text(_ONE_CLICK)
+    with (
+        edge_process("services.edge.app:create_app", environment) as (with_sink, with_pid),
+        edge_process("benchmarks.edge:without_sink", environment) as (no_sink, no_pid),
+    ):
+        for _ in range(_ROUNDS):
+            durable.append(measure(with_sink, with_pid, postgres, seconds=seconds, clients=clients))
+            bare.append(measure(no_sink, no_pid, postgres, seconds=seconds, clients=clients))
+            inserts.append(
+                pgbench(
+                    postgres, ["-f", str(script)], clients=clients, seconds=seconds / 2,
+                    database=DEFAULT_DATABASE, role=SUPERUSER,
+                )
+            )  # fmt: skip
+    stored = int(postgres.execute("SELECT count(*) FROM touches WHERE NOT is_bot", database=DEFAULT_DATABASE))
+    answered = sum(round_.redirects for round_ in durable)
+    if stored < answered:
+        raise SystemExit(f"clicks are missing: {answered} answered, {stored} in the database")
+    beside_bare = Beside(
+        "edge CPU of the same redirect without a sink",
+        statistics.median(r.edge_ms for r in bare),
+        [one.edge_ms / other.edge_ms for one, other in zip(durable, bare, strict=True)],
+        Goal(2.5, at_most=True),
+        unit=" ms",
+    )
+    beside_insert = Beside(
+        "pgbench, one click per commit, same connections",
+        statistics.median(inserts),
+        [one.rate / figure for one, figure in zip(durable, inserts, strict=True)],
+    )
+    return [
+        _measured(
+            "302 with the click on disk before it leaves", durable, clients, [beside_bare, beside_insert]
+        ),
+        _measured("302 without a sink", bare, clients, []),
+    ]
+
+
+def _measured(name: str, rounds: Sequence[Round], clients: int, beside: Sequence[Beside]) -> Measured:
     latencies = sorted(each for round_ in rounds for each in round_.latencies_ms)
-    rate = sum(r.redirects for r in rounds) / sum(r.seconds for r in rounds)
-    print(
-        f"{name:>16}: {rate:7.0f}/s   edge {statistics.median(r.edge_ms for r in rounds):.3f} ms CPU,"
-        f" database {statistics.median(r.database_ms for r in rounds):.3f} ms CPU per redirect;"
-        f" p50 {latencies[len(latencies) // 2]:.2f} ms, p99 {latencies[len(latencies) * 99 // 100]:.2f} ms"
+    return Measured(
+        "redirect",
+        name,
+        clients,
+        len(latencies),
+        statistics.median(r.rate for r in rounds),
+        percentile(latencies, 50),
+        percentile(latencies, 99),
+        cpu_ms={
+            "edge": statistics.median(r.edge_ms for r in rounds),
+            "database": statistics.median(r.database_ms for r in rounds),
+        },
+        beside=beside,
     )
 
 
@@ -174,43 +257,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="of each of the six rounds")
     parser.add_argument("--clients", type=int, default=32)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="lianyu-bench-") as directory:
-        home = Path(directory)
-        home.chmod(0o755)
-        postgres = EmbeddedPostgres(home / "postgres")
-        postgres.start()
-        try:
-            _prepare(postgres)
-            _compare(postgres, home, seconds=arguments.seconds, clients=arguments.clients)
-        finally:
-            postgres.remove()
-
-
-def _compare(postgres: EmbeddedPostgres, home: Path, *, seconds: float, clients: int) -> None:
-    environment = {
-        "APP_DATABASE_URL": postgres.url(role=APPLICATION),
-        "LIANYU_SECRET_KEY": secrets.token_hex(32),
-        "LIANYU_DATA_DIR": str(home / "data"),
-    }
-    durable: list[Round] = []
-    bare: list[Round] = []
-    with (
-        edge_process("services.edge.app:create_app", environment) as (with_sink, with_pid),
-        edge_process("benchmarks.edge:without_sink", environment) as (no_sink, no_pid),
-    ):
-        for _ in range(_ROUNDS):
-            durable.append(measure(with_sink, with_pid, postgres, seconds=seconds, clients=clients))
-            bare.append(measure(no_sink, no_pid, postgres, seconds=seconds, clients=clients))
-        _report("durable click", durable)
-        _report("without a sink", bare)
-        ratios = [one.edge_ms / other.edge_ms for one, other in zip(durable, bare, strict=True)]
-        spread = f"rounds {min(ratios):.2f} to {max(ratios):.2f}"
-        print(f"ratio of edge CPU: {statistics.median(ratios):.2f} (goal at most 2.5; {spread})")
-    stored = int(postgres.execute("SELECT count(*) FROM touches", database=DEFAULT_DATABASE).strip())
-    answered = sum(round_.redirects for round_ in durable)
-    print(f"clicks answered {answered}, in the database {stored}")
-    if stored < answered:
-        raise SystemExit("clicks are missing")
+    print("\n".join(lines_of(redirect(arguments.seconds, arguments.clients))))
 
 
 if __name__ == "__main__":

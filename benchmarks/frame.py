@@ -53,7 +53,8 @@ class Beside:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One measure. CPU is in milliseconds per operation, by who spent it; rates are per second."""
+    """One measure over all rounds. ``operations``: 0 when another program counted them. CPU is in milliseconds
+    per operation, by who spent it; rates are per second."""
 
     benchmark: str
     name: str
@@ -85,8 +86,7 @@ def lines_of(measured: Iterable[Measured]) -> list[str]:
     lines = []
     for each in measured:
         lines.append(
-            f"{each.benchmark}: {each.name}\n    {each.clients} clients, {each.operations:,} operations,"
-            f" {each.rate:,.1f}/s{_latency(each)}"
+            f"{each.benchmark}: {each.name}\n    {each.clients} clients, {each.rate:,.1f}/s{_latency(each)}"
         )
         if each.cpu_ms:
             spent = ", ".join(f"{who} {ms:.3f}" for who, ms in each.cpu_ms.items())
@@ -98,7 +98,7 @@ def lines_of(measured: Iterable[Measured]) -> list[str]:
 def _latency(each: Measured) -> str:
     if each.p50_ms is None or each.p99_ms is None:
         return ""
-    text = f", p50 {each.p50_ms:.2f} ms, p99 {each.p99_ms:.2f} ms"
+    text = f", p50 {each.p50_ms:.4g} ms, p99 {each.p99_ms:.4g} ms of {each.operations:,}"
     if each.p99_goal_ms is None:
         return text
     return text + f" (goal ≤ {each.p99_goal_ms:g}{'' if each.p99_ms <= each.p99_goal_ms else ', MISSED'})"

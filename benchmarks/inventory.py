@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import random
 import re
+import statistics
 import subprocess
 import tempfile
 import time
@@ -23,6 +24,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
 
+from benchmarks.frame import Beside, Measured, lines_of
 from core.actor import SYSTEM, Actor, ActorKind
 from core.clock import FixedClock
 from core.ids import BrandId, CheckoutId, LocationId, OrderLineId, SupplierId, VariantId
@@ -167,12 +169,11 @@ def yardstick(server: EmbeddedPostgres, *, clients: int, seconds: int) -> float:
     return float(found[1])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--writers", type=int, default=16)
-    parser.add_argument("--seconds", type=int, default=5, help="of each measurement")
-    parser.add_argument("--orders", type=int, help="of each writer, instead of a time")
-    options = parser.parse_args()
+def reservations(*, writers: int, seconds: float, rounds: int, orders: int | None = None) -> list[Measured]:
+    """A figure per assortment, each round with TPC-B beside it; then the race. Ends at a unit oversold."""
+    rates: dict[int, list[float]] = {5: [], 500: []}
+    ratios: dict[int, list[float]] = {5: [], 500: []}
+    yardsticks: list[float] = []
     with tempfile.TemporaryDirectory(prefix="lianyu-bench-") as name:
         directory = Path(name)
         directory.chmod(0o755)
@@ -181,22 +182,42 @@ def main() -> None:
         try:
             upgrade(server.url())
             url = server.url(role=APPLICATION)
-            tps = yardstick(server, clients=options.writers, seconds=options.seconds)
-            print(f"pgbench TPC-B, {options.writers} clients: {tps:.0f} tps", flush=True)
-            for skus in (5, 500):
-                rate, _ = asyncio.run(
-                    measure(
-                        url,
-                        skus=skus,
-                        writers=options.writers,
-                        seconds=options.seconds,
-                        orders=options.orders,
+            for _ in range(rounds):
+                yardsticks.append(yardstick(server, clients=writers, seconds=max(1, round(seconds))))
+                for skus in rates:
+                    rate, _ = asyncio.run(
+                        measure(url, skus=skus, writers=writers, seconds=seconds, orders=orders)
                     )
-                )
-                print(f"{'':>11} ratio to TPC-B {rate / tps:.2f}")
-            asyncio.run(race(url, writers=options.writers))
+                    rates[skus].append(rate)
+                    ratios[skus].append(rate / yardsticks[-1])
+            asyncio.run(race(url, writers=writers))
         finally:
             server.remove()
+    tps = statistics.median(yardsticks)
+    return [
+        Measured(
+            "inventory",
+            f"reserve, then ship or release, over {skus} SKUs from Python",
+            writers,
+            0,
+            statistics.median(rates[skus]),
+            beside=[Beside(f"pgbench TPC-B, {writers} clients", tps, ratios[skus])],
+        )
+        for skus in rates
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--writers", type=int, default=16)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--orders", type=int, help="of each writer, instead of a time")
+    given = parser.parse_args()
+    measured = reservations(
+        writers=given.writers, seconds=given.seconds, rounds=given.rounds, orders=given.orders
+    )
+    print("\n".join(lines_of(measured)))
 
 
 if __name__ == "__main__":

@@ -69,9 +69,7 @@ def measure(
         with counting(processes) as cpu:
             loads.append(load(number))
         spent.append(cpu.per_operation_ms(loads[-1].operations))
-        for yardstick in yardsticks:
-            rate = yardstick.run() if yardstick.run else figures[yardstick.of][-1] * yardstick.factor
-            figures[yardstick.name].append(rate)
+        _take(yardsticks, figures)
     rates = [each.rate for each in loads]
     latencies = sorted(latency for each in loads for latency in each.latencies_ms)
     return Measured(
@@ -85,11 +83,43 @@ def measure(
         p99_goal_ms=p99_goal_ms,
         cpu_ms={who: statistics.median(each[who] for each in spent) for who in spent[0]},
         memory_mib=resident_mib(processes["server"]) if "server" in processes else None,
-        beside=[
-            Beside(y.name, statistics.median(figures[y.name]), _ratios(rates, figures[y.name]), y.goal)
-            for y in yardsticks
-        ],
+        beside=_beside(yardsticks, figures, rates),
     )
+
+
+def rates_only(
+    benchmark: str,
+    name: str,
+    rate: Callable[[], float],
+    yardsticks: Sequence[Yardstick],
+    *,
+    clients: int,
+    rounds: int,
+) -> Measured:
+    """Where another program makes the load (pgbench) and tells nothing but its rate."""
+    rates: list[float] = []
+    figures: dict[str, list[float]] = {yardstick.name: [] for yardstick in yardsticks}
+    for _ in range(rounds):
+        rates.append(rate())
+        _take(yardsticks, figures)
+    return Measured(
+        benchmark, name, clients, 0, statistics.median(rates), beside=_beside(yardsticks, figures, rates)
+    )
+
+
+def _take(yardsticks: Sequence[Yardstick], figures: dict[str, list[float]]) -> None:
+    for yardstick in yardsticks:
+        rate = yardstick.run() if yardstick.run else figures[yardstick.of][-1] * yardstick.factor
+        figures[yardstick.name].append(rate)
+
+
+def _beside(
+    yardsticks: Sequence[Yardstick], figures: Mapping[str, Sequence[float]], rates: Sequence[float]
+) -> list[Beside]:
+    return [
+        Beside(y.name, statistics.median(figures[y.name]), _ratios(rates, figures[y.name]), y.goal)
+        for y in yardsticks
+    ]
 
 
 def _ratios(rates: Sequence[float], figures: Sequence[float]) -> list[float]:

@@ -13,7 +13,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from infra.db.migrate import upgrade
@@ -35,7 +35,7 @@ class Platform:
     home: Path
     postgres: EmbeddedPostgres
     environment: Mapping[str, str]
-    provider_pid: int
+    provider_pid: int = 0
 
     @property
     def database_pid(self) -> int:
@@ -56,7 +56,8 @@ class Platform:
 
 
 @contextmanager
-def platform() -> Iterator[Platform]:
+def database_only() -> Iterator[Platform]:
+    """PostgreSQL, migrated, with a database for TPC-B beside."""
     with tempfile.TemporaryDirectory(prefix="lianyu-bench-") as name, ExitStack() as closing:
         home = Path(name)
         home.chmod(0o755)
@@ -67,9 +68,14 @@ def platform() -> Iterator[Platform]:
         postgres.create_database(BENCH)
         command = [postgres.binary("pgbench"), "-i", "-q", "-s", str(SCALE), postgres.url(BENCH)]
         subprocess.run(command, capture_output=True, check=True)
-        environment = _environment(home, postgres)
-        provider_pid = closing.enter_context(_paysim(home, environment))
-        yield Platform(home, postgres, environment, provider_pid)
+        yield Platform(home, postgres, _environment(home, postgres))
+
+
+@contextmanager
+def platform() -> Iterator[Platform]:
+    """The same with paysim."""
+    with database_only() as servers, _paysim(servers.home, servers.environment) as provider_pid:
+        yield replace(servers, provider_pid=provider_pid)
 
 
 def _environment(home: Path, postgres: EmbeddedPostgres) -> dict[str, str]:
