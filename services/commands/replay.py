@@ -67,6 +67,7 @@ def olist(
 
 
 def _replayed(source: Source, console: Any, *, fresh: bool, reading_s: float) -> Report:
+    import uvloop
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from services.running import services_needed
@@ -81,7 +82,8 @@ def _replayed(source: Source, console: Any, *, fresh: bool, reading_s: float) ->
             bar.update(tasks[stage], completed=done)
 
         # The duration is of reading and replaying, not of starting a database server.
-        return asyncio.run(_run(source, settings, tell, time.monotonic() - reading_s))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_run(source, settings, tell, time.monotonic() - reading_s))
 
 
 async def _run(source: Source, settings: Settings, tell: Any, began: float) -> Report:

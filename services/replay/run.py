@@ -5,6 +5,7 @@ Every stretch is one transaction with the place it reaches, so no order is taken
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
@@ -25,8 +26,7 @@ from services.replay.progress import (
     keep_place,
     keep_row_counts,
 )
-from services.replay.steps import Stage as Scene
-from services.replay.steps import take
+from services.replay.steps import Scene, take
 from services.replay.timeline import Happening, Step, timeline
 from supply.settlement.release import ORDERS_AT_ONCE, release_due
 
@@ -119,6 +119,7 @@ class Replay:
         async with self._db.reading(SYSTEM) as session:
             world = await market.world_of(session, storefront.brand_id, self._source)
         scene = Scene(self._source, world, storefront, self._secret, overdue)
+        gc.freeze()  # what was read stays to the end; the collector need not look through it again and again
         await self._release()
         for stretch in stretches(happenings[place.position :]):
             self._clock.at = stretch[-1].due

@@ -40,7 +40,7 @@ _ON_ITS_WAY = (Status.SHIPPED, Status.EXCEPTION)
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class Scene:
     """What every step needs beside its orders."""
 
     source: Source
@@ -51,16 +51,16 @@ class Stage:
     """Places of orders whose deliveries come after their parts were held back."""
 
 
-async def take(session: AsyncSession, stage: Stage, stretch: Sequence[Happening], *, clock: Clock) -> None:
+async def take(session: AsyncSession, scene: Scene, stretch: Sequence[Happening], *, clock: Clock) -> None:
     """All happenings of the stretch, in one transaction of the caller's. SYSTEM session."""
     by_step: dict[Step, list[Happening]] = defaultdict(list)
     for each in stretch:
         by_step[each.step].append(each)
-    orders = stage.source.orders
-    new = [told(orders[each.order], stage.world) for each in by_step[Step.PLACE]]
-    placed = await record_external_orders(session, stage.storefront, new, secret=stage.secret, clock=clock)
+    orders = scene.source.orders
+    new = [told(orders[each.order], scene.world) for each in by_step[Step.PLACE]]
+    placed = await record_external_orders(session, scene.storefront, new, secret=scene.secret, clock=clock)
     older = {orders[each.order].reference for each in stretch} - placed.keys()
-    ids = placed | (await known_orders(session, stage.storefront.source, sorted(older)) if older else {})
+    ids = placed | (await known_orders(session, scene.storefront.source, sorted(older)) if older else {})
 
     def order_ids(step: Step) -> list[OrderId]:
         return [ids[orders[each.order].reference] for each in by_step[step]]
@@ -68,7 +68,7 @@ async def take(session: AsyncSession, stage: Stage, stretch: Sequence[Happening]
     if paid := by_step[Step.PAY]:
         times = {orders[each.order].reference: each.at for each in paid}
         await capture_external_orders(
-            session, stage.storefront.source, times, return_window_days=RETURN_WINDOW_DAYS, clock=clock
+            session, scene.storefront.source, times, return_window_days=RETURN_WINDOW_DAYS, clock=clock
         )
     for each in by_step[Step.GIVE_UP]:
         await _give_up(session, orders[each.order], ids, clock=clock)
@@ -77,13 +77,13 @@ async def take(session: AsyncSession, stage: Stage, stretch: Sequence[Happening]
     if late := order_ids(Step.OVERDUE):
         await hold_orders(session, late)
     if arrived := by_step[Step.DELIVER]:
-        found = [ids[orders[each.order].reference] for each in arrived if each.order in stage.overdue]
+        found = [ids[orders[each.order].reference] for each in arrived if each.order in scene.overdue]
         if found:
             await lift_orders(session, found)
         await _deliver(session, [(orders[each.order], each.at) for each in arrived], ids, clock=clock)
     if gone := by_step[Step.CANCEL]:
         references = [orders[each.order].reference for each in gone]
-        await cancel_external_orders(session, stage.storefront.source, references, clock=clock)
+        await cancel_external_orders(session, scene.storefront.source, references, clock=clock)
     # An order that names no goods has no fulfilment to follow.
     followed = {orders[each.order].reference for each in stretch if orders[each.order].items}
     await progress.refresh_many(session, [ids[name] for name in followed], at=clock.now())
