@@ -41,13 +41,15 @@ def data_dir_of(settings: Settings) -> Path:
 
 @contextlib.contextmanager
 def running_stack(
-    settings: Settings, *, data_dir: Path | None = None, seed: bool = True
+    settings: Settings, *, data_dir: Path | None = None, seed: bool = True, port_base: int | None = None
 ) -> Iterator[Running]:
     """The whole platform: the one that runs already, else one of our own, stopped at the end.
 
+    ``port_base`` keeps a stack beside others from wanting the usual ports at the same moment as they do.
     The environment leads to it inside the block, so that ``Settings()`` does.
     """
     options = [] if seed else ["--no-seed"]
+    options += [] if port_base is None else ["--port-base", str(port_base)]
     with _stack(data_dir or data_dir_of(settings), EVERYTHING, options) as record, _environment(record):
         yield Running(facts=shown(record), settings=Settings())
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import shutil
 import tempfile
 import time
@@ -61,6 +62,11 @@ class Outcome:
         return {**self.facts.to_json(), "driven": driven, "failures": self.failures}
 
 
+def unusual_ports() -> int:
+    """Where a stack that comes and goes listens: below the ephemeral ports, away from `lianyu up`'s."""
+    return random.randrange(20_000, 32_000, 10)
+
+
 @contextlib.contextmanager
 def own_stack(*, seed: int = SEED, keep: Path | None = None) -> Iterator[Running]:
     """A fresh stack whose clock stands at ``BEGINS`` from the first process on; everything goes afterwards."""
@@ -70,7 +76,7 @@ def own_stack(*, seed: int = SEED, keep: Path | None = None) -> Iterator[Running
         SharedClock(directory / "clock").freeze(BEGINS)
     Notebook(directory / FILE).update({"seed": seed})
     try:
-        with running_stack(Settings(), data_dir=directory) as running:
+        with running_stack(Settings(), data_dir=directory, port_base=unusual_ports()) as running:
             yield running
     finally:
         if keep is None:

@@ -34,6 +34,7 @@ from infra.db.session import Database
 from services.demo import accounts
 from services.demo.http_clients import Browser, Edge, GraphQL, Patience, Rest, client
 from services.demo.quiet import Platform
+from services.demo.run import unusual_ports
 from services.running import running_stack
 from services.secrets_file import stack_secrets
 from services.wiring import make_database
@@ -72,7 +73,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Settings, 
     SharedClock(directory / "clock").freeze(MONDAY)
     saved = {name: os.environ.pop(name) for name in CONFIGURED if name in os.environ}
     try:
-        with running_stack(Settings(), data_dir=directory, seed=False) as running:
+        with running_stack(Settings(), data_dir=directory, seed=False, port_base=unusual_ports()) as running:
             yield running.settings, directory
     finally:
         os.environ.update(saved)

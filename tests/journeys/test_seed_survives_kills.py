@@ -15,6 +15,7 @@ import pytest
 from infra.config import Settings
 from services.demo.http_clients import GraphQL, Patience, client
 from services.demo.market import generate
+from services.demo.run import unusual_ports
 from services.running import running_stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
@@ -37,7 +38,9 @@ query counts {
 def stack(tmp_path: Path) -> Iterator[Settings]:
     saved = {name: os.environ.pop(name) for name in CONFIGURED if name in os.environ}
     try:
-        with running_stack(Settings(), data_dir=tmp_path / "stack", seed=False) as running:
+        with running_stack(
+            Settings(), data_dir=tmp_path / "stack", seed=False, port_base=unusual_ports()
+        ) as running:
             yield running.settings
     finally:
         os.environ.update(saved)
