@@ -23,6 +23,7 @@ from supply.inventory import service as inventory
 from supply.inventory.queries import StockView
 from supply.inventory.service import FeedResult, StockRow, StockRowResult
 from supply.suppliers import queries, service
+from supply.suppliers.errors import LocationNotFound
 from supply.suppliers.models import AcceptMode
 from supply.suppliers.queries import LocationView, OfferView, StockedSku
 from supply.suppliers.service import NewLocation, OfferTerms, PriceChange, RateToZone
@@ -123,6 +124,8 @@ async def put_zone_rates(
 async def get_zone_rates(request: Request, actor: Caller, location_id: str) -> Response:
     id = LocationId.parse(location_id)
     async with services_of(request).db.reading(actor) as session:
+        if id not in {each.id for each in await queries.locations(session, actor.supplier_id)}:
+            raise LocationNotFound("no such location", field="location_id")
         return answer({"location_id": str(id), "rates": await queries.zone_rates(session, id)})
 
 
