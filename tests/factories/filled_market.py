@@ -1,0 +1,169 @@
+"""A market with something in every drawer, and who owns it: for walks that look for an open one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import text
+
+from core.actor import SYSTEM, Actor
+from core.clock import FixedClock
+from core.ids import FulfillmentOrderId, OrderId
+from infra.db.session import Database
+from marketplace.audiences.models import IdentifierKind
+from marketplace.brands import service as brands
+from marketplace.orders import refunding
+from marketplace.orders.refunding import RefundCommand
+from marketplace.promotion import service as promotion
+from marketplace.promotion.models import PromoterKind
+from supply.fulfillment import service as fulfillment
+from supply.settlement import service as settlement
+from tests.factories import audiences, orders
+from tests.factories.audiences import VAULT, person
+from tests.factories.orders import Shop
+from tests.factories.promotion import click, link
+from tests.fixtures.http import Served
+
+_TENANT = text(
+    "INSERT INTO tenants (id, kind, name, slug, status, country, currency, created_at) VALUES"
+    " (:id, 'supplier', 'Hangzhou Works', 'hangzhou-works', 'active', 'CN', 'CNY', :now)"
+)
+BUYER = "anna.private@example.com"
+
+
+@dataclass(frozen=True, slots=True)
+class FilledMarket:
+    shop: Shop
+    orders: list[OrderId]
+    merchant_token: str
+    promoter_token: str
+    supplier_token: str
+
+
+async def token_of(db: Database, clock: FixedClock, actor: Actor) -> str:
+    async with db.unit_of_work(actor) as session:
+        issued = await brands.issue_token(
+            session, actor, name="walk", scopes=sorted(actor.scopes), expires_at=None, clock=clock
+        )
+    return issued.token
+
+
+async def filled_market(db: Database, clock: FixedClock, served: Served) -> FilledMarket:
+    """Two brands and a supplier: agreement, clicks, three orders (delivered, shipped, waiting), a refund on its
+    way, members, a promoter, proposals, an import, an open invitation, a payee, a statement, webhooks."""
+    shop = await orders.open_shop(db, clock)
+    merchant, promoter = shop.promotion.merchant, shop.promotion.promoter
+    source = Actor(shop.source.actor.kind, shop.source.supplier_id, scopes=_SUPPLIER)
+    async with db.unit_of_work(SYSTEM) as session:
+        await session.execute(_TENANT, {"id": source.supplier_id, "now": clock.now()})
+    tokens = [await token_of(db, clock, actor) for actor in (merchant, promoter, source)]
+    market = FilledMarket(shop, [], *tokens)
+    endpoint = {"url": "http://127.0.0.1:9/lianyu-private", "events": []}
+    made = await served.supplier("POST", "/webhook-endpoints", endpoint, token=market.supplier_token)
+    assert made.status_code == 201, made.text
+    await _audience(db, clock, market)
+    await _sales(db, clock, served, market)
+    await _money(db, clock, market)
+    await _by_the_api(served, market)
+    return market
+
+
+async def _audience(db: Database, clock: FixedClock, market: FilledMarket) -> None:
+    promoter = market.shop.promotion.promoter
+    async with db.unit_of_work(promoter) as session:
+        people = [person("dry skin", email=f"member{n}.private@example.com") for n in range(3)]
+        await audiences.members(session, promoter, clock, market.shop.promotion.community_id, people)
+        await promotion.create_promoter(
+            session, promoter, name="Private Promoter", kind=PromoterKind.KOC,
+            identifiers=[(IdentifierKind.EMAIL, "koc.private@example.com")], payout_account=None, vault=VAULT,
+            clock=clock,
+        )  # fmt: skip
+
+
+async def _sales(db: Database, clock: FixedClock, served: Served, market: FilledMarket) -> None:
+    shop = market.shop
+    async with db.unit_of_work(SYSTEM) as session:
+        made = await link(session, shop.promotion, clock)
+        token = await click(session, made, clock.now())
+    clock.advance(timedelta(minutes=5))
+    for _ in range(3):
+        market.orders.append(
+            await orders.paid_order(db, shop, clock, quantity=2, tokens=[token], email=BUYER)
+        )
+    await served.work()
+    for n, order_id in enumerate(market.orders[:2]):
+        async with db.unit_of_work(SYSTEM) as session:
+            found = await session.execute(
+                text("SELECT id FROM fulfillment_orders WHERE order_id = :order"), {"order": order_id}
+            )
+            fo = FulfillmentOrderId.of(found.scalar_one())
+            await fulfillment.accept(session, shop.source.actor, fo, clock=clock)
+            await fulfillment.ship(
+                session, shop.source.actor, fo, carrier="sf-express", tracking_no=f"PRIVATE{n}", lines=None,
+                handed_over_at=clock.now(), clock=clock,
+            )  # fmt: skip
+            if n == 0:
+                await fulfillment.deliver(
+                    session, shop.source.actor, fo, delivered_at=clock.now(), proof=None, clock=clock
+                )
+    await served.work()
+
+
+async def _money(db: Database, clock: FixedClock, market: FilledMarket) -> None:
+    merchant = market.shop.promotion.merchant
+    async with db.unit_of_work(SYSTEM) as session:
+        command = RefundCommand(market.orders[1], everything=True, reason="a private reason")
+        await refunding.request(session, merchant, command, clock=clock)
+        for party in (merchant.brand_id, market.shop.source.supplier_id):
+            await settlement.register_payee(
+                session, str(party), currency="CNY", account_id=f"acct_private_{party.hex}", now=clock.now(),
+                tenant_id=party,
+            )  # fmt: skip
+    start = clock.now() - timedelta(days=1)
+    clock.advance(timedelta(days=1))
+    async with db.unit_of_work(SYSTEM) as session:
+        for party in (merchant.brand_id, market.shop.source.supplier_id):
+            await settlement.close_statement(
+                session, str(party), currency="CNY", period_from=start, period_to=clock.now(), now=clock.now()
+            )
+
+
+_IMPORT = """mutation ($c: String!) { productsImport(input: {content: $c, policy: REJECT_FAILED_ROWS}) {
+  userErrors { code } } }"""
+_PROPOSE = "mutation ($c: ID!) { productsPropose(input: {communityId: $c}) { proposals { id } userErrors { code } } }"
+_INVITE = """mutation ($a: ID!, $p: ID!) { invitationSend(input: {advertiserId: $a, promoterBrandId: $p,
+  message: "a private message", terms: {rules: [{ratePpm: 90000}]}}) { userErrors { code message } } }"""
+
+
+async def _by_the_api(served: Served, market: FilledMarket) -> None:
+    shop = market.shop
+    bad_file = "handle,sku,title_zh\nPRIVATE HANDLE,,x\n"
+    asked: list[tuple[str, dict[str, Any], str]] = [
+        (_IMPORT, {"c": bad_file}, market.merchant_token),
+        (_PROPOSE, {"c": str(shop.promotion.community_id)}, market.promoter_token),
+        (
+            _INVITE,
+            {"a": str(shop.promotion.promoter.brand_id), "p": str(shop.promotion.merchant.brand_id)},
+            market.promoter_token,
+        ),
+    ]
+    for document, variables, token in asked:
+        answer = await served.brand(document, variables, token=token)
+        assert "errors" not in answer, answer
+        assert not next(iter(answer["data"].values()))["userErrors"], answer
+
+
+_SUPPLIER = frozenset(
+    {
+        "supply:read",
+        "supply:write",
+        "fulfillment:read",
+        "fulfillment:write",
+        "settlement:read",
+        "tokens:write",
+    }
+)
+
+__all__ = ["BUYER", "FilledMarket", "filled_market", "token_of"]
