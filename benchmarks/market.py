@@ -30,6 +30,7 @@ from marketplace.promotion.terms import Terms
 from supply.inventory import service as inventory
 from supply.inventory.feed import MAX_ROWS, MAX_UNITS, StockRow
 from supply.suppliers import service as suppliers
+from supply.suppliers.models import BrandRelation
 from supply.suppliers.service import NewLocation, OfferTerms, RateToZone
 
 PRODUCTS = 1_000
@@ -159,6 +160,11 @@ async def _supplier(
         )
         rate = RateToZone("CN", Money(500 + 100 * number, "CNY"), per_kg_minor=100)
         await suppliers.set_zone_rates(session, actor, location, [rate], clock=clock)
+        for brand in variants:
+            await suppliers.set_brand_rule(
+                session, SYSTEM, supplier_id=actor.supplier_id, relation=BrandRelation.AUTHORISED, brand_id=brand,
+                clock=clock,
+            )  # fmt: skip
         for start in range(0, len(mine), MAX_ROWS):
             part = mine[start : start + MAX_ROWS]
             offers = [

@@ -8,6 +8,8 @@ from services.demo.http_clients import Refused, Rest
 from services.demo.market import Supplier
 from services.demo.seed_brands import Seeder, payout_account, sign_up
 
+_RULE = "mutation($input: SupplierRuleSetInput!) { supplierRuleSet(input: $input) { userErrors { code message } } }"
+
 
 async def seed_supplier(seeder: Seeder, supplier: Supplier) -> None:
     await sign_up(
@@ -30,8 +32,16 @@ async def seed_supplier(seeder: Seeder, supplier: Supplier) -> None:
     ]  # fmt: skip
     await api("PUT", f"/locations/{location}/zone-rates", {"rates": rates}, key="demo-rates")
     await api("PUT", "/offers", {"offers": _offers(seeder, supplier, location)}, key="demo-offers")
+    await _authorise(seeder, supplier)
     await _stock(seeder, api, supplier, location)
     seeder.notes.update({f"supplier:{supplier.code}": location})
+
+
+async def _authorise(seeder: Seeder, supplier: Supplier) -> None:
+    """Each brand says that this supplier may deliver its goods: an offer alone is only an offer."""
+    for brand in sorted({offer.brand for offer in supplier.offers}):
+        rule = {"supplierId": seeder.notes[f"id:{supplier.code}"], "relation": "AUTHORISED"}
+        await seeder.of(brand).mutate(_RULE, input=rule)
 
 
 async def _location(api: Rest, supplier: Supplier) -> str:

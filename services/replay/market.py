@@ -14,7 +14,7 @@ import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from core.actor import Actor, ActorKind
+from core.actor import SYSTEM, Actor, ActorKind
 from core.clock import Clock
 from core.ids import BrandId, LocationId, OfferId, SupplierId, VariantId
 from core.money import Money
@@ -31,7 +31,7 @@ from services.replay.progress import SOURCE
 from supply.inventory import service as inventory
 from supply.inventory.feed import MAX_ROWS, StockRow
 from supply.suppliers import service as suppliers
-from supply.suppliers.models import AcceptMode
+from supply.suppliers.models import AcceptMode, BrandRelation
 from supply.suppliers.service import NewLocation, OfferTerms, PriceChange, RateToZone
 
 BEFORE = timedelta(days=1)
@@ -174,6 +174,10 @@ async def _offer(
         for product, history in sold.items()
     ]
     saved = await suppliers.put_offers(session, actor, terms, clock=clock)
+    await suppliers.set_brand_rule(
+        session, SYSTEM, supplier_id=actor.supplier_id, relation=BrandRelation.AUTHORISED, brand_id=brand_id,
+        clock=clock,
+    )  # fmt: skip
     offers = {product: each.offer_id for product, each in zip(sold, saved, strict=True)}
     changes = [each for product, history in sold.items() for each in _changes(offers[product], history)]
     if changes:

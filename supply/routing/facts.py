@@ -29,12 +29,7 @@ SELECT {place}o.id, o.supplier_id, o.location_id, o.variant_id, o.currency, o.mo
     p.feed_stale_after_min, l.handling_minor,
     p.status = 'active' AND l.status = 'active' AS active,
     o.status = 'active' OR (o.status = 'paused' AND o.paused_until <= {now}) AS open, o.status AS offer_status,
-    NOT EXISTS (
-        SELECT FROM brand_supplier_rules r
-        WHERE r.brand_id = o.brand_id AND (r.valid_from IS NULL OR r.valid_from <= {now})
-          AND (r.valid_to IS NULL OR r.valid_to > {now})
-          AND (r.supplier_id = o.supplier_id AND r.relation = 'forbidden'
-               OR r.supplier_id <> o.supplier_id AND r.relation = 'exclusive')) AS authorised,
+    supplier_is_authorised(o.brand_id, o.supplier_id, {now}) AS authorised,
     coalesce((SELECT r.preference FROM brand_supplier_rules r
               WHERE r.brand_id = o.brand_id AND r.supplier_id = o.supplier_id), 0) AS preference,
     CASE WHEN l.daily_capacity IS NOT NULL THEN l.daily_capacity - (

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from core.actor import Actor, ActorKind
+from core.actor import SYSTEM, Actor, ActorKind
 from core.clock import Clock
 from core.ids import (
     BrandId,
@@ -32,7 +32,7 @@ from supply.routing.handlers import freight_of
 from supply.routing.models import RoutingMode
 from supply.routing.router import LineDecision
 from supply.suppliers import service as suppliers
-from supply.suppliers.models import AcceptMode
+from supply.suppliers.models import AcceptMode, BrandRelation
 from supply.suppliers.service import NewLocation, OfferTerms, RateToZone
 
 
@@ -92,6 +92,10 @@ async def supplier(
         [RateToZone(zone, Money(base_freight_minor, currency)) for zone in zones],
         clock=clock,
     )
+    await suppliers.set_brand_rule(
+        session, SYSTEM, supplier_id=actor.supplier_id, relation=BrandRelation.AUTHORISED, brand_id=brand_id,
+        clock=clock,
+    )  # fmt: skip
     costs = {variant: (costs or {}).get(variant, unit_cost_minor) for variant in stock}
     await suppliers.put_offers(
         session,

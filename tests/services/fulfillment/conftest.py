@@ -17,6 +17,8 @@ from infra.suppliers.http_endpoint import HttpEndpoint
 from marketplace.brands.models import TenantKind
 from services.fulfillment.app import create_app
 from services.fulfillment.requests import Services
+from supply.suppliers import service as suppliers
+from supply.suppliers.models import BrandRelation
 from tests.factories import brands, catalog, supply
 from tests.factories.catalog import MadeProduct, priced
 
@@ -89,6 +91,10 @@ async def shelf(api: Api, db: Database, clock: FixedClock) -> Shelf:
     assert (await api("PUT", f"/locations/{id}/zone-rates", rates)).status_code == 200
     offer = {"location_id": id, "unit_cost": {"currency": "CNY", "amount": "40.00"}}
     assert (await api("PUT", f"/offers/{sku}", offer)).status_code == 200
+    async with db.unit_of_work(brand) as session:
+        await suppliers.set_brand_rule(
+            session, brand, supplier_id=api.supplier_id, relation=BrandRelation.AUTHORISED, clock=clock
+        )
     rows = {"rows": [{"location_id": id, "sku": sku, "on_hand": 20}]}
     assert (await api("PATCH", "/stock", rows)).json()["applied"] == 1
     return Shelf(brand, product, sku, id)

@@ -239,6 +239,18 @@ REVOKE UPDATE, DELETE ON reservation_entries FROM lianyu_app;
 CREATE FUNCTION zone_serves(rate_zone text, dest_zone text) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN rate_zone = dest_zone OR starts_with(dest_zone, rate_zone || '-');
 
+-- Nobody delivers a brand's goods unless the brand said so: an offer alone is an offer to the brand, or anyone
+-- could undercut on any published SKU and take the orders. An exclusive supplier shuts out the others.
+CREATE FUNCTION supplier_is_authorised(brand uuid, supplier uuid, at timestamptz) RETURNS boolean
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN (
+        SELECT coalesce(bool_or(r.supplier_id = supplier AND r.relation IN ('authorised', 'exclusive')), false)
+            AND NOT coalesce(bool_or(r.supplier_id <> supplier AND r.relation = 'exclusive'), false)
+        FROM brand_supplier_rules r
+        WHERE r.brand_id = brand AND (r.supplier_id = supplier OR r.relation = 'exclusive')
+            AND (r.valid_from IS NULL OR r.valid_from <= at) AND (r.valid_to IS NULL OR r.valid_to > at)
+    );
+
 -- What a shop window may say about stock: one number per variant and destination, nobody's levels. Runs as
 -- the owner because a storefront sees none of the rows behind it.
 CREATE FUNCTION sellable_stock(variants uuid[], dest_zone text, at timestamptz)
@@ -254,12 +266,7 @@ CREATE FUNCTION sellable_stock(variants uuid[], dest_zone text, at timestamptz)
       AND (o.valid_from IS NULL OR o.valid_from <= at) AND (o.valid_to IS NULL OR o.valid_to > at)
       AND (p.feed_stale_after_min IS NULL
            OR s.source_as_of >= at - make_interval(mins => p.feed_stale_after_min))
-      AND NOT EXISTS (
-          SELECT FROM brand_supplier_rules r
-          WHERE r.brand_id = o.brand_id AND (r.valid_from IS NULL OR r.valid_from <= at)
-            AND (r.valid_to IS NULL OR r.valid_to > at)
-            AND (r.supplier_id = o.supplier_id AND r.relation = 'forbidden'
-                 OR r.supplier_id <> o.supplier_id AND r.relation = 'exclusive'))
+      AND supplier_is_authorised(o.brand_id, o.supplier_id, at)
       AND (dest_zone = '' OR EXISTS (
           SELECT FROM zone_rates z WHERE z.location_id = l.id AND zone_serves(z.dest_zone, sellable_stock.dest_zone)))
     GROUP BY s.variant_id
