@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 
+from sqlalchemy import text
+
+from core.actor import SYSTEM
 from core.ids import OrderId, TenantId
+from infra.db.session import Database
 from supply.ledger.chart import Code
 from supply.ledger.journal import AccountKey, Journal, Leg
 
+_PASSED = text(
+    "SELECT coalesce(max(txid) < pg_snapshot_xmin(pg_current_snapshot()), true) FROM ledger_entries"
+)
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 
 
@@ -31,3 +39,16 @@ def earning(key: str, account: AccountKey, amount_minor: int, *, order_id: Order
 
 def moving(key: str, source: AccountKey, target: AccountKey, amount_minor: int) -> Journal:
     return Journal(key, "release", (Leg(source, amount_minor), Leg(target, -amount_minor)), NOON)
+
+
+async def horizon_passed(db: Database, *, patience_s: float = 60.0) -> None:
+    """Wait until nothing that began before the newest entry is still open anywhere on the server.
+
+    Statements and roll-ups cut at that horizon, and other test workers share it.
+    """
+    async with asyncio.timeout(patience_s):
+        while True:
+            async with db.reading(SYSTEM) as session:
+                if (await session.execute(_PASSED)).scalar_one():
+                    return
+            await asyncio.sleep(0.05)

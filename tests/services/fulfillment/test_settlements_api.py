@@ -13,6 +13,7 @@ from core.ids import BrandId, OrderId, OrderLineId
 from infra.db.session import Database
 from supply.settlement import service as settlement
 from supply.settlement.service import CapturedLine, CapturedOrder
+from tests.factories.ledger import horizon_passed
 from tests.services.fulfillment.conftest import Api, sign_up
 
 
@@ -49,6 +50,7 @@ async def test_a_supplier_sees_its_balance_and_recomputes_its_statement(
     started = clock.now() - timedelta(hours=1)
     order_id = await captured(db, clock, api)
     clock.advance(timedelta(days=1))
+    await horizon_passed(db)
     async with db.unit_of_work(SYSTEM) as session:
         closed = await settlement.close_statement(
             session,

@@ -18,6 +18,7 @@ from supply.settlement.capture import CapturedOrder
 from supply.settlement.errors import PeriodNotOver, StatementOutOfSequence
 from supply.settlement.refunds import RefundPlan
 from supply.settlement.statements import ClosedStatement
+from tests.factories.ledger import horizon_passed
 from tests.factories.settlement import PAID_AT, Parties, captured_o1
 
 MARCH, APRIL, MAY, JUNE = (datetime(2026, month, 1, tzinfo=UTC) for month in (3, 4, 5, 6))
@@ -26,6 +27,7 @@ MARCH, APRIL, MAY, JUNE = (datetime(2026, month, 1, tzinfo=UTC) for month in (3,
 async def close(
     db: Database, party: TenantId, start: datetime, end: datetime, *, now: datetime
 ) -> ClosedStatement:
+    await horizon_passed(db)
     async with db.unit_of_work(SYSTEM) as session:
         return await service.close_statement(
             session, str(party), currency="CNY", period_from=start, period_to=end, now=now
