@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any, TypeVar, cast
 
 from pydantic import ConfigDict
-from sqlalchemy import BigInteger, DateTime, Dialect, Table, Uuid
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, Dialect, Table, Uuid
 from sqlalchemy.types import CHAR, TypeDecorator
 from sqlmodel import Field, SQLModel
 
@@ -86,3 +87,9 @@ def utc_field(**column: Any) -> Any:
 def table_of(model: type[SQLModel]) -> Table:
     """The Core table of a model, for column-only reads and set-based writes."""
     return cast("Table", model.__table__)  # type: ignore[attr-defined]
+
+
+def one_of(column: str, values: type[StrEnum], *, name: str | None = None) -> CheckConstraint:
+    """The column holds one of an enum's values; called after the column unless given a ``name``."""
+    listed = ", ".join(f"'{value.value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=name or column)

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field
 
 from core.ids import BrandId, CommunityId, ContactId, PlacementId
-from infra.db.base import IdColumn, Row, currency_field, id_field, minor_field, utc_field
+from infra.db.base import IdColumn, Row, currency_field, id_field, minor_field, one_of, utc_field
 
 
 class IdentifierKind(StrEnum):
@@ -47,11 +47,6 @@ class TagSource(StrEnum):
     EVENT = "event"
 
 
-def _in(column: str, values: type[StrEnum], name: str) -> CheckConstraint:
-    listed = ",".join(f"'{value}'" for value in values)
-    return CheckConstraint(f"{column} IN ({listed})", name=name)
-
-
 class Contact(Row, table=True):
     """A person as one brand knows them. Locale, country and currency are the person's, not the channel's."""
 
@@ -71,7 +66,7 @@ class ContactIdentifier(Row, table=True):
 
     __tablename__ = "contact_identifiers"
     __table_args__ = (
-        _in("kind", IdentifierKind, "known_kind"),
+        one_of("kind", IdentifierKind, name="known_kind"),
         CheckConstraint("octet_length(subject_key) = 32", name="whole_key"),
         Index("ix_contact_identifiers_contact_id", "contact_id"),
     )
@@ -86,7 +81,7 @@ class ContactIdentifier(Row, table=True):
 class ContactTag(Row, table=True):
     __tablename__ = "contact_tags"
     __table_args__ = (
-        _in("source", TagSource, "known_source"),
+        one_of("source", TagSource, name="known_source"),
         CheckConstraint("confidence_ppm BETWEEN 1 AND 1000000", name="sane_confidence"),
         Index("ix_contact_tags_brand_id_tag", "brand_id", "tag"),
     )
@@ -106,7 +101,7 @@ class Community(Row, table=True):
 
     __tablename__ = "communities"
     __table_args__ = (
-        _in("channel", CommunityChannel, "known_channel"),
+        one_of("channel", CommunityChannel, name="known_channel"),
         CheckConstraint("declared_size >= 0", name="sane_size"),
         Index("ix_communities_brand_id_id", "brand_id", "id"),
     )
@@ -143,7 +138,7 @@ class Placement(Row, table=True):
 
     __tablename__ = "placements"
     __table_args__ = (
-        _in("kind", PlacementKind, "known_kind"),
+        one_of("kind", PlacementKind, name="known_kind"),
         Index("ix_placements_community_id", "community_id"),
     )
 

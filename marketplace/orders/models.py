@@ -27,7 +27,7 @@ from core.ids import (
     SupplierId,
     VariantId,
 )
-from infra.db.base import IdColumn, Row, currency_field, id_field, minor_field, utc_field
+from infra.db.base import IdColumn, Row, currency_field, id_field, minor_field, one_of, utc_field
 
 
 class CartStatus(StrEnum):
@@ -67,11 +67,6 @@ class RefundStatus(StrEnum):
     """Reserved in the ledger; the provider has not said yes or no."""
     SUCCEEDED = "succeeded"
     FAILED = "failed"
-
-
-def one_of(column: str, kind: type[StrEnum]) -> CheckConstraint:
-    values = ", ".join(f"'{value}'" for value in kind)
-    return CheckConstraint(f"{column} IN ({values})", name=column)
 
 
 def _status(default: StrEnum) -> Any:

@@ -41,7 +41,7 @@ from core.ids import (
     RefundId,
     TouchId,
 )
-from infra.db.base import IdColumn, Row, currency_field, id_field, minor_field, utc_field
+from infra.db.base import IdColumn, Row, currency_field, id_field, minor_field, one_of, utc_field
 from marketplace.promotion.attribution_facts import TouchKind
 
 
@@ -89,11 +89,6 @@ class ShareRole(StrEnum):
     PLATFORM = "platform"
 
 
-def _in(column: str, values: type[StrEnum], name: str) -> CheckConstraint:
-    listed = ",".join(f"'{value}'" for value in values)
-    return CheckConstraint(f"{column} IN ({listed})", name=name)
-
-
 def _key(kind: type[Any], **column: Any) -> Any:
     """Part of a composite primary key that another table gives out."""
     return Field(sa_type=IdColumn(kind), primary_key=True, **column)
@@ -104,7 +99,7 @@ class Invitation(Row, table=True):
 
     __tablename__ = "invitations"
     __table_args__ = (
-        _in("status", InvitationStatus, "known_status"),
+        one_of("status", InvitationStatus, name="known_status"),
         CheckConstraint("advertiser_id <> promoter_brand_id", name="two_brands"),
         CheckConstraint("sender_id IN (advertiser_id, promoter_brand_id)", name="sender_is_a_party"),
         Index("ix_invitations_advertiser_id_id", "advertiser_id", "id"),
@@ -131,7 +126,7 @@ class Agreement(Row, table=True):
 
     __tablename__ = "agreements"
     __table_args__ = (
-        _in("status", AgreementStatus, "known_status"),
+        one_of("status", AgreementStatus, name="known_status"),
         CheckConstraint("advertiser_id <> promoter_brand_id", name="two_brands"),
         UniqueConstraint("invitation_id"),
         Index("ix_agreements_advertiser_id_id", "advertiser_id", "id"),
@@ -201,7 +196,7 @@ class Promoter(Row, table=True):
 
     __tablename__ = "promoters"
     __table_args__ = (
-        _in("kind", PromoterKind, "known_kind"),
+        one_of("kind", PromoterKind, name="known_kind"),
         Index("ix_promoters_brand_id_id", "brand_id", "id"),
         Index("ix_promoters_person_keys", "person_keys", postgresql_using="gin"),
     )
@@ -223,7 +218,7 @@ class TrackedLink(Row, table=True):
     __tablename__ = "tracked_links"
     __table_args__ = (
         UniqueConstraint("code"),
-        _in("status", LinkStatus, "known_status"),
+        one_of("status", LinkStatus, name="known_status"),
         CheckConstraint(
             "agreement_id IS NOT NULL OR advertiser_id = promoter_brand_id", name="agreed_or_own"
         ),
@@ -260,7 +255,7 @@ class Touch(Row, table=True):
 
     __tablename__ = "touches"
     __table_args__ = (
-        _in("kind", TouchKind, "known_kind"),
+        one_of("kind", TouchKind, name="known_kind"),
         Index("ix_touches_link_id_at", "link_id", "at"),
         Index(
             "ix_touches_session_key_at",
@@ -318,7 +313,7 @@ class CommissionLine(Row, table=True):
     __tablename__ = "commission_lines"
     __table_args__ = (
         UniqueConstraint("order_line_id"),
-        _in("status", CommissionStatus, "known_status"),
+        one_of("status", CommissionStatus, name="known_status"),
         CheckConstraint("refunded_basis_minor BETWEEN 0 AND basis_minor", name="refund_within_basis"),
         CheckConstraint("reversed_minor BETWEEN 0 AND commission_minor", name="reversed_within_commission"),
         Index("ix_commission_lines_order_id", "order_id"),
@@ -353,7 +348,7 @@ class CommissionShare(Row, table=True):
 
     __tablename__ = "commission_shares"
     __table_args__ = (
-        _in("role", ShareRole, "known_role"),
+        one_of("role", ShareRole, name="known_role"),
         CheckConstraint("reversed_minor BETWEEN 0 AND earned_minor", name="holds_no_less_than_nothing"),
         Index("ix_commission_shares_payee", "payee"),
     )

@@ -21,7 +21,7 @@ from core.ids import (
     SupplierId,
     TenantId,
 )
-from infra.db.base import Row, currency_field, id_field, minor_field, utc_field
+from infra.db.base import Row, currency_field, id_field, minor_field, one_of, utc_field
 from supply.ledger.models import Xid8
 from supply.settlement.composition import Part
 from supply.settlement.ids import SplitLineId
@@ -52,11 +52,6 @@ class PayoutStatus(StrEnum):
     """Sent at least once; what became of it is not known."""
     PAID = "paid"
     REFUSED = "refused"
-
-
-def one_of(column: str, kind: type[StrEnum]) -> CheckConstraint:
-    listed = ", ".join(f"'{value.value}'" for value in kind)
-    return CheckConstraint(f"{column} IN ({listed})", name=column)
 
 
 class SplitOrder(Row, table=True):
