@@ -32,11 +32,16 @@ def async_url(url: str) -> str:
 
 
 def make_engine(url: str, *, pool_size: int = 10) -> AsyncEngine:
-    """An engine for the application role. Statements are prepared once per connection and reused."""
+    """An engine for the application role, with at most twice ``pool_size`` connections.
+
+    Statements are prepared once per connection and reused.
+    """
     return create_async_engine(
         async_url(url),
-        pool_size=pool_size,
-        max_overflow=pool_size,
+        # All of them are kept: one that is opened for a peak and closed after it costs more than its work
+        # (a password check, the driver's types, every statement prepared anew).
+        pool_size=2 * pool_size,
+        max_overflow=0,
         pool_timeout=10,
         pool_pre_ping=False,
         pool_recycle=1800,
