@@ -29,7 +29,7 @@ PLACE = """mutation ($input: CheckoutPlaceInput!) { checkoutPlace(input: $input)
 HOME = {"name": "王小明", "line1": "人民路 1 号", "city": "上海", "country": "CN", "region": "SH"}
 MANY = 32
 """Clients that place at once: performance.md, goal 4."""
-_PER_CLIENT = 6
+_PER_CLIENT = 3
 _SEED = 7
 
 

@@ -16,7 +16,7 @@ from typing import Any
 class Options:
     """``seconds`` of each measurement, of which there are ``rounds``."""
 
-    seconds: float = 4.0
+    seconds: float = 3.0
     rounds: int = 3
     clients: int = 8
 

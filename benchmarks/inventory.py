@@ -148,7 +148,6 @@ async def race(url: str, *, writers: int) -> None:
 
 def yardstick(server: EmbeddedPostgres, *, clients: int, seconds: int) -> float:
     pgbench = server.binary("pgbench")
-    subprocess.run([pgbench, "-i", "-q", "-s", "20", server.url()], capture_output=True, check=True)
     command = [
         pgbench,
         "-n",
@@ -182,6 +181,8 @@ def reservations(*, writers: int, seconds: float, rounds: int, orders: int | Non
         try:
             upgrade(server.url())
             url = server.url(role=APPLICATION)
+            fill = [server.binary("pgbench"), "-i", "-q", "-s", "20", server.url()]
+            subprocess.run(fill, capture_output=True, check=True)
             for _ in range(rounds):
                 yardsticks.append(yardstick(server, clients=writers, seconds=max(1, round(seconds))))
                 for skus in rates:
