@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery import Celery
 
 LONGEST_TASK_S = 300
@@ -35,3 +37,21 @@ def make_celery(broker_url: str) -> Celery:
             "unacked_restore_throttle": 1,
         }
     return app
+
+
+def take_back_unacknowledged(app: Celery) -> int:
+    """Put what was delivered and never acknowledged back into the queue; how many messages.
+
+    A worker that was killed leaves them with a Redis-like broker until the visibility timeout, ten minutes.
+    Called when a worker starts, it may also take back what another worker is busy with: a second delivery does
+    nothing that is in the inbox. Other brokers notice the dead by themselves.
+    """
+    with app.connection_for_write() as connection:
+        channel: Any = connection.default_channel
+        qos: Any = getattr(channel, "qos", None)
+        if not hasattr(qos, "restore_by_tag"):
+            return 0
+        tags = channel.client.zrange(qos.unacked_index_key, 0, -1)
+        for tag in tags:
+            qos.restore_by_tag(tag)
+        return len(tags)

@@ -8,10 +8,10 @@ from typing import Any
 
 import structlog
 from celery.exceptions import Reject
-from celery.signals import worker_process_init, worker_process_shutdown
+from celery.signals import worker_init, worker_process_init, worker_process_shutdown
 
 from graph.context import Gateways
-from infra.messaging.celery_app import make_celery
+from infra.messaging.celery_app import make_celery, take_back_unacknowledged
 from infra.messaging.run import close, run
 from infra.observability.context import bind_request_id
 from services.wiring import make_gateways, read_settings
@@ -35,6 +35,13 @@ log = structlog.get_logger("worker")
 @functools.cache
 def gateways() -> Gateways:
     return make_gateways(settings)
+
+
+@worker_init.connect
+def _take_over(**_: Any) -> None:
+    """What the worker before this one held when it was killed."""
+    if taken := take_back_unacknowledged(app):
+        log.warning("took back what was never acknowledged", messages=taken)
 
 
 @worker_process_init.connect
