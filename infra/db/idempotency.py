@@ -64,6 +64,18 @@ def body_hash(body: Any) -> str:
     return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS, default=str)).hexdigest()
 
 
+async def answered(
+    session: AsyncSession, actor: Actor, *, operation: str, key: str, body: Any
+) -> dict[str, Any] | None:
+    """The stored answer, if this was done before: for work whose first step is outside of the database.
+
+    Raises ``IdempotencyKeyReused`` and ``IdempotencyKeyMissing`` as ``once`` does.
+    """
+    where = _where(actor, operation, key)
+    found = (await session.execute(_FOUND, where)).first()
+    return None if found is None else _same(found, key, body_hash(body))
+
+
 async def once(
     session: AsyncSession,
     actor: Actor,
@@ -79,20 +91,27 @@ async def once(
     An expected error raised by ``run`` rolls the claim back with everything else, so the caller may correct
     and retry under the same key. Raises ``IdempotencyKeyReused`` and ``IdempotencyKeyMissing``.
     """
+    where = _where(actor, operation, key)
+    digest = body_hash(body)
+    if (await session.execute(_CLAIM, {**where, "body_hash": digest, "now": now})).first() is None:
+        found = (await session.execute(_FOUND, where)).one()
+        return _same(found, key, digest), True
+    answer = await run()
+    await session.execute(_STORE, {**where, "answer": orjson.dumps(answer).decode()})
+    return answer, False
+
+
+def _where(actor: Actor, operation: str, key: str) -> dict[str, str]:
     if not key or len(key) > LONGEST_KEY:
         raise IdempotencyKeyMissing(
             f"an idempotency key of 1 to {LONGEST_KEY} characters", field="idempotencyKey"
         )
     owner = str(actor.storefront_id or actor.tenant_id or actor.kind.value)
-    where = {"owner": owner, "operation": operation, "key": key}
-    digest = body_hash(body)
-    if (await session.execute(_CLAIM, {**where, "body_hash": digest, "now": now})).first() is None:
-        found = (await session.execute(_FOUND, where)).one()
-        if found.body_hash != digest:
-            raise IdempotencyKeyReused(
-                f"the key {key!r} was used for another request", field="idempotencyKey"
-            )
-        return found.answer, True
-    answer = await run()
-    await session.execute(_STORE, {**where, "answer": orjson.dumps(answer).decode()})
-    return answer, False
+    return {"owner": owner, "operation": operation, "key": key}
+
+
+def _same(found: Any, key: str, digest: str) -> dict[str, Any]:
+    if found.body_hash != digest:
+        raise IdempotencyKeyReused(f"the key {key!r} was used for another request", field="idempotencyKey")
+    answer: dict[str, Any] = found.answer
+    return answer

@@ -14,10 +14,13 @@ from graph.context import Context, Info
 from graph.errors import UserError, expected
 from graph.idempotent import run_once
 from graph.settlement.types import Payee, Statement
+from infra.db.idempotency import answered
 from marketplace.brands import queries as brands
 from marketplace.promotion import queries as promotion
 from marketplace.promotion.errors import PromoterNotFound
 from supply.settlement import payees, queries, service
+
+_ACCOUNT = "payoutAccountCreate"
 
 
 @strawberry.input
@@ -74,36 +77,20 @@ class SettlementMutations:
         context = info.context
         context.actor.require("settlement:write")
         payee_id = await _payee_id(context, input.promoter_id)
+        body = [payee_id, input.currency_code, input.return_url]
         async with context.reading() as session:
-            tenant = await brands.tenant(session, context.actor)
-        payments = context.gateways.payments
-        account = await payments.create_account(
-            party_ref=payee_id,
-            country=tenant.country,
-            individual=input.promoter_id is not None,
-            key=f"account:{payee_id}:{input.currency_code}",
-        )
-        link = await payments.account_link(
-            account.id,
-            refresh_url=input.return_url,
-            return_url=input.return_url,
-            key=f"account-link:{payee_id}:{input.idempotency_key}",
-        )
-        async with context.db.unit_of_work(SYSTEM) as session:
-            await payees.register_payee(
-                session,
-                payee_id,
-                currency=input.currency_code,
-                account_id=account.id,
-                now=context.clock.now(),
-                tenant_id=context.tenant,
+            answer = await answered(
+                session, context.actor, operation=_ACCOUNT, key=input.idempotency_key, body=body
             )
+        if answer is None:
+            answer = await _open_account(context, input, payee_id, body)
+        async with context.db.reading(SYSTEM) as session:
             (payee,) = [
                 found
                 for found in await payees.payees_of(session, [payee_id])
                 if found.currency == input.currency_code
             ]
-        return PayoutAccountCreatePayload(payee=Payee.of(payee), onboarding_url=link.url)
+        return PayoutAccountCreatePayload(payee=Payee.of(payee), onboarding_url=answer["onboardingUrl"])
 
     @strawberry.mutation(
         description="Platform: pay out everything that is available, once per cycle and party."
@@ -112,8 +99,21 @@ class SettlementMutations:
     async def payout_run(self, info: Info, input: PayoutRunInput) -> PayoutRunPayload:
         context = info.context
         context.actor.require("platform:admin")
-        batch_id = await service.make_batch(context.db, cycle=input.cycle, clock=context.clock)
-        return PayoutRunPayload(batch_id=strawberry.ID(str(batch_id)))
+
+        async def run(_: AsyncSession) -> dict[str, Any]:
+            # In transactions of its own, payee by payee; the cycle's name makes doing it again harmless.
+            batch_id = await service.make_batch(context.db, cycle=input.cycle, clock=context.clock)
+            return {"id": str(batch_id)}
+
+        answer = await run_once(
+            context,
+            operation="payoutRun",
+            key=input.idempotency_key,
+            body=[input.cycle],
+            run=run,
+            as_actor=SYSTEM,
+        )
+        return PayoutRunPayload(batch_id=strawberry.ID(answer["id"]))
 
     @strawberry.mutation(
         description="Platform: close a party's statement; a closed one is returned as it is."
@@ -146,6 +146,42 @@ class SettlementMutations:
         async with context.reading() as session:
             view = await queries.statement(session, StatementId.parse(answer["id"]))
         return StatementClosePayload(statement=Statement.of(view))
+
+
+async def _open_account(
+    context: Context, input: PayoutAccountCreateInput, payee_id: str, body: list[str]
+) -> dict[str, Any]:
+    """Asks the provider, under keys fixed by the party; then keeps the account and the answer together."""
+    async with context.reading() as session:
+        tenant = await brands.tenant(session, context.actor)
+    payments = context.gateways.payments
+    account = await payments.create_account(
+        party_ref=payee_id,
+        country=tenant.country,
+        individual=input.promoter_id is not None,
+        key=f"account:{payee_id}:{input.currency_code}",
+    )
+    link = await payments.account_link(
+        account.id,
+        refresh_url=input.return_url,
+        return_url=input.return_url,
+        key=f"account-link:{payee_id}:{input.idempotency_key}",
+    )
+
+    async def run(session: AsyncSession) -> dict[str, Any]:
+        await payees.register_payee(
+            session,
+            payee_id,
+            currency=input.currency_code,
+            account_id=account.id,
+            now=context.clock.now(),
+            tenant_id=context.tenant,
+        )
+        return {"onboardingUrl": link.url}
+
+    return await run_once(
+        context, operation=_ACCOUNT, key=input.idempotency_key, body=body, run=run, as_actor=SYSTEM
+    )
 
 
 async def _payee_id(context: Context, promoter_id: strawberry.ID | None) -> str:
