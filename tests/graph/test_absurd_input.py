@@ -109,10 +109,10 @@ def _own_prefix(field: str) -> str:
         "catalogImport": "imp", "fulfillmentOrder": "ful", "statementDocument": "stm", "explainOrder": "ord",
         "storefrontUpdate": "sfr", "linkDisable": "lnk", "apiTokenRotate": "tok", "apiTokenRevoke": "tok",
     }  # fmt: skip
-    for name in (field, *(kind.__name__.removesuffix("Id").lower() for kind in ids.TypedId.__subclasses__())):
-        if name in known:
-            return known[name]
-    for kind in (*ids.TypedId.__subclasses__(), ids.BrandId, ids.SupplierId):
+    if field in known:
+        return known[field]
+    kinds: list[type[ids.TypedId]] = [*ids.TypedId.__subclasses__(), ids.BrandId, ids.SupplierId]
+    for kind in kinds:
         if field.lower().startswith(kind.__name__.removesuffix("Id").lower()):
             return kind.prefix
     return "prd"

@@ -207,6 +207,6 @@ def test_a_batch_the_database_cannot_take_goes_back_to_the_broker(monkeypatch: p
         waiting = {"id": str(MessageId.new()), "name": "orders.placed", "body": {}, "request_id": ""}
         with pytest.raises(Reject) as returned:
             worker.handle_messages.run([waiting])
-        assert returned.value.requeue
+        assert vars(returned.value)["requeue"] is True
     finally:
         messaging.close()
