@@ -103,22 +103,47 @@ async def refresh_intent(db: Database, intent_id: str, *, payments: PaymentGatew
         return await payment.record_captured(session, captured, clock=clock)
 
 
-async def on_checkout_expired(db: Database, event: CheckoutExpired, *, payments: PaymentGateway) -> None:
-    """Take the intent back, so that nobody pays for stock that was given back. A paid one stays paid."""
+async def on_checkout_expired(
+    db: Database, event: CheckoutExpired, *, payments: PaymentGateway, clock: Clock
+) -> None:
+    """Take the intent back, so that nobody pays for stock that was given back.
+
+    One that was paid after all cannot be taken back: the payment is recorded, as late, and returned.
+    """
     if event.intent_id is None:
         return
-    with contextlib.suppress(ProviderRefused):
+    try:
         await payments.cancel_intent(event.intent_id, key=f"cancel:{event.intent_id}")
+    except ProviderRefused:
+        await refresh_intent(db, event.intent_id, payments=payments, clock=clock)
 
 
-async def sweep_checkouts(db: Database, *, clock: Clock) -> int:
-    """Give up placed checkouts whose hold ran out."""
+async def sweep_checkouts(db: Database, *, payments: PaymentGateway, clock: Clock) -> int:
+    """Give up placed checkouts whose hold ran out, unless the provider says that they were paid.
+
+    While the provider does not answer their stock stays held: nobody knows whether it is sold.
+    """
     async with db.reading(SYSTEM) as session:
         due = await payment.due_checkouts(session, now=clock.now(), batch=_BATCH)
+    done = 0
     for checkout_id in due:
-        async with db.unit_of_work(SYSTEM) as session:
-            await payment.expire(session, checkout_id, clock=clock)
-    return len(due)
+        with contextlib.suppress(ProviderUnavailable):
+            if not await _paid_unheard(db, checkout_id, payments=payments, clock=clock):
+                async with db.unit_of_work(SYSTEM) as session:
+                    await payment.expire(session, checkout_id, clock=clock)
+            done += 1
+    return done
+
+
+async def _paid_unheard(
+    db: Database, checkout_id: CheckoutId, *, payments: PaymentGateway, clock: Clock
+) -> bool:
+    """Whether a checkout was paid and the webhook that says so never came."""
+    async with db.reading(SYSTEM) as session:
+        row = await payment.of_checkout(session, checkout_id)
+    if row is None or row.intent_id is None:
+        return False
+    return await refresh_intent(db, row.intent_id, payments=payments, clock=clock)
 
 
 async def sweep_payments(db: Database, *, payments: PaymentGateway, clock: Clock) -> int:
