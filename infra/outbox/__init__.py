@@ -1,6 +1,6 @@
 """Events leave a transaction together with the rows they tell of, or not at all."""
 
 from infra.outbox.inbox import first_time
-from infra.outbox.outbox import CHANNEL, Message, claim, mark_published, record
+from infra.outbox.outbox import CHANNEL, Message, claim, mark_published, oldest_age_s, record
 
-__all__ = ["CHANNEL", "Message", "claim", "first_time", "mark_published", "record"]
+__all__ = ["CHANNEL", "Message", "claim", "first_time", "mark_published", "oldest_age_s", "record"]

@@ -28,6 +28,11 @@ _CLAIM = text(
 _PUBLISHED = text("UPDATE outbox SET published_at = now(), attempts = attempts + 1 WHERE id = ANY(:ids)")
 
 
+_OLDEST = text(
+    "SELECT coalesce(extract(epoch FROM now() - min(recorded_at)), 0)::float8 FROM outbox WHERE published_at IS NULL"
+)
+
+
 class Message(NamedTuple):
     id: MessageId
     name: str
@@ -59,3 +64,8 @@ async def claim(session: AsyncSession, *, batch: int) -> Sequence[Message]:
 
 async def mark_published(session: AsyncSession, messages: Sequence[Message]) -> None:
     await session.execute(_PUBLISHED, {"ids": [m.id for m in messages]})
+
+
+async def oldest_age_s(session: AsyncSession) -> float:
+    """How long the oldest message has waited for the relay; 0 when none does. Needs a SYSTEM session."""
+    return float((await session.execute(_OLDEST)).scalar_one())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ import orjson
 import structlog
 from fastapi import FastAPI, Request
 from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, Response
@@ -22,12 +24,17 @@ from core.actor import SYSTEM
 from core.errors import LianyuError
 from graph import brand, storefront
 from graph.context import Context, Gateways
+from infra import outbox
 from infra.config import Environment
+from infra.http.body_limit import BodyLimit
 from infra.observability.context import request_id
-from infra.observability.metrics import RequestMiddleware, metrics
+from infra.observability.metrics import OUTBOX_LAG, RequestMiddleware, metrics
 from services.api.auth import STOREFRONT_KEY, Authenticator
 from services.api.webhooks import payment_webhooks
 from services.wiring import make_gateways, read_settings
+
+LARGEST_BODY = 12 * 1024 * 1024
+"""A catalogue file of 5 MB inside JSON, every character escaped, still fits."""
 
 log = structlog.get_logger("api")
 
@@ -93,7 +100,7 @@ def create_app(gateways: Gateways | None = None) -> FastAPI:
     app.include_router(payment_webhooks(gateways))
     app.add_api_route("/healthz", _alive, methods=["GET"])
     app.add_api_route("/readyz", _readiness(gateways), methods=["GET"])
-    app.add_route("/metrics", metrics)
+    app.add_route("/metrics", _metrics(gateways))
     app.add_exception_handler(LianyuError, _expected)
     app.add_exception_handler(Exception, _unexpected)
     # Browsers of any storefront may call with its publishable key; cookies are never read here.
@@ -104,6 +111,7 @@ def create_app(gateways: Gateways | None = None) -> FastAPI:
         allow_headers=["content-type", STOREFRONT_KEY, "x-request-id"],
         expose_headers=["x-request-id"],
     )
+    app.add_middleware(BodyLimit, largest=LARGEST_BODY, refuse=_too_large)
     app.add_middleware(RequestMiddleware, surface="api")
     return app
 
@@ -114,6 +122,10 @@ async def _closing(context: Context) -> AsyncIterator[Context]:
         yield context
     finally:
         await context.close()
+
+
+def _too_large(largest: int) -> Response:
+    return _problem(413, "BODY_TOO_LARGE", f"at most {largest} bytes")
 
 
 async def _expected(_: Request, error: Exception) -> Response:
@@ -135,6 +147,16 @@ def _problem(status: int, code: str, message: str) -> Response:
 
 async def _alive() -> dict[str, str]:
     return {"status": "ok"}
+
+
+def _metrics(gateways: Gateways) -> Any:
+    async def scraped(request: Request) -> Response:
+        with contextlib.suppress(SQLAlchemyError, OSError):
+            async with gateways.db.reading(SYSTEM) as session:
+                OUTBOX_LAG.set(await outbox.oldest_age_s(session))
+        return await metrics(request)
+
+    return scraped
 
 
 def _readiness(gateways: Gateways) -> Any:

@@ -8,12 +8,13 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, Request
 from sqlalchemy import text
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from core.actor import SYSTEM
 from core.clock import clock_from_path
 from infra.config import Settings
 from infra.db.session import Database, make_engine
+from infra.http.body_limit import BodyLimit
 from infra.observability.logs import configure_logging
 from infra.observability.metrics import RequestMiddleware, metrics
 from infra.suppliers.http_endpoint import HttpEndpoint
@@ -48,7 +49,7 @@ def create_app(services: Services | None = None) -> FastAPI:
     app.add_api_route("/readyz", _ready, methods=["GET"], include_in_schema=False)
     app.add_route("/metrics", metrics, include_in_schema=False)
     problems.install(app)
-    app.add_middleware(BodyLimit, largest=LARGEST_BODY)
+    app.add_middleware(BodyLimit, largest=LARGEST_BODY, refuse=_too_large)
     app.add_middleware(RequestMiddleware, surface="fulfillment")
     return app
 
@@ -78,30 +79,5 @@ async def _ready(request: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
-class BodyLimit:
-    """Refuses a body that is, or grows, too large. Raw ASGI: nothing is buffered to find out."""
-
-    def __init__(self, app: ASGIApp, *, largest: int) -> None:
-        self._app, self._largest = app, largest
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        declared = next((v for k, v in scope["headers"] if k == b"content-length"), b"0")
-        if not declared.isdigit() or int(declared) > self._largest:
-            answer = problems.problem(413, "BODY_TOO_LARGE", f"at most {self._largest} bytes")
-            await answer(scope, receive, send)
-            return
-        taken = 0
-
-        async def counting() -> Message:
-            nonlocal taken
-            message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > self._largest:
-                # A body without a declared length: cut off, as if the client had gone away.
-                return {"type": "http.disconnect"}
-            return message
-
-        await self._app(scope, counting, send)
+def _too_large(largest: int) -> ASGIApp:
+    return problems.problem(413, "BODY_TOO_LARGE", f"at most {largest} bytes")

@@ -16,7 +16,6 @@ import asyncpg
 import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
-from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from core.actor import SYSTEM
@@ -24,7 +23,6 @@ from infra import outbox
 from infra.config import Settings
 from infra.db.session import Database
 from infra.messaging.celery_app import make_celery
-from infra.observability.metrics import OUTBOX_LAG
 from services.wiring import make_database, read_settings
 
 HANDLE = "lianyu.handle"
@@ -92,8 +90,6 @@ async def relay_batch(db: Database, celery: Celery) -> int:
         if messages:
             await asyncio.to_thread(_publish, celery, messages)
             await outbox.mark_published(session, messages)
-        else:
-            OUTBOX_LAG.set(0)
     return len(messages)
 
 
@@ -112,9 +108,6 @@ async def _main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, relay.stop)
     await relay.run()
-
-
-_OLDEST = text("SELECT extract(epoch FROM now() - min(recorded_at)) FROM outbox WHERE published_at IS NULL")
 
 
 if __name__ == "__main__":
