@@ -99,6 +99,7 @@ async def test_from_the_click_to_the_payout(world: World) -> None:
     variant, product = await a_cream_for_113_yuan(merchant)
     supply = Rest(world.http, world.settings.fulfillment_url, supplier.token, world.patience)
     await ten_of_it_at_40_yuan(supply, merchant.id)
+    await merchant.api.mutate(AUTHORISE, input={"supplierId": supplier.id, "relation": "AUTHORISED"})
     shop = await a_shop(world, promoter)
     koc = await a_promoter(promoter)
     await agreed(merchant, promoter, rate_ppm=100_000, individual_ppm=200_000, return_window_days=7)
@@ -325,6 +326,7 @@ PLACE = _mutation(
 )
 REFUND = _mutation("refundCreate", "RefundCreateInput", "refund { id amount { amount currencyCode } }")
 PAYOUT_ACCOUNT = _mutation("payoutAccountCreate", "PayoutAccountCreateInput", "payee { id }")
+AUTHORISE = "mutation($input: SupplierRuleSetInput!) { supplierRuleSet(input: $input) { userErrors { code message } } }"
 PAY_OUT = _mutation("payoutRun", "PayoutRunInput", "batchId")
 AGREEMENTS = "query agreements { agreements { nodes { id } } }"
 ORDER = "query order($id: ID!) { order(id: $id) { fulfillmentStatus lines { id } } }"
