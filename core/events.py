@@ -42,6 +42,11 @@ def event(name: str) -> Callable[[E], E]:
     return register
 
 
+def registered() -> Mapping[str, type[Event]]:
+    """Every event this release knows, by name."""
+    return _REGISTRY
+
+
 def to_body(value: Event) -> dict[str, Any]:
     return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
 

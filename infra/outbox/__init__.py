@@ -2,5 +2,16 @@
 
 from infra.outbox.inbox import first_time
 from infra.outbox.outbox import CHANNEL, Message, claim, mark_published, oldest_age_s, record
+from infra.outbox.recovery import forget, republish
 
-__all__ = ["CHANNEL", "Message", "claim", "first_time", "mark_published", "oldest_age_s", "record"]
+__all__ = [
+    "CHANNEL",
+    "Message",
+    "claim",
+    "first_time",
+    "forget",
+    "mark_published",
+    "oldest_age_s",
+    "record",
+    "republish",
+]

@@ -12,11 +12,16 @@ from infra.db.base import Row, id_field, utc_field
 
 
 class OutboxMessage(Row, table=True):
-    """An event on its way out. ``published_at`` is set when the broker has it; rows go after a week."""
+    """An event on its way out. ``published_at``: the broker has it. ``handled_at``: every handler is done with it."""
 
     __tablename__ = "outbox"
     __table_args__ = (
         Index("ix_outbox_unpublished", "available_at", "id", postgresql_where=text("published_at IS NULL")),
+        Index(
+            "ix_outbox_unhandled",
+            "published_at",
+            postgresql_where=text("published_at IS NOT NULL AND handled_at IS NULL"),
+        ),
     )
 
     id: MessageId = id_field(MessageId, primary_key=True)
@@ -27,6 +32,7 @@ class OutboxMessage(Row, table=True):
     available_at: datetime = utc_field()
     published_at: datetime | None = utc_field(default=None, nullable=True)
     attempts: int = 0
+    handled_at: datetime | None = utc_field(default=None, nullable=True)
 
 
 class HandledMessage(Row, table=True):

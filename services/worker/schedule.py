@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from marketplace.matching import documents
 from marketplace.orders import paying, refunding
 from marketplace.promotion import agreements
+from services.worker import recovery
 from supply.fulfillment import sla, webhooks
 from supply.ledger import service as ledger
 from supply.settlement import service as settlement
@@ -31,6 +32,9 @@ _TABLE: dict[str, tuple[Sweep, float]] = {
     "settlement.payouts": (settlement.send_payouts, 2),
     "settlement.payouts_unknown": (settlement.resolve_payouts, 30),
     "ledger.rollup": (ledger.roll_up, 10),
+    # Carrying
+    "outbox.lost": (recovery.republish_lost, 30),
+    "outbox.done": (recovery.forget_done, 600),
 }
 
 SWEEPS: dict[str, Sweep] = {name: sweep for name, (sweep, _) in _TABLE.items()}

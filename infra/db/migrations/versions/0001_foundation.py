@@ -30,12 +30,19 @@ def upgrade() -> None:
         sa.Column("available_at", now, nullable=False),
         sa.Column("published_at", now),
         sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("handled_at", now),
     )
     op.create_index(
         "ix_outbox_unpublished",
         "outbox",
         ["available_at", "id"],
         postgresql_where=sa.text("published_at IS NULL"),
+    )
+    op.create_index(
+        "ix_outbox_unhandled",
+        "outbox",
+        ["published_at"],
+        postgresql_where=sa.text("published_at IS NOT NULL AND handled_at IS NULL"),
     )
     op.create_table(
         "handled_messages",
