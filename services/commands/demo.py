@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ Orders = Annotated[int, typer.Option(min=1, help="At least so many paid orders."
 Json = Annotated[Path | None, typer.Option("--json", help="Write every number there.")]
 ChaosOption = Annotated[bool, typer.Option("--chaos", help="kill -9 five processes in the middle of it.")]
 Keep = Annotated[Path | None, typer.Option(help="Keep the stack's data there instead of removing it.")]
+_WIDTH = 132
 
 
 def register(app: typer.Typer) -> None:
@@ -36,7 +38,9 @@ def demo(
     from services.demo.report import render
     from services.demo.run import own_stack, run
 
-    progress, report = Console(stderr=True, highlight=False), Console(highlight=False)
+    progress = Console(stderr=True, highlight=False)
+    # In a file or a pipe there is no screen to fit: names stay on one line.
+    report = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
     try:
         with own_stack(seed=seed, keep=keep) as running:
             outcome = run(
