@@ -14,6 +14,8 @@ from infra.payments.errors import WebhookRejected
 from marketplace.orders import paying, payment
 from marketplace.orders.events import ProviderNotified
 
+LARGEST_NOTICE = 512 * 1024
+
 
 def payment_webhooks(gateways: Gateways) -> APIRouter:
     router = APIRouter()
@@ -21,6 +23,8 @@ def payment_webhooks(gateways: Gateways) -> APIRouter:
     @router.post("/webhooks/stripe")
     async def stripe(request: Request) -> Response:
         raw = await request.body()
+        if len(raw) > LARGEST_NOTICE:
+            return JSONResponse({"error": "too large"}, status_code=413)
         try:
             event = gateways.payments.verify_webhook(
                 raw, request.headers.get("stripe-signature"), clock=gateways.clock

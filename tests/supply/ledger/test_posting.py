@@ -14,7 +14,15 @@ from supply.ledger import queries, service
 from supply.ledger.chart import Code
 from supply.ledger.errors import JournalKeyReused, Overdraft, Unbalanced
 from supply.ledger.journal import AccountKey, Journal, Leg
-from tests.factories.ledger import NOON, available, earning, moving, pending, provider
+from tests.factories.ledger import (
+    NOON,
+    available,
+    earning,
+    horizon_passed,
+    moving,
+    pending,
+    provider,
+)
 
 
 def sqlstate(error: pytest.ExceptionInfo[DBAPIError]) -> str:
@@ -139,6 +147,7 @@ async def test_a_rolled_up_account_reads_as_before(db: Database) -> None:
     for i in range(3):
         async with db.unit_of_work(SYSTEM) as session:
             await service.post(session, earning(f"k{i}", pending("a"), 100), now=NOON)
+    await horizon_passed(db)
     assert await service.roll_up(db) == 1
     async with db.unit_of_work(SYSTEM) as session:
         await service.post(session, earning("k4", pending("a"), 100), now=NOON)
