@@ -187,5 +187,8 @@ STATUSES = text(f"""
         AND p.status <> 'archived'
     RETURNING p.id
 """)
+# The tables this fills were small when they were last analysed, and only their owner may do that again: planned for
+# a handful of rows, joins of a large file with them would walk one table once for every row of the other.
+JOIN_LARGE = text("SET LOCAL enable_nestloop = off")
 COUNT_PRODUCTS = text("SELECT count(DISTINCT handle) FROM stage")
 NEW_VERSIONS = text("UPDATE products SET version = version + 1, updated_at = :now WHERE id = ANY(:ids)")

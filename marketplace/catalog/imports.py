@@ -42,6 +42,7 @@ LARGEST_BYTES = 5_000_000
 MOST_ROWS = 1_000_000
 MOST_COMPLAINTS = 10_000
 _BATCH = 5_000
+_LARGE_FILE = 1_000
 _EVENT_IDS = 200
 
 
@@ -85,6 +86,8 @@ async def run(
     await session.execute(import_sql.ONE_AT_A_TIME, {"brand": str(brand_id)})
     await session.execute(import_sql.CREATE_STAGE)
     await _stage(session, rows_of(content, format), tally, policy)
+    if tally.rows > _LARGE_FILE:
+        await session.execute(import_sql.JOIN_LARGE)
     await _judge(session, brand_id, tally)
     rejected = policy is ErrorPolicy.REJECT_EVERYTHING and bool(tally.complaints)
     created, changed, unchanged = (0, 0, 0) if rejected else await _write(session, brand_id, now)
