@@ -1,4 +1,9 @@
-"""The statements of an import over its staged rows (``stage``: one row per variant of the file)."""
+"""The statements of an import over ``stage`` (a row per variant of the file) and ``stage_products``.
+
+Both are analysed and indexed; the tables they meet were perhaps small when those were last analysed, and only
+their owner may do that again. So every join is on a unique column of the staged side, and whichever side the
+planner walks, it finds the other by an index: none walks one table once for every row of the other.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +24,11 @@ CREATE_STAGE = text("""
 """)
 ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtextextended(:brand, 4207))")
 """Two files of one brand: the second waits for the first, whatever rows they share."""
-DROP_STAGE = text("DROP TABLE stage")
+DROP_STAGE = text("DROP TABLE stage, stage_products")
 
 PREPARE = (
+    text("CREATE INDEX ON stage (sku)"),
+    text("ANALYZE stage"),
     # A SKU that is known tells the product; one that is not names a new one.
     text("""
         UPDATE stage SET handle = p.handle FROM variants v JOIN products p ON p.id = v.product_id
@@ -33,13 +40,12 @@ PREPARE = (
             'p-' || left(md5(sku), 16))
         WHERE handle IS NULL
     """),
+    text("CREATE INDEX ON stage (handle)"),
+    text("ANALYZE stage"),
     # Nobody publishes or changes these products meanwhile.
     text("""
         SELECT FROM products WHERE brand_id = :brand AND handle IN (SELECT handle FROM stage) ORDER BY id FOR UPDATE
     """),
-    text("CREATE INDEX ON stage (sku)"),
-    text("CREATE INDEX ON stage (handle)"),
-    text("ANALYZE stage"),
 )
 
 JUDGEMENTS = (
@@ -94,61 +100,72 @@ UNPRICED = text("""
 """)
 
 # Of every product of the file, what its rows say: the first row that says something is heard.
-_PRODUCTS = """
-    SELECT handle, (array_agg(product_id ORDER BY number))[1] AS id,
-        (array_agg(title_zh ORDER BY number) FILTER (WHERE title_zh IS NOT NULL))[1] AS title_zh,
-        (array_agg(title_en ORDER BY number) FILTER (WHERE title_en IS NOT NULL))[1] AS title_en,
-        (array_agg(description_zh ORDER BY number) FILTER (WHERE description_zh IS NOT NULL))[1] AS description_zh,
-        (array_agg(description_en ORDER BY number) FILTER (WHERE description_en IS NOT NULL))[1] AS description_en,
-        (array_agg(category ORDER BY number) FILTER (WHERE category IS NOT NULL))[1] AS category,
-        (array_agg(to_jsonb(tags) ORDER BY number) FILTER (WHERE tags IS NOT NULL))[1] AS tags,
-        (array_agg(media ORDER BY number) FILTER (WHERE media IS NOT NULL))[1]::jsonb AS media,
-        (array_agg(attributes ORDER BY number) FILTER (WHERE attributes IS NOT NULL))[1]::jsonb AS attributes,
-        (array_agg(status ORDER BY number) FILTER (WHERE status IS NOT NULL))[1] AS status
-    FROM stage GROUP BY handle
-"""
+STAGE_PRODUCTS = (
+    text("""
+        CREATE TEMP TABLE stage_products ON COMMIT DROP AS
+        SELECT f.*, coalesce(p.id, f.new_id) AS id, p.id IS NOT NULL AS known
+        FROM (
+            SELECT handle, (array_agg(product_id ORDER BY number))[1] AS new_id,
+                (array_agg(title_zh ORDER BY number) FILTER (WHERE title_zh IS NOT NULL))[1] AS title_zh,
+                (array_agg(title_en ORDER BY number) FILTER (WHERE title_en IS NOT NULL))[1] AS title_en,
+                (array_agg(description_zh ORDER BY number)
+                    FILTER (WHERE description_zh IS NOT NULL))[1] AS description_zh,
+                (array_agg(description_en ORDER BY number)
+                    FILTER (WHERE description_en IS NOT NULL))[1] AS description_en,
+                (array_agg(category ORDER BY number) FILTER (WHERE category IS NOT NULL))[1] AS category,
+                (array_agg(to_jsonb(tags) ORDER BY number) FILTER (WHERE tags IS NOT NULL))[1] AS tags,
+                (array_agg(media ORDER BY number) FILTER (WHERE media IS NOT NULL))[1]::jsonb AS media,
+                (array_agg(attributes ORDER BY number)
+                    FILTER (WHERE attributes IS NOT NULL))[1]::jsonb AS attributes,
+                (array_agg(status ORDER BY number) FILTER (WHERE status IS NOT NULL))[1] AS status
+            FROM stage GROUP BY handle) f
+        LEFT JOIN products p ON p.brand_id = :brand AND p.handle = f.handle
+    """),
+    text("ALTER TABLE stage_products ADD PRIMARY KEY (id), ADD UNIQUE (handle)"),
+    text("ANALYZE stage_products"),
+)
 _TAGS = "ARRAY(SELECT jsonb_array_elements_text(f.tags))"
 
 NEW_PRODUCTS = text(f"""
-    WITH f AS ({_PRODUCTS})
     INSERT INTO products (id, brand_id, handle, status, title_zh, title_en, description_zh, description_en,
         category, tags, media, attributes, version, created_at, updated_at)
-    SELECT f.id, :brand, f.handle, 'draft', coalesce(f.title_zh, ''), coalesce(f.title_en, ''),
-        coalesce(f.description_zh, ''), coalesce(f.description_en, ''), coalesce(f.category, ''),
-        CASE WHEN f.tags IS NULL THEN '{{}}' ELSE {_TAGS} END, coalesce(f.media, '[]'),
-        coalesce(f.attributes, '{{}}'), 1, :now, :now
-    FROM f ORDER BY f.handle
+    SELECT f.id, :brand, f.handle, coalesce(f.status, 'draft'), coalesce(f.title_zh, ''),
+        coalesce(f.title_en, ''), coalesce(f.description_zh, ''), coalesce(f.description_en, ''),
+        coalesce(f.category, ''), CASE WHEN f.tags IS NULL THEN '{{}}' ELSE {_TAGS} END,
+        coalesce(f.media, '[]'), coalesce(f.attributes, '{{}}'), 1, :now, :now
+    FROM stage_products f WHERE NOT f.known ORDER BY f.handle
     ON CONFLICT (brand_id, handle) DO NOTHING
     RETURNING id
 """)
 
+# Somebody else made a product with a handle of this file after it was looked for.
+FOUND_PRODUCTS = text("""
+    UPDATE stage_products f SET id = p.id, known = true FROM products p
+    WHERE NOT f.known AND p.brand_id = :brand AND p.handle = f.handle AND p.id <> f.id
+""")
+
 CHANGED_PRODUCTS = text(f"""
-    WITH f AS ({_PRODUCTS}),
-    told AS (
-        SELECT p.id, coalesce(f.title_zh, p.title_zh) AS title_zh, coalesce(f.title_en, p.title_en) AS title_en,
-            coalesce(f.description_zh, p.description_zh) AS description_zh,
-            coalesce(f.description_en, p.description_en) AS description_en,
-            coalesce(f.category, p.category) AS category,
-            CASE WHEN f.tags IS NULL THEN p.tags ELSE {_TAGS} END AS tags, coalesce(f.media, p.media) AS media,
-            coalesce(f.attributes, p.attributes) AS attributes
-        FROM f JOIN products p ON p.brand_id = :brand AND p.handle = f.handle)
-    UPDATE products p SET title_zh = t.title_zh, title_en = t.title_en, description_zh = t.description_zh,
-        description_en = t.description_en, category = t.category, tags = t.tags, media = t.media,
-        attributes = t.attributes
-    FROM told t
-    WHERE p.id = t.id AND (p.title_zh, p.title_en, p.description_zh, p.description_en, p.category, p.tags::text[],
-            p.media, p.attributes)
-        IS DISTINCT FROM (t.title_zh, t.title_en, t.description_zh, t.description_en, t.category, t.tags::text[],
-            t.media, t.attributes)
+    UPDATE products p SET title_zh = coalesce(f.title_zh, p.title_zh),
+        title_en = coalesce(f.title_en, p.title_en),
+        description_zh = coalesce(f.description_zh, p.description_zh),
+        description_en = coalesce(f.description_en, p.description_en),
+        category = coalesce(f.category, p.category),
+        tags = CASE WHEN f.tags IS NULL THEN p.tags ELSE {_TAGS} END,
+        media = coalesce(f.media, p.media), attributes = coalesce(f.attributes, p.attributes)
+    FROM stage_products f
+    WHERE p.id = f.id AND f.known AND (p.title_zh <> f.title_zh OR p.title_en <> f.title_en
+        OR p.description_zh <> f.description_zh OR p.description_en <> f.description_en
+        OR p.category <> f.category OR p.media <> f.media OR p.attributes <> f.attributes
+        OR f.tags IS NOT NULL AND p.tags::text[] <> {_TAGS})
     RETURNING p.id
 """)
 
 VARIANTS = text("""
     WITH rows AS (
-        SELECT s.*, p.id AS product, coalesce(last.position, -1)
-            + row_number() OVER (PARTITION BY p.id ORDER BY s.number) AS place
-        FROM stage s JOIN products p ON p.brand_id = :brand AND p.handle = s.handle
-        LEFT JOIN LATERAL (SELECT max(position) AS position FROM variants v WHERE v.product_id = p.id) last ON true)
+        SELECT s.*, f.id AS product, coalesce(last.position, -1)
+            + row_number() OVER (PARTITION BY f.id ORDER BY s.number) AS place
+        FROM stage s JOIN stage_products f ON f.handle = s.handle
+        LEFT JOIN LATERAL (SELECT max(position) AS position FROM variants v WHERE v.product_id = f.id) last ON true)
     INSERT INTO variants AS v (id, product_id, brand_id, sku, gtin, title, options, weight_g, position, listed,
         created_at)
     SELECT variant_id, product, :brand, sku, gtin, coalesce(variant_title, ''), coalesce(options::jsonb, '{}'),
@@ -180,15 +197,10 @@ PRICES = text("""
 """)
 
 # An archived product stays archived, whatever the file says.
-STATUSES = text(f"""
-    WITH f AS ({_PRODUCTS})
-    UPDATE products p SET status = f.status FROM f
-    WHERE p.brand_id = :brand AND p.handle = f.handle AND f.status IS NOT NULL AND p.status <> f.status
-        AND p.status <> 'archived'
+STATUSES = text("""
+    UPDATE products p SET status = f.status FROM stage_products f
+    WHERE p.id = f.id AND f.known AND p.status <> f.status AND p.status <> 'archived'
     RETURNING p.id
 """)
-# The tables this fills were small when they were last analysed, and only their owner may do that again: planned for
-# a handful of rows, joins of a large file with them would walk one table once for every row of the other.
-JOIN_LARGE = text("SET LOCAL enable_nestloop = off")
-COUNT_PRODUCTS = text("SELECT count(DISTINCT handle) FROM stage")
+COUNT_PRODUCTS = text("SELECT count(*), count(*) FILTER (WHERE NOT known) FROM stage_products")
 NEW_VERSIONS = text("UPDATE products SET version = version + 1, updated_at = :now WHERE id = ANY(:ids)")

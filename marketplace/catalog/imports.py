@@ -42,7 +42,6 @@ LARGEST_BYTES = 5_000_000
 MOST_ROWS = 1_000_000
 MOST_COMPLAINTS = 10_000
 _BATCH = 5_000
-_LARGE_FILE = 1_000
 _EVENT_IDS = 200
 
 
@@ -86,8 +85,6 @@ async def run(
     await session.execute(import_sql.ONE_AT_A_TIME, {"brand": str(brand_id)})
     await session.execute(import_sql.CREATE_STAGE)
     await _stage(session, rows_of(content, format), tally, policy)
-    if tally.rows > _LARGE_FILE:
-        await session.execute(import_sql.JOIN_LARGE)
     await _judge(session, brand_id, tally)
     rejected = policy is ErrorPolicy.REJECT_EVERYTHING and bool(tally.complaints)
     created, changed, unchanged = (0, 0, 0) if rejected else await _write(session, brand_id, now)
@@ -156,18 +153,22 @@ async def _judge(session: AsyncSession, brand_id: BrandId, tally: _Tally) -> Non
     for row in unpriced:
         message = "no variant of it has a price, so it stays a draft"
         tally.complaints.append(Complaint(row.number, row.sku, "status", "NOTHING_TO_SELL", message))
+    for statement in import_sql.STAGE_PRODUCTS:
+        await session.execute(statement, {"brand": brand_id})
 
 
 async def _write(session: AsyncSession, brand_id: BrandId, now: datetime) -> tuple[int, int, int]:
     """Products created, changed, and left as they were."""
     where = {"brand": brand_id, "now": now}
+    total, new = (await session.execute(import_sql.COUNT_PRODUCTS)).one()
     created = set((await session.execute(import_sql.NEW_PRODUCTS, where)).scalars())
+    if len(created) < new:
+        await session.execute(import_sql.FOUND_PRODUCTS, where)
     changed = set((await session.execute(import_sql.CHANGED_PRODUCTS, where)).scalars())
     changed |= set((await session.execute(import_sql.VARIANTS, where)).scalars())
     changed |= set((await session.execute(import_sql.PRICES, where)).scalars())
     published = set((await session.execute(import_sql.STATUSES, where)).scalars())
     changed = (changed | published) - created
-    total = (await session.execute(import_sql.COUNT_PRODUCTS)).scalar_one()
     await session.execute(import_sql.NEW_VERSIONS, {"ids": list(changed), "now": now})
     for batch in _batches(sorted(created | changed), _EVENT_IDS):
         await record(session, ProductsChanged(tuple(ProductId.of(i) for i in batch), brand_id))

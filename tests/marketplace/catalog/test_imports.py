@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from core.actor import MissingScope
+from core.actor import Actor, MissingScope
 from core.clock import FixedClock
 from core.ids import BrandId, ImportId
 from core.money import Money
@@ -19,6 +19,7 @@ from marketplace.catalog import imports, queries, service
 from marketplace.catalog.errors import ImportNotFound, UnreadableFile
 from marketplace.catalog.models import ErrorPolicy, ImportFormat, ImportStatus
 from marketplace.catalog.queries import ImportRow, ProductFilter, ProductRow
+from marketplace.catalog.service import ProductText
 from tests.factories.brands import brand_actor
 from tests.factories.catalog import priced, product
 
@@ -271,36 +272,77 @@ async def test_an_import_is_its_brands_own(db: Database, clock: FixedClock) -> N
         assert await queries.import_of(session, MINE, done.id) == done
 
 
-async def test_two_files_at_once_wait_for_one_another(db: Database, clock: FixedClock) -> None:
-    async def load(content: str) -> ImportRow:
-        async with db.unit_of_work(MINE) as session:
-            return await imports.run(
-                session, MINE, content=content, format=ImportFormat.CSV,
-                policy=ErrorPolicy.REJECT_EVERYTHING, clock=clock,
-            )  # fmt: skip
+async def load(db: Database, clock: FixedClock, content: str, brand: Actor = MINE) -> ImportRow:
+    async with db.unit_of_work(brand) as session:
+        return await imports.run(
+            session, brand, content=content, format=ImportFormat.CSV,
+            policy=ErrorPolicy.REJECT_EVERYTHING, clock=clock,
+        )  # fmt: skip
 
+
+async def test_two_files_at_once_wait_for_one_another(db: Database, clock: FixedClock) -> None:
     rows = [f"p{n},S-{n},Tea {n},{n + 1}.00" for n in range(50)]
     header = "handle,sku,title_en,price:CNY\n"
     files = [header + "\n".join(order) for order in (rows, rows[::-1], rows[25:] + rows[:25])]
-    done = await asyncio.gather(*map(load, files))
+    done = await asyncio.gather(*(load(db, clock, file) for file in files))
 
     assert sorted(d.products_created for d in done) == [0, 0, 50]
     assert sorted(d.products_unchanged for d in done) == [0, 50, 50]
 
 
-async def test_five_thousand_rows_are_a_few_statements(db: Database, clock: FixedClock) -> None:
-    rows = "".join(f"p{n // 3},S-{n},Tea {n},food/tea,{n % 900 + 1}.00,published\n" for n in range(5_000))
-    content = "handle,sku,title_en,category,price:CNY,status\n" + rows
+async def _until_it_waits(db: Database) -> None:
+    waiting = text("""
+        SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%INSERT INTO products%'
+    """)
+    for _ in range(500):
+        async with db.reading(MINE) as session:  # one view of other connections to a transaction
+            if (await session.execute(waiting)).scalar_one():
+                return
+        await asyncio.sleep(0.02)
+    pytest.fail("the import never waited")
+
+
+async def test_a_product_made_meanwhile_is_found(db: Database, clock: FixedClock) -> None:
     async with db.unit_of_work(MINE) as session:
-        done = await imports.run(
-            session, MINE, content=content, format=ImportFormat.CSV, policy=ErrorPolicy.REJECT_EVERYTHING,
+        cream_id = await service.create_product(
+            session, MINE, ProductText(handle="rose-cream", title_zh="霜"), variants=[priced("X-1", "5.00")],
             clock=clock,
         )  # fmt: skip
-    assert (done.rows_read, done.rows_failed, done.products_created) == (5_000, 0, 1_667)
+        loading = asyncio.create_task(load(db, clock, GOOD))
+        await _until_it_waits(db)
+    done = await loading
+
+    assert (done.products_created, done.products_changed) == (1, 1)
     async with db.reading(MINE) as session:
-        counted = await session.execute(text("SELECT count(*), count(*) FILTER (WHERE listed) FROM prices"))
-        assert tuple(counted.one()) == (5_000, 5_000)
+        cream = (await catalogue(session))["rose-cream"]
+        assert (cream.id, cream.title_zh) == (cream_id, "玫瑰面霜")
+        variants = (await queries.variants_of(session, [cream_id]))[cream_id]
+        assert [v.sku for v in variants] == ["X-1", "RC-50", "RC-100"]
+
+
+async def test_twenty_thousand_rows_are_a_few_statements(db: Database, clock: FixedClock) -> None:
+    rows = "".join(f"p{n // 3},S-{n},Tea {n},food/tea,{n % 900 + 1}.00,published\n" for n in range(20_000))
+    content = "handle,sku,title_en,category,price:CNY,status\n" + rows
+    count_prices = text("SELECT count(*), count(*) FILTER (WHERE listed) FROM prices WHERE brand_id = :brand")
+    brand = brand_actor(BrandId.new())
+    done = await load(db, clock, content, brand)
+
+    assert (done.rows_read, done.rows_failed, done.products_created) == (20_000, 0, 6_667)
+    async with db.reading(brand) as session:
+        counted = await session.execute(count_prices, {"brand": brand.brand_id})
+        assert tuple(counted.one()) == (20_000, 20_000)
         told = await session.execute(
-            text("SELECT count(*) FROM outbox WHERE name = 'catalog.products_changed'")
+            text(
+                "SELECT count(*) FROM outbox WHERE name = 'catalog.products_changed' AND body::text LIKE :brand"
+            ),
+            {"brand": f"%{brand.brand_id}%"},
         )
-        assert told.scalar_one() == 9  # 1,667 products, 200 to an event
+        assert told.scalar_one() == 34  # 6,667 products, 200 to an event
+
+    drafts = await load(db, clock, content.replace("published", "draft"), brand)
+
+    assert (drafts.products_created, drafts.products_changed) == (0, 6_667)
+    async with db.reading(brand) as session:
+        counted = await session.execute(count_prices, {"brand": brand.brand_id})
+        assert tuple(counted.one()) == (20_000, 0)

@@ -3,8 +3,9 @@
 CREATE FUNCTION list_with_product() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE variants SET listed = (NEW.status = 'published') WHERE product_id = NEW.id;
+    -- An array is looked up in the index under any plan: this runs once for every product of an import.
     UPDATE prices SET listed = (NEW.status = 'published')
-        FROM variants WHERE variants.id = prices.variant_id AND variants.product_id = NEW.id;
+        WHERE variant_id = ANY (ARRAY(SELECT id FROM variants WHERE product_id = NEW.id));
     RETURN NULL;
 END $$;
 CREATE TRIGGER list_with_product AFTER UPDATE OF status ON products
