@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import sys
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from infra.embedded.child import ProcessSpec
 from infra.embedded.errors import EmbeddedServerError
 from infra.embedded.postgres import APPLICATION, OWNER, EmbeddedPostgres
 from infra.embedded.postgres_home import server_account
-from infra.embedded.probes import Probe, http_ok, log_says, tcp_open
+from infra.embedded.probes import Probe, every, http_ok, log_says, tcp_open
 from infra.embedded.process import free_port
 from infra.embedded.valkey import EmbeddedValkey
 from services.application_role import application_url, set_application_password
@@ -89,7 +90,11 @@ class Stack:
         schedule = self.data_dir / "beat" / "schedule"
         schedule.parent.mkdir(exist_ok=True)
         table = [
-            self._python("paysim", self._paysim_argv(), tcp_open(ports.paysim)),
+            self._python(
+                "paysim",
+                self._paysim_argv(),
+                every(log_says(self.log("paysim"), "paysim listening on"), tcp_open(ports.paysim)),
+            ),
             self._web("api", "services.api.app:create_app", ports.api),
             self._web("edge", "services.edge.app:create_app", ports.edge),
             self._web("fulfillment", "services.fulfillment.app:create_app", ports.fulfillment),
@@ -220,7 +225,10 @@ class Stack:
     def _web(self, name: str, factory: str, port: int) -> ProcessSpec:
         argv = [sys.executable, "-m", "uvicorn", factory, "--factory", "--host", "127.0.0.1"]
         argv += ["--port", str(port), "--no-access-log", "--timeout-graceful-shutdown", "5"]
-        return self._python(name, argv, http_ok(f"http://127.0.0.1:{port}/healthz"))
+        # Another stack that took the port meanwhile must not pass for this one.
+        instance = ("x-lianyu-stack", uuid.uuid4().hex)
+        argv += ["--header", ":".join(instance)]
+        return self._python(name, argv, http_ok(f"http://127.0.0.1:{port}/healthz", header=instance))
 
     def _python(self, name: str, argv: list[str], ready: Probe | None, **options: Any) -> ProcessSpec:
         environment = {**os.environ, **self.environment(), "PYTHONUNBUFFERED": "1"}

@@ -19,13 +19,14 @@ START_MARK = "--- started "
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def http_ok(url: str) -> Probe:
-    """Ready when GET ``url`` answers 2xx within a second."""
+def http_ok(url: str, *, header: tuple[str, str] | None = None) -> Probe:
+    """Ready when GET ``url`` answers 2xx within a second, and ``header`` (name, value) is in the answer."""
 
     def probe() -> bool:
         try:
             with _OPENER.open(url, timeout=1.0) as response:
-                return 200 <= int(response.status) < 300
+                expected = header is None or response.headers[header[0]] == header[1]
+                return expected and 200 <= int(response.status) < 300
         except (OSError, urllib.error.URLError):
             return False
 
@@ -35,6 +36,11 @@ def http_ok(url: str) -> Probe:
 def tcp_open(port: int) -> Probe:
     """Ready when something listens on 127.0.0.1:``port``."""
     return lambda: accepts_tcp(port)
+
+
+def every(*probes: Probe) -> Probe:
+    """Ready when all of them are."""
+    return lambda: all(probe() for probe in probes)
 
 
 def log_says(log: Path, text: str) -> Probe:

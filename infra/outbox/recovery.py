@@ -37,7 +37,9 @@ SELECT count(*) FILTER (WHERE done) AS handled, count(*) FILTER (WHERE NOT done)
 """)
 _FORGET = text("""
 WITH old AS (
-    SELECT id FROM outbox WHERE handled_at < now() - make_interval(days => :days) LIMIT :batch FOR UPDATE SKIP LOCKED
+    SELECT id FROM outbox o WHERE handled_at < now() - make_interval(days => :days)
+      AND NOT EXISTS (SELECT FROM failed_messages f WHERE f.message_id = o.id)
+    LIMIT :batch FOR UPDATE SKIP LOCKED
 ), inbox AS (
     DELETE FROM handled_messages h USING old WHERE h.message_id = old.id
 )

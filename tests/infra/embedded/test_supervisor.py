@@ -159,6 +159,9 @@ def test_probes_see_http_and_tcp(tmp_path: Path) -> None:
         )
         assert tcp_open(port)()
         assert not http_ok(f"http://127.0.0.1:{port}/nowhere")()
+        kind = ("content-type", "text/html; charset=utf-8")
+        assert http_ok(f"http://127.0.0.1:{port}/", header=kind)()
+        assert not http_ok(f"http://127.0.0.1:{port}/", header=("x-lianyu-stack", "another"))()
 
 
 def test_two_supervisors_never_share_a_directory(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from sqlalchemy import text
 
 from core.actor import SYSTEM
 from core.events import Event, event
+from core.ids import MessageId
 from infra import outbox
 from infra.db.session import Database
 
@@ -40,6 +41,20 @@ async def handled(db: Database, message: outbox.Message, handler: str) -> None:
         assert await outbox.first_time(session, message.id, handler)
 
 
+async def given_up(db: Database, message: outbox.Message, handler: str) -> None:
+    failed = text(
+        "INSERT INTO failed_messages (message_id, handler, error, failed_at, attempts)"
+        " VALUES (:id, :handler, 'no', now(), 8)"
+    )
+    async with db.unit_of_work(SYSTEM) as session:
+        await session.execute(failed, {"id": message.id, "handler": handler})
+
+
+async def failures(db: Database) -> list[tuple[str, str, str, int]]:
+    async with db.reading(SYSTEM) as session:
+        return [(str(f.message_id), f.event, f.handler, f.attempts) for f in await outbox.failures(session)]
+
+
 async def look(db: Database, *, patience_s: float = 0) -> tuple[int, int]:
     async with db.unit_of_work(SYSTEM) as session:
         return await outbox.republish(session, HANDLERS, patience_s=patience_s)
@@ -64,14 +79,7 @@ async def test_a_message_one_handler_has_not_had_goes_out_again(db: Database) ->
 async def test_a_handler_that_gave_up_is_done_with_it(db: Database) -> None:
     (message,) = await published(db, Carried(number=1))
     await handled(db, message, "one")
-    async with db.unit_of_work(SYSTEM) as session:
-        await session.execute(
-            text(
-                "INSERT INTO failed_messages (message_id, handler, error, failed_at, attempts)"
-                " VALUES (:id, 'two', 'no', now(), 8)"
-            ),
-            {"id": message.id},
-        )
+    await given_up(db, message, "two")
 
     assert await look(db) == (1, 0)
     assert await claimable(db) == []
@@ -90,6 +98,38 @@ async def test_messages_of_nobody_and_of_a_newer_release_are_not_repeated(db: Da
         await session.execute(text("UPDATE outbox SET name = 'newer.event' WHERE name = 'test.carried'"))
 
     assert await look(db) == (1, 0)
+
+
+async def test_what_was_given_up_is_told_and_gets_a_second_chance(db: Database) -> None:
+    first, second = await published(db, Carried(number=1), Carried(number=2))
+    for message in (first, second):
+        await handled(db, message, "one")
+        await given_up(db, message, "two")
+    assert await look(db) == (2, 0)
+    assert await failures(db) == [(str(m.id), "test.carried", "two", 8) for m in (first, second)]
+
+    async with db.unit_of_work(SYSTEM) as session:
+        assert await outbox.replay(session, [first.id]) == 1
+        assert await outbox.replay(session, [first.id, MessageId.new()]) == 0
+
+    assert await claimable(db) == [str(first.id)]
+    assert await failures(db) == [(str(second.id), "test.carried", "two", 8)]
+    async with db.unit_of_work(SYSTEM) as session:
+        assert await outbox.replay(session) == 1
+    assert await claimable(db) == [str(first.id), str(second.id)]
+
+
+async def test_what_was_given_up_is_not_forgotten(db: Database) -> None:
+    (message,) = await published(db, Carried(number=1))
+    await handled(db, message, "one")
+    await given_up(db, message, "two")
+    assert await look(db) == (1, 0)
+    async with db.unit_of_work(SYSTEM) as session:
+        await session.execute(text("UPDATE outbox SET handled_at = now() - interval '90 days'"))
+
+    async with db.unit_of_work(SYSTEM) as session:
+        assert await outbox.forget(session) == 0
+        assert await outbox.replay(session) == 1
 
 
 async def test_what_is_long_done_is_forgotten_with_its_inbox_rows(db: Database) -> None:
