@@ -6,9 +6,8 @@ import asyncio
 import json
 
 import pytest
-from click.testing import Result
 from sqlalchemy import text
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from core.actor import SYSTEM
 from core.ids import MessageId
