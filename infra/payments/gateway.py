@@ -7,7 +7,7 @@ retried. Errors: ``infra.payments.errors``. Source of the rules: money.md §0.5 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -141,6 +141,7 @@ class BalanceTransaction:
     """Settlement units per presentment unit as a decimal string, when converted."""
     created_at: datetime
     available_on: datetime
+    description: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +169,40 @@ class Dispute:
     fee_minor: int
     """Fees the provider took for it, net of what it gave back."""
     created_at: datetime
+    evidence_due_at: datetime | None = None
+    """Last moment evidence is taken; None when there is nothing to answer."""
+    evidence_submissions: int = 0
+    withdrawn_minor: int = 0
+    """What the provider took from the balance for it and has not given back, settlement currency, fees
+    apart. An inquiry (``warning_…``) takes nothing."""
+    transactions: tuple[BalanceTransaction, ...] = ()
+    """Oldest first: the withdrawal, then the reinstatement when it was won."""
+
+    @property
+    def is_inquiry(self) -> bool:
+        """The bank only asks; no money has moved."""
+        return self.status.startswith("warning_")
+
+
+@dataclass(frozen=True, slots=True)
+class Payout:
+    """From a balance at the provider to the holder's bank."""
+
+    id: str
+    amount_minor: int
+    currency: str
+    status: str
+    """pending, in_transit, paid, failed or canceled. A paid one may still fail: banks send money back."""
+    automatic: bool
+    """By the provider's own schedule: only then its balance transactions can be listed by payout."""
+    arrival_at: datetime
+    balance_transaction_id: str | None
+    failure_transaction_id: str | None
+    failure_code: str | None
+    reconciled: bool
+    """The provider says which transactions make up an automatic payout."""
+    created_at: datetime
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,8 +263,20 @@ class PaymentGateway(Protocol):
     async def retrieve_charge(self, charge_id: str) -> Charge: ...
 
     async def refund(
-        self, *, charge_or_intent: str, amount_minor: int, key: str, metadata: Mapping[str, str] | None = None
-    ) -> Refund: ...
+        self,
+        *,
+        charge_or_intent: str,
+        amount_minor: int,
+        key: str,
+        metadata: Mapping[str, str] | None = None,
+        reason: str | None = None,
+    ) -> Refund:
+        """``reason``: duplicate, fraudulent or requested_by_customer."""
+        ...
+
+    async def cancel_refund(self, refund_id: str, *, key: str) -> Refund:
+        """Only a refund that waits for the customer can be cancelled; others raise ``ProviderRefused``."""
+        ...
 
     async def retrieve_refund(self, refund_id: str) -> Refund: ...
 
@@ -284,11 +331,73 @@ class PaymentGateway(Protocol):
         created_from: datetime | None = None,
         created_to: datetime | None = None,
         type: str | None = None,
+        source: str | None = None,
+        payout: str | None = None,
+        account: str | None = None,
     ) -> AsyncIterator[BalanceTransaction]:
-        """Newest first, all pages; ``created_from`` inclusive, ``created_to`` exclusive."""
+        """Newest first, all pages; ``created_from`` inclusive, ``created_to`` exclusive.
+
+        ``source`` is the charge, refund, transfer … behind the rows, ``payout`` an automatic payout made of
+        them, ``account`` the connected account whose book is read instead of ours.
+        """
+        ...
+
+    async def retrieve_balance_transaction(self, transaction_id: str) -> BalanceTransaction: ...
+
+    async def create_payout(
+        self,
+        *,
+        amount_minor: int,
+        currency: str,
+        key: str,
+        account: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        description: str | None = None,
+    ) -> Payout:
+        """From our own balance to our bank, or from ``account``'s balance to its bank."""
+        ...
+
+    async def retrieve_payout(self, payout_id: str, *, account: str | None = None) -> Payout: ...
+
+    async def cancel_payout(self, payout_id: str, *, key: str, account: str | None = None) -> Payout: ...
+
+    def payouts(
+        self,
+        *,
+        created_from: datetime | None = None,
+        created_to: datetime | None = None,
+        status: str | None = None,
+        account: str | None = None,
+    ) -> AsyncIterator[Payout]:
+        """Newest first, all pages; bounds as in ``balance_transactions``."""
         ...
 
     async def retrieve_dispute(self, dispute_id: str) -> Dispute: ...
+
+    async def find_disputes(self, charge_or_intent: str) -> list[Dispute]: ...
+
+    def disputes(self, *, created_from: datetime | None = None) -> AsyncIterator[Dispute]:
+        """Every dispute since then, newest first: for a sweep that missed notices."""
+        ...
+
+    async def submit_evidence(
+        self, dispute_id: str, *, evidence: Mapping[str, str], key: str, submit: bool = True
+    ) -> Dispute:
+        """Fields in the provider's names (``product_description``, ``shipping_tracking_number``, …).
+
+        ``submit=False`` stores them only. After a submission the bank decides; nothing can be added.
+        """
+        ...
+
+    async def close_dispute(self, dispute_id: str, *, key: str) -> Dispute:
+        """Accept the loss. It cannot be taken back."""
+        ...
+
+    def events(
+        self, *, created_from: datetime | None = None, types: Sequence[str] = ()
+    ) -> AsyncIterator[Event]:
+        """Newest first, all pages, at most 30 days back: what notices we should have had."""
+        ...
 
     async def retrieve_event(self, event_id: str) -> Event: ...
 

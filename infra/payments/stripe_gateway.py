@@ -7,7 +7,7 @@ that a worker never hangs on a provider, and retries re-use the caller's key, wh
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -34,6 +34,7 @@ from infra.payments.gateway import (
     Dispute,
     Event,
     PaymentIntent,
+    Payout,
     Refund,
     Transfer,
     TransferReversal,
@@ -45,6 +46,7 @@ from infra.payments.stripe_objects import (
     dispute_of,
     event_of,
     intent_of,
+    payout_of,
     refund_of,
     reversal_of,
     transaction_of,
@@ -150,14 +152,25 @@ class StripeGateway:
         return charge_of(await self._fetch(self._client.v1.charges.retrieve_async, charge_id, params))
 
     async def refund(
-        self, *, charge_or_intent: str, amount_minor: int, key: str, metadata: Mapping[str, str] | None = None
+        self,
+        *,
+        charge_or_intent: str,
+        amount_minor: int,
+        key: str,
+        metadata: Mapping[str, str] | None = None,
+        reason: str | None = None,
     ) -> Refund:
         params = {
             **_payment_reference(charge_or_intent),
             "amount": amount_minor,
             "metadata": dict(metadata or {}),
         }
+        if reason:
+            params["reason"] = reason
         return refund_of(await self._send(self._client.v1.refunds.create_async, params, key=key))
+
+    async def cancel_refund(self, refund_id: str, *, key: str) -> Refund:
+        return refund_of(await self._send(self._client.v1.refunds.cancel_async, refund_id, {}, key=key))
 
     async def retrieve_refund(self, refund_id: str) -> Refund:
         return refund_of(await self._fetch(self._client.v1.refunds.retrieve_async, refund_id))
@@ -251,8 +264,9 @@ class StripeGateway:
         return [reversal_of(row) async for row in self._pages(listed, {})]
 
     async def balance(self, *, account: str | None = None) -> Balance:
-        options = {"stripe_account": account} if account else {}
-        return balance_of(await self._fetch(self._client.v1.balance.retrieve_async, {}, options))
+        return balance_of(
+            await self._fetch(self._client.v1.balance.retrieve_async, {}, _acting_for(account))
+        )
 
     async def balance_transactions(
         self,
@@ -260,16 +274,87 @@ class StripeGateway:
         created_from: datetime | None = None,
         created_to: datetime | None = None,
         type: str | None = None,
+        source: str | None = None,
+        payout: str | None = None,
+        account: str | None = None,
     ) -> AsyncIterator[BalanceTransaction]:
-        created = {
-            bound: int(at.timestamp()) for bound, at in (("gte", created_from), ("lt", created_to)) if at
-        }
-        params: dict[str, Any] = ({"created": created} if created else {}) | ({"type": type} if type else {})
-        async for row in self._pages(self._client.v1.balance_transactions.list_async, params):
+        params = _created(created_from, created_to) | _given(type=type, source=source, payout=payout)
+        listed = self._client.v1.balance_transactions.list_async
+        async for row in self._pages(listed, params, account=account):
             yield transaction_of(row)
+
+    async def retrieve_balance_transaction(self, transaction_id: str) -> BalanceTransaction:
+        retrieve = self._client.v1.balance_transactions.retrieve_async
+        return transaction_of(await self._fetch(retrieve, transaction_id))
+
+    async def create_payout(
+        self,
+        *,
+        amount_minor: int,
+        currency: str,
+        key: str,
+        account: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        description: str | None = None,
+    ) -> Payout:
+        params: dict[str, Any] = {
+            "amount": amount_minor,
+            "currency": currency.lower(),
+            "metadata": dict(metadata or {}),
+            **_given(description=description),
+        }
+        return payout_of(
+            await self._send(self._client.v1.payouts.create_async, params, key=key, account=account)
+        )
+
+    async def retrieve_payout(self, payout_id: str, *, account: str | None = None) -> Payout:
+        retrieve = self._client.v1.payouts.retrieve_async
+        return payout_of(await self._fetch(retrieve, payout_id, {}, _acting_for(account)))
+
+    async def cancel_payout(self, payout_id: str, *, key: str, account: str | None = None) -> Payout:
+        cancel = self._client.v1.payouts.cancel_async
+        return payout_of(await self._send(cancel, payout_id, {}, key=key, account=account))
+
+    async def payouts(
+        self,
+        *,
+        created_from: datetime | None = None,
+        created_to: datetime | None = None,
+        status: str | None = None,
+        account: str | None = None,
+    ) -> AsyncIterator[Payout]:
+        params = _created(created_from, created_to) | _given(status=status)
+        async for row in self._pages(self._client.v1.payouts.list_async, params, account=account):
+            yield payout_of(row)
 
     async def retrieve_dispute(self, dispute_id: str) -> Dispute:
         return dispute_of(await self._fetch(self._client.v1.disputes.retrieve_async, dispute_id))
+
+    async def find_disputes(self, charge_or_intent: str) -> list[Dispute]:
+        pages = self._pages(self._client.v1.disputes.list_async, _payment_reference(charge_or_intent))
+        return [dispute_of(row) async for row in pages]
+
+    async def disputes(self, *, created_from: datetime | None = None) -> AsyncIterator[Dispute]:
+        async for row in self._pages(self._client.v1.disputes.list_async, _created(created_from, None)):
+            yield dispute_of(row)
+
+    async def submit_evidence(
+        self, dispute_id: str, *, evidence: Mapping[str, str], key: str, submit: bool = True
+    ) -> Dispute:
+        params = {"evidence": dict(evidence), "submit": submit}
+        return dispute_of(
+            await self._send(self._client.v1.disputes.update_async, dispute_id, params, key=key)
+        )
+
+    async def close_dispute(self, dispute_id: str, *, key: str) -> Dispute:
+        return dispute_of(await self._send(self._client.v1.disputes.close_async, dispute_id, {}, key=key))
+
+    async def events(
+        self, *, created_from: datetime | None = None, types: Sequence[str] = ()
+    ) -> AsyncIterator[Event]:
+        params = _created(created_from, None) | ({"types": list(types)} if types else {})
+        async for row in self._pages(self._client.v1.events.list_async, params):
+            yield event_of(row)
 
     async def retrieve_event(self, event_id: str) -> Event:
         return event_of(await self._fetch(self._client.v1.events.retrieve_async, event_id))
@@ -280,20 +365,23 @@ class StripeGateway:
         return verify_webhook(raw, header, secret=self._webhook_secret, clock=clock, tolerance_s=tolerance_s)
 
     async def _pages(
-        self, listed: Callable[..., Awaitable[Any]], params: Mapping[str, Any]
+        self, listed: Callable[..., Awaitable[Any]], params: Mapping[str, Any], *, account: str | None = None
     ) -> AsyncIterator[dict[str, Any]]:
         cursor: str | None = None
+        options = (_acting_for(account),) if account else ()
         while True:
             paged = {**params, "limit": PAGE_SIZE} | ({"starting_after": cursor} if cursor else {})
-            page = await self._fetch(listed, paged)
+            page = await self._fetch(listed, paged, *options)
             for row in page["data"]:
                 yield row
             if not page["has_more"] or not page["data"]:
                 return
             cursor = page["data"][-1]["id"]
 
-    async def _send(self, call: Callable[..., Awaitable[Any]], *arguments: Any, key: str) -> dict[str, Any]:
-        return await self._fetch(call, *arguments, {"idempotency_key": key}, key=key)
+    async def _send(
+        self, call: Callable[..., Awaitable[Any]], *arguments: Any, key: str, account: str | None = None
+    ) -> dict[str, Any]:
+        return await self._fetch(call, *arguments, {"idempotency_key": key, **_acting_for(account)}, key=key)
 
     async def _fetch(
         self, call: Callable[..., Awaitable[Any]], *arguments: Any, key: str = ""
@@ -323,6 +411,19 @@ def verify_webhook(
         return event_of(event)
     except (stripe.SignatureVerificationError, ValueError, KeyError, TypeError) as error:
         raise WebhookRejected(f"not a signed event: {type(error).__name__}") from error
+
+
+def _acting_for(account: str | None) -> dict[str, str]:
+    return {"stripe_account": account} if account else {}
+
+
+def _created(since: datetime | None, until: datetime | None) -> dict[str, Any]:
+    bounds = {name: int(at.timestamp()) for name, at in (("gte", since), ("lt", until)) if at}
+    return {"created": bounds} if bounds else {}
+
+
+def _given(**values: str | None) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _payment_reference(charge_or_intent: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ from infra.payments.gateway import (
     Event,
     IntentStatus,
     PaymentIntent,
+    Payout,
     Refund,
     Transfer,
     TransferReversal,
@@ -135,10 +136,30 @@ def transaction_of(row: Json) -> BalanceTransaction:
         exchange_rate=rate,
         created_at=when(row["created"]),
         available_on=when(row["available_on"]),
+        description=row.get("description"),
+    )
+
+
+def payout_of(row: Json) -> Payout:
+    return Payout(
+        id=row["id"],
+        amount_minor=row["amount"],
+        currency=row["currency"].upper(),
+        status=row["status"],
+        automatic=row["automatic"],
+        arrival_at=when(row["arrival_date"]),
+        balance_transaction_id=reference(row.get("balance_transaction")),
+        failure_transaction_id=reference(row.get("failure_balance_transaction")),
+        failure_code=row.get("failure_code"),
+        reconciled=row.get("reconciliation_status") == "completed",
+        created_at=when(row["created"]),
+        metadata=row.get("metadata") or {},
     )
 
 
 def dispute_of(row: Json) -> Dispute:
+    details = row.get("evidence_details") or {}
+    moved = tuple(transaction_of(taken) for taken in row["balance_transactions"])
     return Dispute(
         id=row["id"],
         charge_id=reference(row["charge"]) or "",
@@ -147,8 +168,12 @@ def dispute_of(row: Json) -> Dispute:
         currency=row["currency"].upper(),
         status=row["status"],
         reason=row["reason"],
-        fee_minor=sum(taken["fee"] for taken in row["balance_transactions"]),
+        fee_minor=sum(taken.fee_minor for taken in moved),
         created_at=when(row["created"]),
+        evidence_due_at=when(details["due_by"]) if details.get("due_by") else None,
+        evidence_submissions=details.get("submission_count", 0),
+        withdrawn_minor=-sum(taken.amount_minor for taken in moved),
+        transactions=moved,
     )
 
 
