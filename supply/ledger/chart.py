@@ -13,6 +13,9 @@ class Code(IntEnum):
     RECEIVABLE = 1100
     """What a party owes back: refunds after it was paid, a negative residual."""
     DISPUTE_RECEIVABLE = 1110
+    RAIL_FROZEN = 1900
+    """Memorandum: what a rail that shares profits by itself still keeps frozen of the customers' money. It was
+    never ours; the ledger records and instructs (money.md §0.7)."""
     PENDING = 2000
     """Owed to a party, inside the return window."""
     AVAILABLE = 2010
@@ -23,6 +26,10 @@ class Code(IntEnum):
     TAX = 2200
     SUSPENSE = 2300
     FEE_DEFERRED = 2400
+    RAIL_ENTITLED = 2900
+    """Memorandum: a party's part of what such a rail keeps frozen."""
+    RAIL_INSTRUCTED = 2910
+    """Memorandum: of that, what the rail was told to pay, outcome not known yet."""
     FEE_REVENUE = 4000
     PROCESSING_RECHARGE = 4010
     ROUNDING_GAIN = 4090
