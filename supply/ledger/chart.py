@@ -10,6 +10,8 @@ class Code(IntEnum):
     PROVIDER_AVAILABLE = 1010
     BANK = 1020
     PLATFORM_PAYOUT_IN_TRANSIT = 1030
+    PROVIDER_RESERVED = 1040
+    """Held back by the provider for a while (its reserve_* rows); ours, and neither pending nor available."""
     RECEIVABLE = 1100
     """What a party owes back: refunds after it was paid, a negative residual."""
     DISPUTE_RECEIVABLE = 1110

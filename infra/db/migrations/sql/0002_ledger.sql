@@ -20,6 +20,7 @@ SELECT code, name, side::smallint, strict FROM (VALUES
     (1010, 'provider, available',            1, false),
     (1020, 'bank, operating',                1, false),
     (1030, 'platform payout in transit',     1, false),
+    (1040, 'provider, reserved',             1, false),
     (1100, 'receivable from a party',        1, true),
     (1110, 'receivable, disputed charge',    1, true),
     (1900, 'memo: frozen at a sharing rail', 1, false),
@@ -48,9 +49,10 @@ SELECT code, name, side::smallint, strict FROM (VALUES
 
 -- What a key stands for: the kind, the order and the legs, which come sorted by account. Times, references and
 -- remarks may differ between the provider's answer and its webhook, which post the same thing under the same key.
+-- STABLE, although it depends on nothing: an IMMUTABLE one would not be inlined, for record's text is STABLE.
 CREATE FUNCTION ledger_body_hash(
     kind text, order_id uuid, codes integer[], owners text[], currencies bpchar[], amounts bigint[]
-) RETURNS bytea LANGUAGE sql IMMUTABLE
+) RETURNS bytea LANGUAGE sql STABLE
     RETURN sha256(convert_to(ROW(kind, order_id, codes, owners, currencies, amounts)::text, 'UTF8'));
 
 CREATE FUNCTION ledger_account_ids(p_codes integer[], p_owners text[], p_currencies bpchar[]) RETURNS uuid[]
@@ -89,6 +91,24 @@ BEGIN
     RETURN ledger_account_ids(p_codes, p_owners, p_currencies);
 END $$;
 
+-- Which journals of a batch can never be posted, whatever the balances: the word for it, or NULL, in input order.
+CREATE FUNCTION ledger_malformed(
+    p_keys text[], p_leg_journals integer[], p_codes integer[], p_owners text[], p_currencies bpchar[], p_amounts bigint[]
+) RETURNS text[] LANGUAGE sql STABLE AS $$
+    SELECT array_agg(CASE WHEN coalesce(bad.bad, true) THEN 'ledger_unbalanced' END ORDER BY k.ord)
+    FROM unnest(p_keys) WITH ORDINALITY AS k (key, ord)
+    LEFT JOIN (
+        SELECT per.journal, bool_or(per.total <> 0 OR per.zeros OR per.accounts < per.legs) AS bad
+        FROM (
+            SELECT l.journal, sum(l.amount) AS total, bool_or(l.amount = 0) AS zeros,
+                   count(*) AS legs, count(DISTINCT (l.code, l.owner)) AS accounts
+            FROM unnest(p_leg_journals, p_codes, p_owners, p_currencies, p_amounts)
+                AS l (journal, code, owner, currency, amount)
+            GROUP BY l.journal, l.currency
+        ) per GROUP BY per.journal
+    ) bad ON bad.journal = k.ord
+$$;
+
 -- One journal. Returns its id; the id of the first when the same key came before with the same body.
 -- 23505 another body under this key; 23514 unbalanced, or a strict account would go below zero.
 CREATE FUNCTION post_journal(
@@ -98,128 +118,145 @@ CREATE FUNCTION post_journal(
 ) RETURNS uuid LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
-    v_hash bytea;
-    v_accounts uuid[];
+    v_hash bytea := ledger_body_hash(p_kind, p_order_id, p_codes, p_owners, p_currencies, p_amounts);
     v_found record;
+    v_leg record;
+    v_move bigint;
+    v_posted bigint;
+    v_version bigint;
+    v_last uuid;
+    v_legs smallint[];
+    v_accounts uuid[];
+    v_after bigint[];
+    v_versions bigint[];
 BEGIN
-    v_hash := ledger_body_hash(p_kind, p_order_id, p_codes, p_owners, p_currencies, p_amounts);
     INSERT INTO ledger_journals (id, idem, body_hash, kind, order_id, provider_ref, memo, effective_at, posted_at)
     VALUES (p_id, p_key, v_hash, p_kind, p_order_id, p_provider_ref, p_memo, p_effective_at, p_posted_at)
     ON CONFLICT (idem) DO NOTHING;
     IF NOT FOUND THEN
         SELECT id, body_hash INTO v_found FROM ledger_journals WHERE idem = p_key;
-        IF v_found.body_hash IS DISTINCT FROM v_hash THEN
+        IF v_found.body_hash = v_hash THEN
+            RETURN v_found.id;
+        END IF;
+        IF (ledger_malformed(ARRAY[p_key], array_fill(1, ARRAY[cardinality(p_codes)]), p_codes, p_owners,
+                             p_currencies, p_amounts))[1] IS NULL THEN
             RAISE EXCEPTION 'the key % was used for another journal', p_key
                 USING ERRCODE = '23505', CONSTRAINT = 'ledger_key_reused', DETAIL = p_key;
         END IF;
-        RETURN v_found.id;
+        RAISE EXCEPTION 'the legs do not balance'
+            USING ERRCODE = '23514', CONSTRAINT = 'ledger_unbalanced', DETAIL = p_key;
     END IF;
 
-    v_accounts := ledger_account_ids(p_codes, p_owners, p_currencies);
-    IF v_accounts IS NULL OR array_position(v_accounts, NULL) IS NOT NULL THEN
-        v_accounts := ledger_open_accounts(p_codes, p_owners, p_currencies, p_tenants);
+    IF EXISTS (
+        SELECT FROM unnest(p_codes, p_owners, p_currencies) AS l (code, owner, currency)
+        WHERE NOT EXISTS (SELECT FROM ledger_accounts a
+            WHERE a.code = l.code AND a.owner = l.owner AND a.currency = l.currency)
+    ) THEN
+        PERFORM ledger_open_accounts(p_codes, p_owners, p_currencies, p_tenants);
     END IF;
-    FOR i IN 1 .. coalesce(cardinality(v_accounts), 0) - 1 LOOP
-        IF array_position(v_accounts, v_accounts[i], i + 1) IS NOT NULL THEN
+
+    -- One row after the other in order of account: taking its lock, looking whether it carries the leg and moving
+    -- it are one update.
+    FOR v_leg IN
+        SELECT l.leg, l.amount, a.id, a.side, a.strict
+        FROM unnest(p_codes, p_owners, p_currencies, p_amounts) WITH ORDINALITY AS l (code, owner, currency, amount, leg)
+        CROSS JOIN LATERAL (
+            SELECT * FROM ledger_accounts o
+            WHERE o.code = l.code AND o.owner = l.owner AND o.currency = l.currency LIMIT 1
+        ) a ORDER BY a.id
+    LOOP
+        IF v_leg.id = v_last THEN
             RAISE EXCEPTION 'two legs on one account'
                 USING ERRCODE = '23514', CONSTRAINT = 'ledger_unbalanced', DETAIL = p_key;
         END IF;
+        v_last := v_leg.id;
+        v_posted := NULL;
+        v_version := NULL;
+        IF v_leg.strict THEN
+            v_move := v_leg.amount * v_leg.side;
+            UPDATE ledger_balances b SET posted_minor = b.posted_minor + v_move, version = b.version + 1
+            WHERE b.account_id = v_last AND b.posted_minor + v_move >= 0
+            RETURNING b.posted_minor, b.version INTO v_posted, v_version;
+            IF NOT FOUND THEN
+                SELECT a.code || '|' || a.currency || '|' || b.posted_minor || '|' || -v_move || '|' || a.owner
+                INTO v_found FROM ledger_balances b JOIN ledger_accounts a ON a.id = b.account_id
+                WHERE b.account_id = v_last;
+                RAISE EXCEPTION 'an account would go below zero: %', v_found
+                    USING ERRCODE = '23514', CONSTRAINT = 'ledger_overdraft', DETAIL = v_found;
+            END IF;
+        END IF;
+        v_legs := v_legs || v_leg.leg::smallint;
+        v_accounts := v_accounts || v_last;
+        v_after := v_after || v_posted;
+        v_versions := v_versions || v_version;
     END LOOP;
 
-    -- Locks the strict balances in order of account and looks whether each can carry its leg.
-    WITH locked AS MATERIALIZED (
-        SELECT b.account_id, b.side, b.posted_minor FROM ledger_balances b
-        WHERE b.account_id = ANY (v_accounts) AND b.strict
-        ORDER BY b.account_id FOR NO KEY UPDATE
-    )
-    SELECT a.code || '|' || a.currency || '|' || k.posted_minor || '|' || -l.amount * k.side || '|' || a.owner AS detail
-    INTO v_found
-    FROM locked k
-    JOIN unnest(v_accounts, p_amounts) AS l (account_id, amount) ON l.account_id = k.account_id
-    JOIN ledger_accounts a ON a.id = k.account_id
-    WHERE k.posted_minor + l.amount * k.side < 0 LIMIT 1;
-    IF FOUND THEN
-        RAISE EXCEPTION 'an account would go below zero: %', v_found.detail
-            USING ERRCODE = '23514', CONSTRAINT = 'ledger_overdraft', DETAIL = v_found.detail;
-    END IF;
-
-    WITH moved AS (
-        UPDATE ledger_balances b SET posted_minor = b.posted_minor + l.amount * b.side, version = b.version + 1
-        FROM unnest(v_accounts, p_amounts) AS l (account_id, amount)
-        WHERE b.account_id = l.account_id AND b.strict
-        RETURNING b.account_id, b.posted_minor, b.version
-    )
     INSERT INTO ledger_entries (journal_id, leg, account_id, currency, amount_minor, txid, balance_after, account_version)
-    SELECT p_id, l.leg, l.account_id, l.currency, l.amount, pg_current_xact_id(), m.posted_minor, m.version
-    FROM unnest(v_accounts, p_currencies, p_amounts) WITH ORDINALITY AS l (account_id, currency, amount, leg)
-    LEFT JOIN moved m ON m.account_id = l.account_id;
+    SELECT p_id, l.leg, l.account_id, p_currencies[l.leg], p_amounts[l.leg], pg_current_xact_id(), l.after, l.version
+    FROM unnest(v_legs, v_accounts, v_after, v_versions) AS l (leg, account_id, after, version);
     IF NOT FOUND THEN
         RAISE EXCEPTION 'a journal without legs' USING ERRCODE = '23514', CONSTRAINT = 'ledger_unbalanced', DETAIL = p_key;
     END IF;
     RETURN p_id;
 END $$;
 
--- Which journals of a batch can never be posted, whatever the balances: the key when it is so, in input order.
-CREATE FUNCTION ledger_malformed(
-    p_keys text[], p_leg_journals integer[], p_codes integer[], p_owners text[], p_currencies bpchar[], p_amounts bigint[]
-) RETURNS text[] LANGUAGE sql IMMUTABLE
-    RETURN (
-        SELECT array_agg(CASE WHEN coalesce(bad.bad, true) THEN 'ledger_unbalanced' END ORDER BY k.ord)
-        FROM unnest(p_keys) WITH ORDINALITY AS k (key, ord)
-        LEFT JOIN (
-            SELECT per.journal, bool_or(per.total <> 0 OR per.zeros OR per.accounts < per.legs) AS bad
-            FROM (
-                SELECT l.journal, sum(l.amount) AS total, bool_or(l.amount = 0) AS zeros,
-                       count(*) AS legs, count(DISTINCT (l.code, l.owner)) AS accounts
-                FROM unnest(p_leg_journals, p_codes, p_owners, p_currencies, p_amounts)
-                    AS l (journal, code, owner, currency, amount)
-                GROUP BY l.journal, l.currency
-            ) per GROUP BY per.journal
-        ) bad ON bad.journal = k.ord
-    );
-
--- Walks a batch in order over the balances as they stand and names the journals that would overdraw an account,
--- given that the ones named are left out. Called under the locks.
+-- Walks a batch in order over the balances as they stood before it and names the journals that would overdraw an
+-- account, given that the ones named are left out. Of several under one key the first that can be carried counts.
+-- ``p_moved`` and ``p_totals`` are what the batch has moved already, on the account's normal side. Locks the rest
+-- of the batch's balances.
 CREATE FUNCTION ledger_overdrawing(
-    p_refused text[], p_leg_journals integer[], p_accounts uuid[], p_amounts bigint[]
-) RETURNS text[] LANGUAGE plpgsql STABLE AS $$
+    p_ids uuid[], p_keys text[], p_new uuid[], p_refused text[], p_leg_journals integer[], p_accounts uuid[],
+    p_amounts bigint[], p_moved uuid[], p_totals bigint[]
+) RETURNS text[] LANGUAGE plpgsql AS $$
 DECLARE
     v_refused text[] := p_refused;
+    v_done boolean[] := array_fill(false, ARRAY[cardinality(p_ids)]);
     v_held bigint[];
     v_journal record;
     v_short boolean;
     i integer;
 BEGIN
-    SELECT array_agg(b.posted_minor ORDER BY b.account_id) INTO v_held
-    FROM ledger_balances b WHERE b.account_id = ANY (p_accounts) AND b.strict;
+    PERFORM FROM ledger_balances b WHERE b.account_id = ANY (p_accounts) AND b.strict
+    ORDER BY b.account_id FOR NO KEY UPDATE;
+    SELECT array_agg(b.posted_minor - coalesce(m.total, 0) ORDER BY b.account_id) INTO v_held
+    FROM ledger_balances b LEFT JOIN unnest(p_moved, p_totals) AS m (account_id, total) USING (account_id)
+    WHERE b.account_id = ANY (p_accounts) AND b.strict;
     FOR v_journal IN
         WITH dense AS (
             SELECT b.account_id, b.side, row_number() OVER (ORDER BY b.account_id)::integer AS slot
             FROM ledger_balances b WHERE b.account_id = ANY (p_accounts) AND b.strict
+        ), named AS (
+            SELECT k.ord, k.id, min(k.ord) OVER one_key AS first, first_value(k.id) OVER one_key AS first_id
+            FROM unnest(p_ids, p_keys, p_refused) WITH ORDINALITY AS k (id, key, refused, ord)
+            WHERE k.refused IS NULL WINDOW one_key AS (PARTITION BY k.key ORDER BY k.ord)
         )
-        SELECT l.journal, array_agg(d.slot) AS slots, array_agg(l.amount * d.side) AS moves
-        FROM unnest(p_leg_journals, p_accounts, p_amounts) AS l (journal, account_id, amount)
-        JOIN dense d ON d.account_id = l.account_id
-        WHERE p_refused[l.journal] IS NULL
-        GROUP BY l.journal ORDER BY l.journal
+        SELECT n.ord, n.first, array_agg(d.slot) FILTER (WHERE d.slot IS NOT NULL) AS slots,
+               array_agg(l.amount * d.side) FILTER (WHERE d.slot IS NOT NULL) AS moves
+        FROM named n
+        JOIN unnest(p_new) AS c (id) ON c.id = n.first_id
+        JOIN unnest(p_leg_journals, p_accounts, p_amounts) AS l (journal, account_id, amount) ON l.journal = n.ord
+        LEFT JOIN dense d ON d.account_id = l.account_id
+        GROUP BY n.ord, n.first ORDER BY n.ord
     LOOP
+        CONTINUE WHEN v_done[v_journal.first];
         v_short := false;
-        FOR i IN 1 .. cardinality(v_journal.slots) LOOP
+        FOR i IN 1 .. coalesce(cardinality(v_journal.slots), 0) LOOP
             v_short := v_short OR v_held[v_journal.slots[i]] + v_journal.moves[i] < 0;
         END LOOP;
         IF v_short THEN
-            v_refused[v_journal.journal] := 'ledger_overdraft';
-        ELSE
-            FOR i IN 1 .. cardinality(v_journal.slots) LOOP
-                v_held[v_journal.slots[i]] := v_held[v_journal.slots[i]] + v_journal.moves[i];
-            END LOOP;
+            v_refused[v_journal.ord] := 'ledger_overdraft';
+            CONTINUE;
         END IF;
+        FOR i IN 1 .. coalesce(cardinality(v_journal.slots), 0) LOOP
+            v_held[v_journal.slots[i]] := v_held[v_journal.slots[i]] + v_journal.moves[i];
+        END LOOP;
+        v_done[v_journal.first] := true;
     END LOOP;
     RETURN v_refused;
 END $$;
 
 -- Many journals in one pass: each is posted, replayed or refused by itself, as if posted one after the other.
--- Legs name their journal by its place in the batch (from 1).
+-- Legs name their journal by its place in the batch (from 1) and come in its order.
 CREATE FUNCTION post_batch(
     p_posted_at timestamptz,
     p_ids uuid[], p_keys text[], p_kinds text[], p_effective_at timestamptz[],
@@ -232,9 +269,18 @@ SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v_hashes bytea[];
     v_refused text[];
-    v_skipped text[];
     v_new uuid[];
+    v_live boolean[];
     v_accounts uuid[];
+    v_sides smallint[];
+    v_strict boolean[];
+    v_move record;
+    v_before bigint;
+    v_version bigint;
+    v_moved uuid[];
+    v_totals bigint[];
+    v_befores bigint[];
+    v_versions bigint[];
 BEGIN
     SELECT array_agg(h.hash ORDER BY h.ord) INTO v_hashes FROM (
         SELECT k.ord, ledger_body_hash(k.kind, k.order_id, array_agg(l.code ORDER BY l.ord),
@@ -253,63 +299,71 @@ BEGIN
                     (id, idem, body_hash, kind, order_id, provider_ref, memo, effective_at, posted_at)
                 SELECT k.id, k.key, k.hash, k.kind, k.order_id, k.ref, k.memo, k.effective_at, p_posted_at
                 FROM unnest(p_ids, p_keys, v_hashes, p_kinds, p_order_ids, p_provider_refs, p_memos, p_effective_at,
-                            v_refused)
-                    AS k (id, key, hash, kind, order_id, ref, memo, effective_at, refused)
+                            v_refused) WITH ORDINALITY
+                    AS k (id, key, hash, kind, order_id, ref, memo, effective_at, refused, ord)
                 WHERE k.refused IS NULL
-                ORDER BY k.key
+                ORDER BY k.key, k.ord
                 ON CONFLICT (idem) DO NOTHING
                 RETURNING id
             )
             SELECT array_agg(id) INTO v_new FROM claimed;
+            SELECT array_agg(c.id IS NOT NULL ORDER BY k.ord) INTO v_live
+            FROM unnest(p_ids) WITH ORDINALITY AS k (id, ord) LEFT JOIN unnest(v_new) AS c (id) USING (id);
             EXIT WHEN v_new IS NULL;
 
-            v_accounts := ledger_account_ids(p_codes, p_owners, p_currencies);
-            IF array_position(v_accounts, NULL) IS NOT NULL THEN
-                v_accounts := ledger_open_accounts(p_codes, p_owners, p_currencies, p_tenants);
-            END IF;
-            PERFORM FROM ledger_balances b WHERE b.account_id = ANY (v_accounts) AND b.strict
-            ORDER BY b.account_id FOR NO KEY UPDATE;
+            FOR round IN 1 .. 2 LOOP
+                SELECT array_agg(a.id ORDER BY l.ord), array_agg(a.side ORDER BY l.ord), array_agg(a.strict ORDER BY l.ord)
+                INTO v_accounts, v_sides, v_strict
+                FROM unnest(p_codes, p_owners, p_currencies) WITH ORDINALITY AS l (code, owner, currency, ord)
+                LEFT JOIN LATERAL (
+                    SELECT * FROM ledger_accounts o
+                    WHERE o.code = l.code AND o.owner = l.owner AND o.currency = l.currency LIMIT 1
+                ) a ON true;
+                EXIT WHEN array_position(v_accounts, NULL) IS NULL;
+                PERFORM ledger_open_accounts(p_codes, p_owners, p_currencies, p_tenants);
+            END LOOP;
 
-            -- A key that was there before moves nothing; what it is worth is looked up at the end.
-            SELECT array_agg(CASE WHEN k.id = ANY (v_new) THEN NULL ELSE coalesce(k.refused, '-') END ORDER BY k.ord)
-            INTO v_skipped
-            FROM unnest(p_ids, v_refused) WITH ORDINALITY AS k (id, refused, ord);
-
-            PERFORM FROM (
-                SELECT b.posted_minor + sum(l.amount * b.side)
-                    OVER (PARTITION BY l.account_id ORDER BY l.journal) AS running
-                FROM unnest(p_leg_journals, v_accounts, p_amounts) AS l (journal, account_id, amount)
-                JOIN ledger_balances b ON b.account_id = l.account_id AND b.strict
-                WHERE v_skipped[l.journal] IS NULL
-            ) walk WHERE walk.running < 0;
-            IF FOUND THEN
-                v_skipped := ledger_overdrawing(v_skipped, p_leg_journals, v_accounts, p_amounts);
-                SELECT array_agg(CASE WHEN s.skipped = 'ledger_overdraft' THEN s.skipped ELSE s.refused END ORDER BY s.ord)
-                INTO v_refused
-                FROM unnest(v_skipped, v_refused) WITH ORDINALITY AS s (skipped, refused, ord);
-                -- Undo the claims of this round, then go again without the journals that cannot be carried.
-                RAISE EXCEPTION USING ERRCODE = 'LY001', MESSAGE = 'batch goes another round';
-            END IF;
-
-            WITH legs AS (
-                SELECT p_ids[l.journal] AS journal_id, l.ord,
-                       row_number() OVER (PARTITION BY l.journal ORDER BY l.ord) AS leg,
-                       l.account_id, l.currency, l.amount
-                FROM unnest(p_leg_journals, v_accounts, p_currencies, p_amounts) WITH ORDINALITY
-                    AS l (journal, account_id, currency, amount, ord)
-                WHERE v_skipped[l.journal] IS NULL
-            ), moved AS (
+            -- A row per strict account, in order: what the batch takes it through is known before it is locked, so
+            -- that taking the lock, looking whether it carries everything and moving it are one update.
+            v_moved := '{}';
+            v_totals := '{}';
+            v_befores := '{}';
+            v_versions := '{}';
+            FOR v_move IN
+                SELECT r.account_id, sum(r.move)::bigint AS total, min(r.running)::bigint AS lowest, count(*) AS legs
+                FROM (
+                    SELECT l.account_id, l.amount * l.side AS move, sum(l.amount * l.side)
+                        OVER (PARTITION BY l.account_id ORDER BY l.ord ROWS UNBOUNDED PRECEDING) AS running
+                    FROM unnest(v_accounts, v_sides, v_strict, p_amounts, p_leg_journals) WITH ORDINALITY
+                        AS l (account_id, side, strict, amount, journal, ord)
+                    WHERE l.strict AND v_live[l.journal]
+                ) r GROUP BY r.account_id ORDER BY r.account_id
+            LOOP
                 UPDATE ledger_balances b
-                SET posted_minor = b.posted_minor + t.total * b.side, version = b.version + t.legs
-                FROM (SELECT account_id, sum(amount)::bigint AS total, count(*) AS legs FROM legs GROUP BY account_id) t
-                WHERE b.account_id = t.account_id AND b.strict
-                RETURNING b.account_id, b.side, b.posted_minor - t.total * b.side AS before, b.version - t.legs AS version
-            )
+                SET posted_minor = b.posted_minor + v_move.total, version = b.version + v_move.legs
+                WHERE b.account_id = v_move.account_id AND b.posted_minor + v_move.lowest >= 0
+                RETURNING b.posted_minor - v_move.total, b.version - v_move.legs INTO v_before, v_version;
+                IF NOT FOUND THEN
+                    v_refused := ledger_overdrawing(
+                        p_ids, p_keys, v_new, v_refused, p_leg_journals, v_accounts, p_amounts, v_moved, v_totals);
+                    -- Undo the claims of this round, then go again without the journals that cannot be carried.
+                    RAISE EXCEPTION USING ERRCODE = 'LY001', MESSAGE = 'batch goes another round';
+                END IF;
+                v_moved := v_moved || v_move.account_id;
+                v_totals := v_totals || v_move.total;
+                v_befores := v_befores || v_before;
+                v_versions := v_versions || v_version;
+            END LOOP;
+
             INSERT INTO ledger_entries
                 (journal_id, leg, account_id, currency, amount_minor, txid, balance_after, account_version)
-            SELECT l.journal_id, l.leg, l.account_id, l.currency, l.amount, pg_current_xact_id(),
-                   m.before + sum(l.amount * m.side) OVER one_account, m.version + row_number() OVER one_account
-            FROM legs l LEFT JOIN moved m ON m.account_id = l.account_id
+            SELECT p_ids[l.journal], row_number() OVER (PARTITION BY l.journal ORDER BY l.ord), l.account_id, l.currency,
+                   l.amount, pg_current_xact_id(),
+                   m.before + sum(l.amount * l.side) OVER one_account, m.version + row_number() OVER one_account
+            FROM unnest(v_accounts, v_sides, p_currencies, p_amounts, p_leg_journals) WITH ORDINALITY
+                AS l (account_id, side, currency, amount, journal, ord)
+            LEFT JOIN unnest(v_moved, v_befores, v_versions) AS m (account_id, before, version) USING (account_id)
+            WHERE v_live[l.journal]
             WINDOW one_account AS (PARTITION BY l.account_id ORDER BY l.ord ROWS UNBOUNDED PRECEDING);
             EXIT;
         EXCEPTION WHEN SQLSTATE 'LY001' THEN
@@ -318,12 +372,11 @@ BEGIN
     END LOOP;
 
     RETURN QUERY
-    SELECT k.ord::integer, j.id,
-           CASE WHEN k.refused IS NOT NULL THEN k.refused
-                WHEN j.body_hash IS DISTINCT FROM k.hash THEN 'ledger_key_reused'
-                WHEN j.id = k.id THEN 'posted' ELSE 'replayed' END
-    FROM unnest(p_ids, p_keys, v_hashes, v_refused) WITH ORDINALITY AS k (id, key, hash, refused, ord)
-    LEFT JOIN ledger_journals j ON j.idem = k.key
+    SELECT k.ord::integer, CASE WHEN k.live THEN k.id ELSE j.id END,
+           CASE WHEN k.refused IS NOT NULL THEN k.refused WHEN k.live THEN 'posted'
+                WHEN j.body_hash = k.hash THEN 'replayed' ELSE 'ledger_key_reused' END
+    FROM unnest(p_ids, p_keys, v_hashes, v_refused, v_live) WITH ORDINALITY AS k (id, key, hash, refused, live, ord)
+    LEFT JOIN ledger_journals j ON j.idem = k.key AND NOT k.live AND k.refused IS NULL
     ORDER BY k.ord;
 END $$;
 
@@ -440,7 +493,7 @@ REVOKE ALL ON ledger_chart, ledger_balances_now FROM lianyu_app;
 GRANT SELECT ON ledger_chart, ledger_balances_now TO lianyu_app;
 REVOKE EXECUTE ON FUNCTION
     ledger_open_accounts(integer[], text[], bpchar[], uuid[]),
-    ledger_overdrawing(text[], integer[], uuid[], bigint[]),
+    ledger_overdrawing(uuid[], text[], uuid[], text[], integer[], uuid[], bigint[], uuid[], bigint[]),
     hold_balances(integer[], text[], bpchar[], uuid[]),
     roll_up_ledger(),
     post_journal(uuid, text, text, timestamptz, timestamptz, uuid, text, text,
