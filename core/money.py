@@ -158,7 +158,7 @@ def allocate_minor(total: int, weights: Sequence[int]) -> list[int]:
 
     With all weights zero, ``total`` must be zero. Raises ``ValueError`` otherwise.
     """
-    if total < 0 or any(w < 0 for w in weights):
+    if total < 0 or min(weights, default=0) < 0:
         raise ValueError("allocate takes a non-negative total and non-negative weights")
     whole = sum(weights)
     if whole == 0:

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from core.canonical import sha256_hex
 from core.money import PPM, allocate_minor
@@ -99,8 +99,7 @@ class RejectReason(StrEnum):
     """Qualifies, but its lines earn from the agreement of a better touch."""
 
 
-@dataclass(frozen=True, slots=True)
-class Winner:
+class Winner(NamedTuple):
     touch_id: str
     promoter_brand_id: str
     placement_id: str
@@ -108,8 +107,7 @@ class Winner:
     weight_ppm: int
 
 
-@dataclass(frozen=True, slots=True)
-class Award:
+class Award(NamedTuple):
     """One agreement's part of an order: its winners, oldest touch first, weights summing to 1_000_000."""
 
     agreement_id: str
@@ -119,8 +117,7 @@ class Award:
     line_ids: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class LineAttribution:
+class LineAttribution(NamedTuple):
     """The agreement and the rule one line earns from; all ``None`` and 0 when nobody sold it."""
 
     line_id: str
@@ -131,14 +128,12 @@ class LineAttribution:
     fixed_minor: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RejectedTouch:
+class RejectedTouch(NamedTuple):
     touch_id: str
     reason: RejectReason
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     order_id: str
     awards: tuple[Award, ...]
     lines: tuple[LineAttribution, ...]

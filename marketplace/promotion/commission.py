@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
+from typing import NamedTuple
 
 from core.money import PPM, allocate_minor, allocate_remaining, half_up_ratio
 
@@ -63,15 +64,13 @@ class OrderDiscount:
     funder: Funder
 
 
-@dataclass(frozen=True, slots=True)
-class LineCommission:
+class LineCommission(NamedTuple):
     basis_minor: int
     commission_minor: int
     shares: Shares
 
 
-@dataclass(frozen=True, slots=True)
-class OrderCommission:
+class OrderCommission(NamedTuple):
     """What one agreement earns from one order, by line in the order's sequence."""
 
     total_minor: int
@@ -123,7 +122,7 @@ def basis_of_lines(lines: Sequence[LineAmounts], discounts: Sequence[OrderDiscou
     taken out of what is left. Never below 0. Shipping, duty and tips are not in ``gross_minor``.
     """
     nets = [max(line.gross_minor - line.discount_minor, 0) for line in lines]
-    lowering = sum(d.amount_minor for d in discounts if d.funder in _LOWERS_BASIS) if discounts else 0
+    lowering = sum([d.amount_minor for d in discounts if d.funder in _LOWERS_BASIS])
     if lowering:
         parts = allocate_minor(min(lowering, sum(nets)), nets)
         nets = [net - part for net, part in zip(nets, parts, strict=True)]
