@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import secrets
 
+from services.paysim import books
 from services.paysim.events import emit
+from services.paysim.metadata import merged
 from services.paysim.transaction import Tx, new_id
 from services.paysim.wire import ApiError, JsonDict
 
@@ -57,7 +59,7 @@ def create(tx: Tx, params: JsonDict) -> JsonDict:
         "email": params.get("email"),
         "external_accounts": _external_accounts(id),
         "future_requirements": _requirements([]),
-        "metadata": {key: value for key, value in (params.get("metadata") or {}).items() if value},
+        "metadata": merged({}, params.get("metadata")),
         "payouts_enabled": False,
         "requirements": _requirements(TO_COLLECT),
         "settings": _settings(params.get("settings") or {}),
@@ -92,7 +94,7 @@ def update(tx: Tx, params: JsonDict, id: str) -> JsonDict:
     for name in ("email", "business_type", "default_currency"):
         if name in params:
             account[name] = params[name]
-    account["metadata"].update(params.get("metadata") or {})
+    account["metadata"] = merged(account["metadata"], params.get("metadata"))
     account["business_profile"].update(_simple(params.get("business_profile")))
     for capability in _requested(params):
         account["capabilities"].setdefault(capability, "inactive")
@@ -103,6 +105,17 @@ def update(tx: Tx, params: JsonDict, id: str) -> JsonDict:
         return onboard(tx, account)
     emit(tx, "account.updated", account, account=id)
     return account
+
+
+def delete(tx: Tx, params: JsonDict, id: str) -> JsonDict:
+    """Only an account that holds nothing."""
+    account = retrieve(tx, {}, id)
+    if id == tx.platform:
+        raise ApiError(400, "You cannot delete your own account through the API.", param="account")
+    if any(any(held.values()) for held in books.balances(tx, id).values()):
+        raise ApiError(400, f"Account {id} cannot be deleted: its balance is not zero.", param="account")
+    tx.db.execute("DELETE FROM object WHERE id = ?", (account["id"],))
+    return {"id": id, "object": "account", "deleted": True}
 
 
 def listed(tx: Tx, params: JsonDict) -> JsonDict:

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from services.paysim import accounts, books, disputes, faults, payouts, refunds, webhooks
+from services.paysim import accounts, adjustments, books, disputes, faults, fraud, payouts, refunds, webhooks
 from services.paysim.engine import Engine
 from services.paysim.transaction import Tx, public
 from services.paysim.wire import ApiError, JsonDict
@@ -45,6 +45,18 @@ class Admin:
             ("GET", "/deliveries", deliveries),
             ("POST", "/disputes", open_dispute),
             ("POST", "/disputes/{id}/close", close_dispute),
+            (
+                "POST",
+                "/disputes/{id}/escalate",
+                lambda tx, given: public(disputes.escalate(tx, tx.need("dispute", given["id"]))),
+            ),
+            ("POST", "/early_fraud_warnings", warn_of_fraud),
+            ("POST", "/payouts/automatic", pay_out_automatically),
+            (
+                "POST",
+                "/balance_transactions",
+                lambda tx, given: public(adjustments.inject(tx, given)),
+            ),
             (
                 "POST",
                 "/payouts/{id}/fail",
@@ -96,22 +108,43 @@ def add_fault(tx: Tx, given: JsonDict) -> JsonDict:
 
 
 def open_dispute(tx: Tx, given: JsonDict) -> JsonDict:
-    """``{"charge": id of a charge or intent, "amount"?, "reason"?}``"""
-    id = given["charge"]
-    if id.startswith("pi_"):
-        id = tx.need("payment_intent", id)["latest_charge"] or ""
-    charge = tx.need("charge", id)
+    """``{"charge": id of a charge or intent, "amount"?, "reason"?, "inquiry"?, "lapses"?, "fee"?}``"""
     opened = disputes.open_dispute(
-        tx, charge, reason=given.get("reason", "fraudulent"), amount_minor=given.get("amount")
+        tx,
+        _charge(tx, given["charge"]),
+        reason=given.get("reason") or "fraudulent",
+        amount_minor=given.get("amount"),
+        inquiry=bool(given.get("inquiry")),
+        lapses=bool(given.get("lapses")),
+        fee_minor=given.get("fee"),
     )
     return public(opened)
 
 
+def warn_of_fraud(tx: Tx, given: JsonDict) -> JsonDict:
+    """``{"charge": id of a charge or intent, "fraud_type"?}``"""
+    return public(fraud.warn(tx, _charge(tx, given["charge"]), given.get("fraud_type") or "misc"))
+
+
+def pay_out_automatically(tx: Tx, given: JsonDict) -> JsonDict:
+    """``{"currency"?, "account"?}``: everything available, as the provider's own schedule does it."""
+    owner = given.get("account") or tx.platform
+    return public(payouts.automatic(tx, owner, str(given.get("currency") or "usd").lower()))
+
+
+def _charge(tx: Tx, id: str) -> JsonDict:
+    if id.startswith("pi_"):
+        id = tx.need("payment_intent", id)["latest_charge"] or ""
+    return tx.need("charge", id)
+
+
 def close_dispute(tx: Tx, given: JsonDict) -> JsonDict:
-    """``{"status": "won" | "lost"}``"""
+    """``{"status": "won" | "lost", "fee_back"?: true}``"""
     if given["status"] not in {"won", "lost"}:
         raise ApiError(400, "status must be won or lost", param="status")
-    return public(disputes.close_dispute(tx, tx.need("dispute", given["id"]), won=given["status"] == "won"))
+    dispute = tx.need("dispute", given["id"])
+    won, fee_back = given["status"] == "won", bool(given.get("fee_back"))
+    return public(disputes.close_dispute(tx, dispute, won=won, fee_back=fee_back))
 
 
 def restrict_account(tx: Tx, given: JsonDict) -> JsonDict:
@@ -123,8 +156,7 @@ def restrict_account(tx: Tx, given: JsonDict) -> JsonDict:
 
 
 def set_fx(tx: Tx, given: JsonDict) -> JsonDict:
-    """``{"eur": {"to": "usd", "rate": "1.08"}}``: charges in eur settle in usd from now on; ``{}`` stops "
-    "it."""
+    """``{"eur": {"to": "usd", "rate": "1.08"}}``: charges in eur settle in usd from now on; ``{}`` stops it."""
     for rule in given.values():
         if not isinstance(rule, dict) or not isinstance(rule.get("rate"), str) or "to" not in rule:
             raise ApiError(400, "each rule is {to: currency, rate: decimal string}")

@@ -6,7 +6,8 @@ import asyncio
 import base64
 import hmac
 import logging
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -26,6 +27,7 @@ from services.paysim.wire import API_VERSION, MAX_BODY_BYTES, ApiError, JsonDict
 
 log = logging.getLogger("paysim.api")
 
+VERSION = re.compile(r"20\d\d-\d\d-\d\d(\.[a-z]+)?")
 CORS = {
     "access-control-allow-origin": "*",
     "access-control-allow-methods": "GET, POST, DELETE, OPTIONS",
@@ -60,8 +62,11 @@ class Api:
             return Response(status_code=204, headers=CORS)
         request_id = new_id("req", 14)
         version = request.headers.get("stripe-version", API_VERSION)
-        headers = {"request-id": request_id, "stripe-version": version}
+        headers = {"request-id": request_id, "stripe-version": API_VERSION}
         try:
+            if not VERSION.fullmatch(version):
+                raise ApiError(400, f"Invalid Stripe API version: {version[:32]}", began=False)
+            headers["stripe-version"] = version
             answer = await self._answer(await self._admit(request, request_id, version))
         except ApiError as refused:
             answer = refusal(refused, headers)
@@ -120,7 +125,7 @@ class Api:
             if answer.delay_s:
                 # The slow answer is still being worked on as far as the caller can tell.
                 await asyncio.sleep(answer.delay_s)
-                answer = Answer(answer.status, answer.body, answer.headers, answer.drop)
+                answer = replace(answer, delay_s=0.0)
             return answer
         finally:
             self._in_flight.discard(flight)
@@ -147,7 +152,12 @@ def execute(tx: Tx, call: Call) -> Answer:
             raise no_access(tx, caller.account)
         tx.caller.account = caller.account
     headers = {"request-id": caller.request_id or "", "stripe-version": call.version}
-    facts = {"verb": call.route.verb, "path": call.path, "key": caller.idempotency_key or ""}
+    facts = {
+        "verb": call.route.verb,
+        "path": call.path,
+        "key": caller.idempotency_key or "",
+        "operation": call.route.operation,
+    }
     if tx.faults() and fire(tx, "rate_limit", **facts) is not None:
         message = (
             "Too many requests hit the API too quickly. We recommend an exponential backoff of your requests."
@@ -162,7 +172,8 @@ def execute(tx: Tx, call: Call) -> Answer:
     if known is not None:
         return known
     answer = _run(tx, call, headers, facts)
-    store(tx, caller.idempotency_key, call.path, print_of_body, answer)
+    if answer.kept:
+        store(tx, caller.idempotency_key, call.path, print_of_body, answer)
     return answer
 
 
@@ -180,7 +191,7 @@ def _run(tx: Tx, request: Call, headers: dict[str, str], facts: dict[str, str]) 
                 body = {name: value for name, value in body.items() if name in BROWSER_FIELDS}
             answer = Answer(200, orjson.dumps(body), headers)
         if broken is not None:
-            answer = internal_error(headers)
+            answer = replace(internal_error(headers), kept=bool(broken.get("stored", True)))
     except ApiError as refused:
         if not refused.began:
             raise
@@ -190,7 +201,7 @@ def _run(tx: Tx, request: Call, headers: dict[str, str], facts: dict[str, str]) 
     drop = fire(tx, "drop_response", **facts) is not None
     slow = fire(tx, "delay_response", **facts)
     delay_s = float(slow.get("seconds", 1)) if slow is not None else 0.0
-    return Answer(answer.status, answer.body, answer.headers, drop, delay_s)
+    return replace(answer, drop=drop, delay_s=delay_s)
 
 
 # What a publishable key may see of an intent.

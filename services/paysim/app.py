@@ -13,7 +13,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from core.clock import clock_from_path
-from services.paysim import movements, payouts, refunds
+from services.paysim import disputes, intents, movements, payouts, refunds
 from services.paysim.admin import Admin
 from services.paysim.api import Api
 from services.paysim.config import PaysimConfig, admin_key
@@ -26,8 +26,11 @@ TICK_S = 1.0
 
 # What paysim's own clock makes happen, by the kind it was scheduled under.
 ON_DUE: Mapping[str, Callable[[Tx, str], None]] = {
+    "authorization": intents.expire,
     "available": movements.make_available,
+    "dispute_due": disputes.fall_due,
     "payout": payouts.arrive,
+    "payout_submitted": payouts.submit,
     "refund_fails": refunds.fail_when_due,
     "refund_succeeds": refunds.succeed_when_due,
     "after": lambda tx, _: movements.announce_freed(tx),

@@ -2,7 +2,8 @@
 
 Signs: positive is what paysim owes an account holder, negative is what it holds against that. Accounts:
 ``{acct}:pending``, ``{acct}:available`` (the holders), ``network`` (card networks), ``bank`` (paid out),
-``fees`` (earned by the provider), ``clearing`` (between two holders, always zero), ``fx``.
+``fees`` (earned by the provider), ``clearing`` (between two holders, always zero), ``fx``, ``reserve`` (held
+back from holders). The sharing rail has accounts of its own, all beginning with ``share:``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from services.paysim.wire import JsonDict
 Leg = tuple[str, str, int]
 """Account, currency, signed minor units."""
 
-NETWORK, BANK, FEES, CLEARING, FX = "network", "bank", "fees", "clearing", "fx"
+NETWORK, BANK, FEES, CLEARING, FX, RESERVE = "network", "bank", "fees", "clearing", "fx", "reserve"
 
 
 class Unbalanced(AssertionError):

@@ -86,11 +86,11 @@ def capture(tx: Tx, charge: JsonDict, amount_minor: int) -> JsonDict:
     return charge
 
 
-def release(tx: Tx, charge: JsonDict) -> JsonDict:
+def release(tx: Tx, charge: JsonDict, *, expired: bool = False) -> JsonDict:
     """Lets an authorisation go: Stripe shows it as refunded."""
     charge.update(amount_refunded=charge["amount"], refunded=True)
     tx.put(charge)
-    emit(tx, "charge.refunded", charge)
+    emit(tx, "charge.expired" if expired else "charge.refunded", charge)
     return charge
 
 
@@ -137,7 +137,7 @@ def _take(tx: Tx, charge: JsonDict, amount_minor: int) -> None:
         source=charge["id"],
         against=against_network(amount_minor, currency, settled_minor, settled_currency),
         fee_minor=processing_fee(settled_minor, tx.config.fees),
-        ready_at=tx.now if at_once else available_on(tx),
+        ready_at=tx.now if at_once else available_on(tx, amount=amount_minor, currency=currency),
         description=charge["description"],
         exchange_rate=rate,
     )

@@ -83,15 +83,89 @@ def dispute_charge(
     charge: Annotated[str, typer.Argument(help="charge or payment intent")],
     reason: str = "fraudulent",
     amount: Annotated[int | None, typer.Option(min=1, help="minor units; default all that is left")] = None,
+    inquiry: Annotated[bool, typer.Option(help="the bank only asks; nothing moves")] = False,
+    lapses: Annotated[bool, typer.Option(help="lost by itself when evidence is due")] = False,
 ) -> None:
     """Open a dispute."""
-    _show(_send("POST", "/disputes", {"charge": charge, "reason": reason, "amount": amount}))
+    asked = {"charge": charge, "reason": reason, "amount": amount, "inquiry": inquiry, "lapses": lapses}
+    _show(_send("POST", "/disputes", asked))
 
 
 @app.command("close-dispute")
-def close_dispute(dispute: str, verdict: Annotated[str, typer.Argument(help="won or lost")]) -> None:
+def close_dispute(
+    dispute: str,
+    verdict: Annotated[str, typer.Argument(help="won or lost")],
+    fee_back: Annotated[bool, typer.Option(help="won: give the dispute fee back as well")] = False,
+) -> None:
     """Decide a dispute."""
-    _show(_send("POST", f"/disputes/{dispute}/close", {"status": verdict}))
+    _show(_send("POST", f"/disputes/{dispute}/close", {"status": verdict, "fee_back": fee_back}))
+
+
+@app.command("escalate")
+def escalate_inquiry(dispute: str) -> None:
+    """Make a chargeback of an inquiry."""
+    _show(_send("POST", f"/disputes/{dispute}/escalate"))
+
+
+@app.command("warn")
+def warn_of_fraud(
+    charge: Annotated[str, typer.Argument(help="charge or payment intent")], fraud_type: str = "misc"
+) -> None:
+    """Let the card network warn of fraud."""
+    _show(_send("POST", "/early_fraud_warnings", {"charge": charge, "fraud_type": fraud_type}))
+
+
+@app.command("automatic-payout")
+def automatic_payout(
+    currency: str = "usd",
+    account: Annotated[str | None, typer.Option(help="connected account; default the platform")] = None,
+) -> None:
+    """Pay out everything available, as the provider's own schedule does."""
+    _show(_send("POST", "/payouts/automatic", {"currency": currency, "account": account}))
+
+
+@app.command("inject")
+def inject_row(
+    type: Annotated[str, typer.Argument(help="stripe_fee, reserve_transaction, adjustment, topup, …")],
+    amount: Annotated[int, typer.Argument(help="minor units, signed from the owner's side")],
+    currency: str = "usd",
+    source: Annotated[str | None, typer.Option(help="id the row points at")] = None,
+    description: str | None = None,
+) -> None:
+    """Add a balance transaction no call of ours made: ``inject stripe_fee -- -250``."""
+    given = {"type": type, "amount": amount, "currency": currency, "source": source}
+    body = given if description is None else {**given, "description": description}
+    _show(_send("POST", "/balance_transactions", body))
+
+
+@app.command("fx")
+def set_rate(
+    rule: Annotated[list[str] | None, typer.Argument(help="eur=usd:1.08 …; nothing stops converting")] = None,
+) -> None:
+    """Settle charges of a currency in another one from now on."""
+    rules = {}
+    for currency, value in _pairs(rule).items():
+        to, _, rate = value.partition(":")
+        rules[currency] = {"to": to, "rate": rate}
+    _show(_send("POST", "/fx", rules))
+
+
+@app.command("restrict")
+def restrict_account(
+    account: str,
+    transfers: Annotated[str | None, typer.Option(help="active, inactive or pending")] = None,
+    payouts: Annotated[bool | None, typer.Option(help="whether payouts are enabled")] = None,
+) -> None:
+    """Change what a connected account may do."""
+    _show(_send("POST", f"/accounts/{account}", {"transfers": transfers, "payouts_enabled": payouts}))
+
+
+@app.command("deliveries")
+def list_deliveries(
+    state: Annotated[str | None, typer.Option(help="due, held, delivered, dropped, abandoned")] = None,
+) -> None:
+    """Webhook deliveries, newest first."""
+    _show(_send("GET", f"/deliveries{f'?state={state}' if state else ''}"))
 
 
 @app.command("fail-payout")
@@ -104,6 +178,12 @@ def fail_payout(payout: str, code: str = "could_not_process") -> None:
 def fail_refund(refund: str, code: str = "lost_or_stolen_card") -> None:
     """Let the bank return a refund."""
     _show(_send("POST", f"/refunds/{refund}/fail", {"code": code}))
+
+
+@app.command("succeed-refund")
+def succeed_refund(refund: str) -> None:
+    """Let a waiting refund arrive."""
+    _show(_send("POST", f"/refunds/{refund}/succeed"))
 
 
 @app.command("state")

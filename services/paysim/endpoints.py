@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
+from services.paysim.metadata import merged
 from services.paysim.transaction import Tx, new_id
 from services.paysim.wire import API_VERSION, ApiError, JsonDict
 
 
 def create(tx: Tx, params: JsonDict) -> JsonDict:
-    if not params["url"].startswith(("http://", "https://")):
-        raise ApiError(
-            400,
-            "Invalid URL: An explicit scheme (such as https) must be provided.",
-            code="url_invalid",
-            param="url",
-        )
+    _refuse_other_schemes(params["url"])
     secret = new_id("whsec", 32)
     endpoint: JsonDict = {
         "id": new_id("we"),
@@ -24,7 +19,7 @@ def create(tx: Tx, params: JsonDict) -> JsonDict:
         "description": params.get("description"),
         "enabled_events": params["enabled_events"],
         "livemode": False,
-        "metadata": params.get("metadata") or {},
+        "metadata": merged({}, params.get("metadata")),
         "status": "enabled",
         "url": params["url"],
         "_secret": secret,
@@ -42,7 +37,26 @@ def listed(tx: Tx, params: JsonDict) -> JsonDict:
     return tx.page("webhook_endpoint", params)
 
 
+def update(tx: Tx, params: JsonDict, id: str) -> JsonDict:
+    endpoint = tx.need("webhook_endpoint", id)
+    if "url" in params:
+        _refuse_other_schemes(params["url"])
+    for name in ("url", "enabled_events", "description"):
+        if name in params:
+            endpoint[name] = params[name]
+    if "disabled" in params:
+        endpoint["status"] = "disabled" if params["disabled"] else "enabled"
+    endpoint["metadata"] = merged(endpoint["metadata"], params.get("metadata"))
+    return tx.put(endpoint)
+
+
 def delete(tx: Tx, params: JsonDict, id: str) -> JsonDict:
     tx.need("webhook_endpoint", id)
     tx.db.execute("DELETE FROM object WHERE id = ?", (id,))
     return {"id": id, "object": "webhook_endpoint", "deleted": True}
+
+
+def _refuse_other_schemes(url: str) -> None:
+    if not url.startswith(("http://", "https://")):
+        message = "Invalid URL: An explicit scheme (such as https) must be provided."
+        raise ApiError(400, message, code="url_invalid", param="url")

@@ -8,19 +8,30 @@ kind                matches on                    options
 ==================  ============================  =====================================================
 decline             amount, currency, method      code (decline code, default generic_decline)
 three_ds            amount, currency, method
-rate_limit          verb, path, key               (429, nothing executed)
-server_error        verb, path, key               execute (default false), stored under the key
-drop_response       verb, path, key               (executed, connection closed without an answer)
-delay_response      verb, path, key               seconds (default 1, real)
+rate_limit          verb, path, key, operation    (429, nothing executed)
+server_error        verb, path, key, operation    execute (default false), stored (default true: under
+                                                  the key, so that a repeat is told the same)
+drop_response       verb, path, key, operation    (executed, connection closed without an answer)
+delay_response      verb, path, key, operation    seconds (default 1, real)
 webhook_hold        event                         (until released)
 webhook_drop        event                         (never delivered)
 webhook_delay       event                         seconds (default 5, real)
 webhook_duplicate   event                         copies (default 2)
 webhook_shuffle     event                         seconds (default 2): each delay is drawn from the window
 payout_failure      amount, currency, account     code (default could_not_process)
+payout_refusal      amount, currency, account     (balance_insufficient)
 refund_failure      amount, currency              code (default lost_or_stolen_card), pending, after_s
+refund_action       amount, currency              (the payer must act first; only such a one can be cancelled)
 transfer_refusal    amount, currency, account     (balance_insufficient)
+reversal_refusal    amount, currency, account     (balance_insufficient)
+dispute             amount, currency, method      reason, amount, inquiry, lapses: opened once it is captured
+early_fraud         amount, currency, method      fraud_type (default misc)
+late_availability   amount, currency              days (default 7) until a charge becomes available
+share_failure       amount, account, type         reason (default ACCOUNT_ABNORMAL), on the sharing rail
+share_delay         amount, merchant              seconds of paysim's clock until the result (default 3600)
 ==================  ============================  =====================================================
+
+An operation is ``refunds.create``, ``transfers.reverse``, ``intents.confirm`` …: the module and the verb.
 """
 
 from __future__ import annotations
@@ -47,8 +58,16 @@ KINDS = frozenset(
         "webhook_duplicate",
         "webhook_shuffle",
         "payout_failure",
+        "payout_refusal",
         "refund_failure",
+        "refund_action",
         "transfer_refusal",
+        "reversal_refusal",
+        "dispute",
+        "early_fraud",
+        "late_availability",
+        "share_failure",
+        "share_delay",
     ]
 )
 

@@ -22,6 +22,8 @@ class Answer:
     drop: bool = False
     """Executed, but the connection is closed before the answer (a fault switch)."""
     delay_s: float = 0.0
+    kept: bool = True
+    """Whether it is stored under the idempotency key."""
 
 
 def fingerprint(params: JsonDict) -> str:

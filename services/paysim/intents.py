@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.paysim import cards, charges, disputes
+from services.paysim import cards, charges, disputes, fraud
 from services.paysim.events import emit
 from services.paysim.faults import fire
-from services.paysim.tariff import refuse_too_small, shown
+from services.paysim.metadata import merged
+from services.paysim.movements import DAY_S
+from services.paysim.tariff import refuse_unchargeable, shown
 from services.paysim.transaction import Tx, new_id, public
 from services.paysim.wire import ApiError, JsonDict
 
+AUTHORIZED_DAYS = 7
+"""How long a card's authorisation waits to be captured."""
 CONFIRMABLE = frozenset({"requires_payment_method", "requires_confirmation", "requires_action"})
 CANCELABLE = ("requires_payment_method", "requires_capture", "requires_confirmation", "requires_action")
 
 
 def create(tx: Tx, params: JsonDict) -> JsonDict:
     if tx.config.enforce_minimum:
-        refuse_too_small(params["amount"], params["currency"])
+        refuse_unchargeable(params["amount"], params["currency"])
+    if "automatic_payment_methods" in params and "payment_method_types" in params:
+        message = (
+            "You may only specify one of these parameters: automatic_payment_methods, payment_method_types."
+        )
+        raise ApiError(400, message)
     automatic = params.get("automatic_payment_methods")
     id = new_id("pi")
     intent: JsonDict = {
@@ -42,7 +51,7 @@ def create(tx: Tx, params: JsonDict) -> JsonDict:
         "last_payment_error": None,
         "latest_charge": None,
         "livemode": False,
-        "metadata": _kept(params.get("metadata")),
+        "metadata": merged({}, params.get("metadata")),
         "next_action": None,
         "on_behalf_of": params.get("on_behalf_of"),
         "payment_method": None,
@@ -138,6 +147,13 @@ def capture(tx: Tx, params: JsonDict, id: str) -> JsonDict:
     return _succeed(tx, intent, wanted)
 
 
+def expire(tx: Tx, id: str) -> None:
+    """An authorisation nobody captured is let go by the bank."""
+    intent = tx.find(id, "payment_intent")
+    if intent is not None and intent["status"] == "requires_capture":
+        _let_go(tx, intent, "automatic")
+
+
 def cancel(tx: Tx, params: JsonDict, id: str) -> JsonDict:
     intent = tx.need("payment_intent", id)
     _check_secret(intent, params)
@@ -148,12 +164,16 @@ def cancel(tx: Tx, params: JsonDict, id: str) -> JsonDict:
             f"PaymentIntent "
             f"with one of the following statuses may be canceled: {', '.join(CANCELABLE)}, processing.",
         )
+    return _let_go(tx, intent, params.get("cancellation_reason"))
+
+
+def _let_go(tx: Tx, intent: JsonDict, reason: str | None) -> JsonDict:
     if intent["status"] == "requires_capture":
-        charges.release(tx, tx.need("charge", intent["latest_charge"]))
+        charges.release(tx, tx.need("charge", intent["latest_charge"]), expired=reason == "automatic")
     intent.update(
         status="canceled",
         canceled_at=tx.now,
-        cancellation_reason=params.get("cancellation_reason"),
+        cancellation_reason=reason,
         amount_capturable=0,
         next_action=None,
     )
@@ -180,7 +200,7 @@ def update(tx: Tx, params: JsonDict, id: str) -> JsonDict:
         )
     if tx.config.enforce_minimum and money & {"amount", "currency"}:
         changed = {**intent, **params}
-        refuse_too_small(changed["amount"], changed["currency"])
+        refuse_unchargeable(changed["amount"], changed["currency"])
     _choose_method(tx, intent, params)
     for name in params.keys() & _UPDATABLE:
         intent[name] = params[name]
@@ -208,17 +228,6 @@ _UPDATABLE = frozenset(
         "customer",
     ]
 )
-
-
-def merged(old: dict[str, str], new: dict[str, str] | None) -> dict[str, str]:
-    """Stripe's metadata rule: named keys are set, empty values unset, ``""`` clears everything."""
-    if new is None:
-        return old
-    return _kept({**old, **new}) if new else {}
-
-
-def _kept(metadata: dict[str, str] | None) -> dict[str, str]:
-    return {key: value for key, value in (metadata or {}).items() if value != ""}
 
 
 def _automatic(given: JsonDict | None) -> JsonDict:
@@ -287,11 +296,23 @@ def _charge(tx: Tx, intent: JsonDict, method: JsonDict) -> JsonDict:
     if not at_once:
         intent.update(status="requires_capture", amount_capturable=intent["amount"])
         tx.put(intent)
+        tx.schedule(tx.now + AUTHORIZED_DAYS * DAY_S, "authorization", intent["id"])
         emit(tx, "payment_intent.amount_capturable_updated", intent)
         return intent
     _succeed(tx, intent, intent["amount"])
     if card.dispute_reason:
         disputes.open_dispute(tx, charge, reason=card.dispute_reason)
+    elif (asked := fire(tx, "dispute", **facts)) is not None:
+        disputes.open_dispute(
+            tx,
+            charge,
+            reason=asked.get("reason", "fraudulent"),
+            amount_minor=asked.get("amount"),
+            inquiry=bool(asked.get("inquiry")),
+            lapses=bool(asked.get("lapses")),
+        )
+    if (suspicion := fire(tx, "early_fraud", **facts)) is not None:
+        fraud.warn(tx, charge, suspicion.get("fraud_type", "misc"))
     return intent
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from services.paysim import books
 from services.paysim.events import emit
+from services.paysim.faults import fire
 from services.paysim.transaction import Tx, new_id
 from services.paysim.wire import JsonDict
 
 DAY_S = 86_400
 
 
-def available_on(tx: Tx) -> int:
-    return tx.now + tx.config.available_after_days * DAY_S
+def available_on(tx: Tx, *, amount: int, currency: str) -> int:
+    late = fire(tx, "late_availability", amount=amount, currency=currency) if tx.faults() else None
+    days = tx.config.available_after_days if late is None else int(late.get("days", 7))
+    return tx.now + days * DAY_S
 
 
 def record(

@@ -17,6 +17,7 @@ Rule = Callable[[Any, str], Any]
 MAX_AMOUNT = 99_999_999_999
 """Stripe's largest amount: eleven digits, wide enough for IDR."""
 MAX_TEXT = 5_000
+MAX_EVIDENCE = 20_000
 MAX_METADATA_KEYS, MAX_METADATA_KEY, MAX_METADATA_VALUE = 50, 40, 500
 
 CURRENCIES = frozenset(
@@ -256,6 +257,15 @@ def time_range(value: Any, name: str) -> JsonDict:
     return {"gte": exact, "lte": exact}
 
 
+def long_text(value: Any, name: str) -> str:
+    """Evidence may be longer than other texts."""
+    if isinstance(value, str) and len(value) > MAX_EVIDENCE:
+        message = f"Invalid string: {value[:20]}...; must be at most {MAX_EVIDENCE} characters"
+        raise _refusal(message, "parameter_invalid_string", name)
+    return value if isinstance(value, str) else text(value, name)
+
+
+LONG_TEXT: Rule = long_text
 EXPAND: Shape = {"expand": list_of(filled)}
 PAGE: Shape = {
     **EXPAND,

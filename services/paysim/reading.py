@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from services.paysim.events import emit
+from services.paysim.metadata import merged
 from services.paysim.movements import balance_object
 from services.paysim.transaction import Tx
 from services.paysim.wire import ApiError, JsonDict, no_such
@@ -13,6 +15,19 @@ def payment_method(tx: Tx, params: JsonDict, id: str) -> JsonDict:
 
 def charge(tx: Tx, params: JsonDict, id: str) -> JsonDict:
     return tx.need("charge", id)
+
+
+def update_charge(tx: Tx, params: JsonDict, id: str) -> JsonDict:
+    charge = tx.need("charge", id)
+    for name in ("description", "receipt_email", "shipping", "transfer_group", "customer"):
+        if name in params:
+            charge[name] = params[name]
+    if report := (params.get("fraud_details") or {}).get("user_report"):
+        charge["fraud_details"] = {"user_report": report}
+    charge["metadata"] = merged(charge["metadata"], params.get("metadata"))
+    tx.put(charge)
+    emit(tx, "charge.updated", charge)
+    return charge
 
 
 def charges(tx: Tx, params: JsonDict) -> JsonDict:
@@ -29,8 +44,10 @@ def balance_transaction(tx: Tx, params: JsonDict, id: str) -> JsonDict:
 
 
 def balance_transactions(tx: Tx, params: JsonDict) -> JsonDict:
-    """``payout`` lists the rows of an automatic payout; ours are manual, so only its own row."""
-    filters = {name: params[name] for name in ("source", "type", "currency") if name in params}
+    """``payout`` lists the rows an automatic payout is made of, its own included; no other payout has any."""
+    filters: dict[str, str] = {
+        name: params[name] for name in ("source", "type", "currency") if name in params
+    }
     if "payout" in params:
         payout = tx.find(params["payout"], "payout", account=tx.account)
         if payout is None:
@@ -38,7 +55,7 @@ def balance_transactions(tx: Tx, params: JsonDict) -> JsonDict:
         if not payout["automatic"]:
             message = "Balance transaction history can only be filtered on automatic transfers, not manual."
             raise ApiError(400, message, param="payout")
-        filters["source"] = payout["id"]
+        filters["_payout"] = payout["id"]
     return tx.page("balance_transaction", params, **filters)
 
 

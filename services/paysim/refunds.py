@@ -5,6 +5,7 @@ from __future__ import annotations
 from services.paysim import cards, charges
 from services.paysim.events import emit
 from services.paysim.faults import fire
+from services.paysim.metadata import merged
 from services.paysim.movements import record
 from services.paysim.tariff import shown
 from services.paysim.transaction import Tx, new_id
@@ -21,6 +22,7 @@ def create(tx: Tx, params: JsonDict) -> JsonDict:
     card = cards.CARDS[charge["_card"]]
     switched = fire(tx, "refund_failure", amount=amount_minor, currency=charge["currency"])
     pending = card.refund == "pending" or bool(switched and switched.get("pending"))
+    waits = fire(tx, "refund_action", amount=amount_minor, currency=charge["currency"]) is not None
     refund: JsonDict = {
         "id": new_id("re"),
         "object": "refund",
@@ -37,15 +39,17 @@ def create(tx: Tx, params: JsonDict) -> JsonDict:
             },
             "type": "card",
         },
-        "metadata": {key: value for key, value in (params.get("metadata") or {}).items() if value},
+        "metadata": merged({}, params.get("metadata")),
         "payment_intent": charge["payment_intent"],
         "reason": params.get("reason"),
         "receipt_number": None,
         "source_transfer_reversal": None,
-        "status": "pending" if pending else "succeeded",
+        "status": "requires_action" if waits else "pending" if pending else "succeeded",
         "transfer_reversal": None,
     }
-    if pending:
+    if waits:
+        refund["next_action"] = {"type": "display_details"}
+    elif pending:
         refund["pending_reason"] = "processing"
     refund["balance_transaction"] = _move(tx, refund, sign=-1, type="refund", category="refund")
     tx.insert(refund)
@@ -54,7 +58,8 @@ def create(tx: Tx, params: JsonDict) -> JsonDict:
     tx.put(charge)
     emit(tx, "refund.created", refund)
     emit(tx, "charge.refunded", charge)
-    _plan_outcome(tx, refund, card, switched)
+    if not waits:
+        _plan_outcome(tx, refund, card, switched)
     return refund
 
 
@@ -69,27 +74,35 @@ def listed(tx: Tx, params: JsonDict) -> JsonDict:
 
 def update(tx: Tx, params: JsonDict, id: str) -> JsonDict:
     refund = tx.need("refund", id)
-    refund["metadata"].update(params.get("metadata") or {})
+    refund["metadata"] = merged(refund["metadata"], params.get("metadata"))
     tx.put(refund)
     emit(tx, "refund.updated", refund)
+    return refund
+
+
+def cancel(tx: Tx, params: JsonDict, id: str) -> JsonDict:
+    """Only while the payer has to act; the money returns to the balance."""
+    refund = tx.need("refund", id)
+    if refund["status"] != "requires_action":
+        message = (
+            f"Refund {id} has a status of {refund['status']}; only refunds that require action of the customer "
+            "can be canceled."
+        )
+        raise ApiError(400, message, code="refund_unexpected_state")
+    refund["status"] = "canceled"
+    _give_back(tx, refund)
+    emit(tx, "refund.updated", refund)
+    emit(tx, "charge.refund.updated", refund)
     return refund
 
 
 def fail(tx: Tx, id: str, code: str = "lost_or_stolen_card") -> JsonDict:
     """The bank sends the refund back: the money returns to the balance, the charge is owed again."""
     refund = tx.need("refund", id)
-    if refund["status"] not in {"pending", "succeeded"}:
+    if refund["status"] not in {"pending", "requires_action", "succeeded"}:
         raise ApiError(400, f"Refund {id} is {refund['status']} already.")
     refund.update(status="failed", failure_reason=code)
-    refund.pop("pending_reason", None)
-    refund["failure_balance_transaction"] = _move(
-        tx, refund, sign=1, type="refund_failure", category="refund_failure"
-    )
-    tx.put(refund)
-    charge = tx.need("charge", refund["charge"])
-    charge["amount_refunded"] -= refund["amount"]
-    charge["refunded"] = False
-    tx.put(charge)
+    _give_back(tx, refund)
     emit(tx, "refund.failed", refund)
     emit(tx, "charge.refund.updated", refund)
     return refund
@@ -97,10 +110,10 @@ def fail(tx: Tx, id: str, code: str = "lost_or_stolen_card") -> JsonDict:
 
 def succeed(tx: Tx, id: str) -> JsonDict:
     refund = tx.need("refund", id)
-    if refund["status"] != "pending":
+    if refund["status"] not in {"pending", "requires_action"}:
         raise ApiError(400, f"Refund {id} is {refund['status']} already.")
     refund["status"] = "succeeded"
-    refund.pop("pending_reason", None)
+    _clear_waiting(refund)
     tx.put(refund)
     emit(tx, "refund.updated", refund)
     emit(tx, "charge.refund.updated", refund)
@@ -116,6 +129,24 @@ def fail_when_due(tx: Tx, id: str) -> None:
 def succeed_when_due(tx: Tx, id: str) -> None:
     if tx.need("refund", id)["status"] == "pending":
         succeed(tx, id)
+
+
+def _give_back(tx: Tx, refund: JsonDict) -> None:
+    """The money is in the balance again and the charge is refunded by so much less."""
+    _clear_waiting(refund)
+    refund["failure_balance_transaction"] = _move(
+        tx, refund, sign=1, type="refund_failure", category="refund_failure"
+    )
+    tx.put(refund)
+    charge = tx.need("charge", refund["charge"])
+    charge["amount_refunded"] -= refund["amount"]
+    charge["refunded"] = False
+    tx.put(charge)
+
+
+def _clear_waiting(refund: JsonDict) -> None:
+    refund.pop("pending_reason", None)
+    refund.pop("next_action", None)
 
 
 def _plan_outcome(tx: Tx, refund: JsonDict, card: cards.Card, switched: JsonDict | None) -> None:
@@ -150,7 +181,7 @@ def _charge_of(tx: Tx, params: JsonDict) -> JsonDict:
 
 def _refundable(charge: JsonDict, asked: int | None) -> int:
     left: int = charge["amount"] - charge["amount_refunded"]
-    if charge.get("_dispute_open"):
+    if charge.get("_charged_back"):
         message = f"Charge {charge['id']} has been charged back; cannot issue a refund."
         raise ApiError(400, message, code="charge_disputed")
     if charge["status"] != "succeeded" or not charge["captured"]:

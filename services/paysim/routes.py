@@ -7,9 +7,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from services.paysim import accounts, disputes, endpoints, intents, payouts, reading, refunds, transfers
+from services.paysim import (
+    accounts,
+    capabilities,
+    disputes,
+    endpoints,
+    fraud,
+    intents,
+    payouts,
+    reading,
+    refunds,
+    transfers,
+)
 from services.paysim.params import (
     EXPAND,
+    LONG_TEXT,
     PAGE,
     Required,
     Rule,
@@ -42,6 +54,11 @@ class Route:
     shape: Shape
     publishable: bool = False
     """A browser may call it with the publishable key and the client secret."""
+
+    @property
+    def operation(self) -> str:
+        """What a fault switch can name: the module and the verb, ``refunds.create``."""
+        return f"{self.handler.__module__.rpartition('.')[2]}.{self.handler.__name__}"
 
     @property
     def pattern(self) -> re.Pattern[str]:
@@ -263,7 +280,7 @@ PAYOUT_CREATE: Shape = {
     "statement_descriptor": text,
 }
 # Evidence about enhanced programmes and appeals has no counterpart here and is not kept.
-EVIDENCE: Shape = dict.fromkeys(disputes.EVIDENCE_FIELDS, text)
+EVIDENCE: Shape = dict.fromkeys(disputes.EVIDENCE_FIELDS, LONG_TEXT)
 DISPUTE_UPDATE: Shape = {
     **METADATA,
     "evidence": object_of(EVIDENCE),
@@ -279,6 +296,22 @@ ENDPOINT_CREATE: Shape = {
     "description": text,
     "enabled_events": Required(list_of(filled)),
     "url": Required(filled),
+}
+ENDPOINT_UPDATE: Shape = {
+    **METADATA,
+    "description": text,
+    "disabled": boolean,
+    "enabled_events": list_of(filled),
+    "url": filled,
+}
+CHARGE_UPDATE: Shape = {
+    **METADATA,
+    "customer": filled,
+    "description": text,
+    "fraud_details": object_of({"user_report": one_of("", "fraudulent", "safe")}),
+    "receipt_email": text,
+    "shipping": SHIPPING,
+    "transfer_group": text,
 }
 
 
@@ -305,15 +338,26 @@ ROUTES: tuple[Route, ...] = (
         _listing(payment_intent=filled, transfer_group=filled, customer=filled),
     ),
     Route("GET", "/v1/charges/{id}", reading.charge, EXPAND),
+    Route("POST", "/v1/charges/{id}", reading.update_charge, CHARGE_UPDATE),
     Route("POST", "/v1/refunds", refunds.create, REFUND_CREATE),
     Route("GET", "/v1/refunds", refunds.listed, _listing(charge=filled, payment_intent=filled)),
     Route("GET", "/v1/refunds/{id}", refunds.retrieve, EXPAND),
     Route("POST", "/v1/refunds/{id}", refunds.update, METADATA),
+    Route("POST", "/v1/refunds/{id}/cancel", refunds.cancel, EXPAND),
     Route("POST", "/v1/accounts", accounts.create, ACCOUNT_CREATE),
     Route("GET", "/v1/accounts", accounts.listed, _listing()),
     Route("GET", "/v1/account", accounts.own, EXPAND),
     Route("GET", "/v1/accounts/{id}", accounts.retrieve, EXPAND),
     Route("POST", "/v1/accounts/{id}", accounts.update, _ACCOUNT_COMMON),
+    Route("DELETE", "/v1/accounts/{id}", accounts.delete, {}),
+    Route("GET", "/v1/accounts/{id}/capabilities", capabilities.listed, EXPAND),
+    Route("GET", "/v1/accounts/{id}/capabilities/{name}", capabilities.retrieve, EXPAND),
+    Route(
+        "POST",
+        "/v1/accounts/{id}/capabilities/{name}",
+        capabilities.update,
+        {**EXPAND, "requested": boolean},
+    ),
     Route("POST", "/v1/account_links", accounts.link, ACCOUNT_LINK),
     Route("POST", "/v1/transfers", transfers.create, TRANSFER_CREATE),
     Route("GET", "/v1/transfers", transfers.listed, _listing(transfer_group=filled, destination=filled)),
@@ -330,6 +374,7 @@ ROUTES: tuple[Route, ...] = (
         _listing(status=filled, destination=filled, arrival_date=time_range),
     ),
     Route("GET", "/v1/payouts/{id}", payouts.retrieve, EXPAND),
+    Route("POST", "/v1/payouts/{id}", payouts.update, METADATA),
     Route("POST", "/v1/payouts/{id}/cancel", payouts.cancel, EXPAND),
     Route("GET", "/v1/balance", reading.balance, EXPAND),
     Route(
@@ -345,6 +390,13 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/disputes/{id}/close", disputes.close, EXPAND),
     Route(
         "GET",
+        "/v1/radar/early_fraud_warnings",
+        fraud.listed,
+        _listing(charge=filled, payment_intent=filled),
+    ),
+    Route("GET", "/v1/radar/early_fraud_warnings/{id}", fraud.retrieve, EXPAND),
+    Route(
+        "GET",
         "/v1/events",
         reading.events,
         _listing(type=filled, types=list_of(filled), delivery_success=boolean),
@@ -353,6 +405,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/webhook_endpoints", endpoints.create, ENDPOINT_CREATE),
     Route("GET", "/v1/webhook_endpoints", endpoints.listed, PAGE),
     Route("GET", "/v1/webhook_endpoints/{id}", endpoints.retrieve, EXPAND),
+    Route("POST", "/v1/webhook_endpoints/{id}", endpoints.update, ENDPOINT_UPDATE),
     Route("DELETE", "/v1/webhook_endpoints/{id}", endpoints.delete, {}),
 )
 _BY_SHAPE = [(route.verb, route.pattern, route) for route in ROUTES]

@@ -31,7 +31,13 @@ def shown(amount_minor: int, currency: str) -> str:
     return f"{symbol}{decimal}" if symbol else f"{decimal} {currency.upper()}"
 
 
-def refuse_too_small(amount_minor: int, currency: str) -> None:
+def refuse_unchargeable(amount_minor: int, currency: str) -> None:
+    """Too small for the rail, or a last digit its three-decimal currencies do not have."""
+    if EXPONENTS.get(currency.upper(), 2) == 3 and amount_minor % 10:
+        message = (
+            f"Invalid amount: {currency.upper()} amounts end in 0, the last of three decimals is not charged."
+        )
+        raise ApiError(400, message, code="parameter_invalid_integer", param="amount")
     least = MINIMUM_CHARGE.get(currency, 1)
     if amount_minor < least:
         message = f"Amount must be at least {shown(least, currency)} {currency}"

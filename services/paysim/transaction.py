@@ -28,6 +28,7 @@ FILTERS: dict[str, tuple[str, ...]] = {
     "payment_intent": ("customer", "transfer_group"),
     "payment_method": (),
     "payout": ("status", "destination"),
+    "radar.early_fraud_warning": ("charge", "payment_intent"),
     "refund": ("charge", "payment_intent"),
     "transfer": ("transfer_group", "destination", "source_transaction"),
     "transfer_reversal": ("transfer",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from services.paysim import books
 from services.paysim.events import emit
 from services.paysim.faults import fire
-from services.paysim.intents import merged
+from services.paysim.metadata import merged
 from services.paysim.movements import record
 from services.paysim.tariff import shown
 from services.paysim.transaction import Tx, new_id
@@ -49,7 +49,7 @@ def create(tx: Tx, params: JsonDict) -> JsonDict:
         "destination": destination["id"],
         "destination_payment": new_id("py"),
         "livemode": False,
-        "metadata": {key: value for key, value in (params.get("metadata") or {}).items() if value},
+        "metadata": merged({}, params.get("metadata")),
         "reversals": {
             "object": "list",
             "data": [],
@@ -110,9 +110,12 @@ def reverse(tx: Tx, params: JsonDict, id: str) -> JsonDict:
             f"Transfer reversal amount ({wanted}) is greater than unreversed amount on transfer ({most})"
         )
         raise ApiError(400, message, param="amount")
+    facts = {"amount": amount_minor, "currency": currency, "account": transfer["destination"]}
+    refused = fire(tx, "reversal_refusal", **facts) is not None
     payment = tx.need("charge", transfer["destination_payment"], account=transfer["destination"])
     received = tx.need("balance_transaction", payment["balance_transaction"], account=transfer["destination"])
-    if books.balance(tx, transfer["destination"], received["status"], currency) < amount_minor:
+    held = books.balance(tx, transfer["destination"], received["status"], currency)
+    if refused or held < amount_minor:
         message = (
             f"The connected account {transfer['destination']} does not have sufficient funds to reverse "
             f"{shown(amount_minor, currency)} of this transfer."
@@ -126,7 +129,7 @@ def reverse(tx: Tx, params: JsonDict, id: str) -> JsonDict:
         "created": tx.now,
         "currency": currency,
         "destination_payment_refund": new_id("pyr"),
-        "metadata": {key: value for key, value in (params.get("metadata") or {}).items() if value},
+        "metadata": merged({}, params.get("metadata")),
         "source_refund": None,
         "transfer": id,
     }
