@@ -73,7 +73,8 @@ CAPABILITIES = Capabilities(
 
 
 class StripeGateway:
-    """``api_base`` is paysim's address, or None for Stripe itself. Close it when done."""
+    """``api_base`` is paysim's address, or None for Stripe itself; ``http`` carries the calls where it is not a
+    socket of its own. Close it when done."""
 
     def __init__(
         self,
@@ -83,8 +84,10 @@ class StripeGateway:
         api_base: str | None = None,
         max_network_retries: int = 2,
         answer_timeout_s: float = ANSWER_TIMEOUT_S,
+        http: stripe.HTTPXClient | None = None,
     ) -> None:
-        self._http = stripe.HTTPXClient(timeout=httpx.Timeout(answer_timeout_s, connect=CONNECT_TIMEOUT_S))
+        timeout = httpx.Timeout(answer_timeout_s, connect=CONNECT_TIMEOUT_S)
+        self._http = http or stripe.HTTPXClient(timeout=timeout)
         self._client = stripe.StripeClient(
             secret_key,
             base_addresses={"api": api_base} if api_base else None,
@@ -264,9 +267,7 @@ class StripeGateway:
         return [reversal_of(row) async for row in self._pages(listed, {})]
 
     async def balance(self, *, account: str | None = None) -> Balance:
-        return balance_of(
-            await self._fetch(self._client.v1.balance.retrieve_async, {}, _acting_for(account))
-        )
+        return balance_of(await self._fetch(self._client.v1.balance.retrieve_async, {}, _acting_for(account)))
 
     async def balance_transactions(
         self,
