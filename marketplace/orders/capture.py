@@ -47,7 +47,7 @@ _CHECKOUT = text(
     " FROM checkouts c JOIN carts k ON k.id = c.cart_id JOIN payments p ON p.checkout_id = c.id WHERE c.id = :id"
 )
 _ORDERS = text(
-    "SELECT id, merchant_id, seller_id, currency, country, total_minor, placed_at FROM orders"
+    "SELECT id, number, merchant_id, seller_id, currency, country, total_minor, placed_at FROM orders"
     " WHERE checkout_id = :id ORDER BY id"
 )
 _EARLIER = text(
@@ -66,6 +66,7 @@ class _Sale:
     """One order of the checkout with its lines."""
 
     id: OrderId
+    number: str
     merchant_id: BrandId
     seller_id: BrandId
     currency: str
@@ -99,6 +100,7 @@ async def _sales(session: AsyncSession, checkout_id: CheckoutId) -> list[_Sale]:
     return [
         _Sale(
             OrderId.of(row.id),
+            row.number,
             BrandId.of(row.merchant_id),
             BrandId.of(row.seller_id),
             row.currency,
@@ -193,6 +195,7 @@ def _captured(
         tax_jurisdiction=sale.country,
         return_window_days=max(windows, default=RETURN_WINDOW_DAYS),
         amount_minor=sale.total_minor,
+        number=sale.number,
     )
 
 
@@ -215,12 +218,24 @@ def _captured_line(
         platform_fee_minor=rate_of(goods, line.platform_fee_ppm),
         basis_minor=commission.basis_minor if commission else None,
         settlement_days=settlement_days,
+        sku=line.sku,
+        discounts={"merchant": line.discount_minor} if line.discount_minor else {},
     )
 
 
 def _shares(line: LineAttributed) -> list[CommissionShare]:
-    """Shares of one payee that came through several touches are one part of the split."""
-    sums: dict[tuple[Part, str], int] = defaultdict(int)
-    for share in line.shares:
-        sums[_ROLES[share.role], share.payee] += share.amount_minor
-    return [CommissionShare(payee, role, amount) for (role, payee), amount in sums.items() if amount]
+    """Every winner's shares by themselves, as a refund takes them back (R6)."""
+    winners = {touch: number for number, touch in enumerate(dict.fromkeys(s.touch_id for s in line.shares), 1)}
+    agreement = f"{line.agreement_id}/{line.agreement_version}"
+    return [
+        CommissionShare(
+            share.payee,
+            _ROLES[share.role],
+            share.amount_minor,
+            winner=winners[share.touch_id],
+            agreement=agreement,
+            rate_ppm=line.rate_ppm,
+        )
+        for share in line.shares
+        if share.amount_minor
+    ]

@@ -49,7 +49,7 @@ _NEW_LINES = insert(table_of(CommissionLine))
 _NEW_SHARES = insert(table_of(CommissionShare))
 _STORED = text(
     "SELECT d.id AS decision_id, d.input_hash, l.id, l.order_line_id, l.agreement_id, l.agreement_version,"
-    " l.basis_minor, l.commission_minor, l.return_window_days, s.position, s.role, s.payee, s.touch_id,"
+    " l.basis_minor, l.commission_minor, l.rate_ppm, l.return_window_days, s.position, s.role, s.payee, s.touch_id,"
     " s.earned_minor FROM attribution_decisions d LEFT JOIN commission_lines l ON l.decision_id = d.id"
     " LEFT JOIN commission_shares s ON s.commission_line_id = l.id WHERE d.order_id = :order"
     " ORDER BY l.id, s.position"
@@ -106,6 +106,7 @@ class LineAttributed:
     agreement_version: int
     basis_minor: int
     commission_minor: int
+    rate_ppm: int
     return_window_days: int
     shares: tuple[ShareEarned, ...]
 
@@ -175,6 +176,7 @@ async def attributed(session: AsyncSession, order_id: OrderId) -> Attributed:
             row.agreement_version,
             row.basis_minor,
             row.commission_minor,
+            row.rate_ppm,
             row.return_window_days,
             tuple(shares[line_id]),
         )
@@ -275,6 +277,7 @@ async def _store_lines(
                 earned.agreement_version,
                 earned.basis_minor,
                 earned.commission_minor,
+                earned.rate_ppm,
                 earned.return_window_days,
                 earned.shares,
             )

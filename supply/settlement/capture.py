@@ -7,8 +7,8 @@ whole makes a receivable.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,7 +21,7 @@ from core.money import allocate_remaining
 from supply.ledger import service as ledger
 from supply.ledger.chart import Code
 from supply.ledger.journal import Journal, Leg, credit, debit, merged
-from supply.settlement.composition import Part
+from supply.settlement.composition import Part, Seat, seat_rank
 from supply.settlement.errors import SplitDoesNotSum
 from supply.settlement.ids import SplitLineId
 from supply.settlement.kinds import Kind
@@ -42,13 +42,18 @@ _CHARGE = text(
 class CommissionShare:
     """``payee_id`` is the outer id; ``role`` promoter_brand, individual or platform_commission.
 
-    ``tenant_id`` is who may read an individual's account: the promoter brand it sells for.
+    ``tenant_id`` is who may read an individual's account: the promoter brand it sells for. ``winner`` numbers
+    the winners of a line that several sold, from 1; each has at most one share of a role.
     """
 
     payee_id: str
     role: Part
     amount_minor: int
     tenant_id: TenantId | None = None
+    winner: int = 1
+    agreement: str = ""
+    """``agr_…/version``, and the rate: for statements."""
+    rate_ppm: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,9 @@ class CapturedLine:
     platform_fee_minor: int = 0
     basis_minor: int | None = None
     settlement_days: int | None = None
+    sku: str = ""
+    discounts: Mapping[str, int] = field(default_factory=dict)
+    """By funder, what was taken off the list price before ``goods_minor``: for statements."""
 
     @property
     def paid_minor(self) -> int:
@@ -95,6 +103,7 @@ class CapturedOrder:
     supplier_settlement_days: int = 0
     provider: str = "stripe"
     amount_minor: int | None = None
+    number: str = ""
 
 
 async def open_split(session: AsyncSession, order: CapturedOrder, *, clock: Clock) -> None:
@@ -138,6 +147,7 @@ def book_of(order: CapturedOrder) -> OrderBook:
     book = OrderBook(
         order.order_id, order.merchant_id, order.currency, order.provider, order.charge_id,
         order.tax_jurisdiction, order.paid_at, order.return_window_days, captured,
+        number=order.number,
     )  # fmt: skip
     due_at = order.paid_at + timedelta(days=max(UNDELIVERED_DAYS, order.return_window_days))
     for captured_line in order.lines:
@@ -147,6 +157,10 @@ def book_of(order: CapturedOrder) -> OrderBook:
         if captured_line.shipping_minor or captured_line.supplier_shipping_minor:
             book.lines.append(_shipping_line(order, captured_line, due_at, days))
     _lay_pending(book)
+    for line in book.lines:
+        line.captured_minor = line.charged_minor
+        for cell in line.cells.values():
+            cell.captured_minor, cell.captured_payee = cell.amount_minor, cell.payee_id
     return book
 
 
@@ -154,14 +168,18 @@ def _goods_line(order: CapturedOrder, line: CapturedLine, due_at: datetime, days
     commission = sum(share.amount_minor for share in line.commission)
     residual = line.goods_minor - line.supplier_cost_minor - commission - line.platform_fee_minor
     cells = _base_cells(order, line.supplier_id, residual, line.supplier_cost_minor, due_at)
-    brands = [tenant_of(share.payee_id) for share in line.commission if share.role is Part.PROMOTER_BRAND]
-    seller = next(iter(brands), None)  # an individual sells for the promoter brand of the same line
+    # An individual sells for the promoter brand of the same win.
+    brands = {s.winner: tenant_of(s.payee_id) for s in line.commission if s.role is Part.PROMOTER_BRAND}
     for share in line.commission:
-        if share.role in cells:
-            raise SplitDoesNotSum(f"{line.order_line_id} has two {share.role} parts")
-        tenant = share.tenant_id or tenant_of(share.payee_id) or seller
         payee = "" if share.role is Part.PLATFORM_COMMISSION else share.payee_id
-        cells[share.role] = Cell(share.role, payee, tenant, share.amount_minor, due_at=due_at)
+        tenant = share.tenant_id or tenant_of(payee) or (brands.get(share.winner) if payee else None)
+        cell = Cell(
+            share.role, payee, tenant, share.amount_minor, due_at=due_at, winner=share.winner,
+            agreement=share.agreement, rate_ppm=share.rate_ppm,
+        )  # fmt: skip
+        if cell.seat in cells:
+            raise SplitDoesNotSum(f"{line.order_line_id} has two {cell.seat} parts")
+        cells[cell.seat] = cell
     if line.platform_fee_minor:
         cells[Part.PLATFORM_FEE] = Cell(Part.PLATFORM_FEE, "", None, line.platform_fee_minor, due_at=due_at)
     if line.tax_minor:
@@ -173,6 +191,7 @@ def _goods_line(order: CapturedOrder, line: CapturedLine, due_at: datetime, days
     return BookLine(
         SplitLineId.new(), line.order_line_id, LineKind.GOODS, line.supplier_id, line.quantity,
         line.goods_minor, basis, days, cells,
+        sku=line.sku, discounts=dict(line.discounts),
     )  # fmt: skip
 
 
@@ -189,7 +208,7 @@ def _shipping_line(order: CapturedOrder, line: CapturedLine, due_at: datetime, d
 
 def _base_cells(
     order: CapturedOrder, supplier_id: SupplierId, residual: int, cost: int, due_at: datetime
-) -> dict[Part, Cell]:
+) -> dict[Seat, Cell]:
     merchant = Cell(Part.MERCHANT, str(order.merchant_id), order.merchant_id, residual, due_at=due_at)
     supplier = Cell(Part.SUPPLIER, str(supplier_id), supplier_id, cost, due_at=due_at)
     return {Part.MERCHANT: merchant, Part.SUPPLIER: supplier}
@@ -216,19 +235,16 @@ def capture_journal(book: OrderBook) -> Journal:
     if residual < 0:
         owed = party_account(Code.RECEIVABLE, str(book.merchant_id), book.currency, book.merchant_id)
         legs.append(debit(owed, -residual))
-    for part in Part:
-        for line in book.lines:
-            cell = line.cells.get(part)
-            if cell is None:
-                continue
-            account = pending_account(
-                part,
-                cell.payee_id,
-                book.currency,
-                jurisdiction=book.tax_jurisdiction,
-                tenant_id=cell.tenant_id,
-            )
-            legs.append(credit(account, cell.amount_minor if part is Part.TAX else cell.pending_minor))
+    cells = [cell for line in book.lines for cell in line.cells.values()]
+    for cell in sorted(cells, key=lambda each: seat_rank(each.seat)):
+        account = pending_account(
+            cell.part,
+            cell.payee_id,
+            book.currency,
+            jurisdiction=book.tax_jurisdiction,
+            tenant_id=cell.tenant_id,
+        )
+        legs.append(credit(account, cell.amount_minor if cell.part is Part.TAX else cell.pending_minor))
     # One journal per order, so that order_id names all of an order's entries; a charge of several orders has
     # a journal for each.
     key = f"capture:{book.charge_id}:{book.order_id}"

@@ -4,7 +4,8 @@ Amounts are ``int`` in minor units of the order's one currency, which the caller
 the ledger: whether a payee still *has* its part, or owes it (account 1100), the caller decides from balances.
 Rules: the money contract, "How the split is made at capture", "How a line refund is composed" and "Rounding".
 
-A *cell* is one part (merchant, supplier, …) of one line or one shipping charge. A line refund takes from
+A *cell* is one part (merchant, supplier, …) of one line or one shipping charge; a line that several promoters
+sold has one for each of them, told apart by its *seat*. A line refund takes from
 each cell ``half_up(part × refunded / whole)`` minus what line refunds took before, so the last slice empties
 it. A refund by amount is spread over what each payee still holds of the order, then over that payee's cells;
 what it took no longer counts as part of the cell, so both kinds mix in any sequence and still empty exactly.
@@ -36,7 +37,27 @@ class Part(StrEnum):
 _ORDER = {part: rank for rank, part in enumerate(Part)}
 _COMMISSION = (Part.INDIVIDUAL, Part.PROMOTER_BRAND, Part.PLATFORM_COMMISSION)  # the order of R3
 _PLATFORM = frozenset({Part.PLATFORM_COMMISSION, Part.PLATFORM_FEE})
-Parts = Mapping[Part, int]
+Seat = str
+"""A cell's key within its line: the part, with ``.2`` and on for the further winners of a commission.
+
+A ``Part`` is the seat of its first payee. The number is the winner's, so that R3's sequence of shares is
+found again, and stays when another supplier takes the line over.
+"""
+Parts = Mapping[Seat, int]
+
+
+def seat_of(part: Part, winner: int = 1) -> Seat:
+    return part if winner == 1 else f"{part}.{winner}"
+
+
+def part_of(seat: Seat) -> Part:
+    return Part(seat.partition(".")[0])
+
+
+def seat_rank(seat: Seat) -> tuple[int, int]:
+    """Cells of a line in the fixed payee order, winners of one role by their number."""
+    part, _, winner = seat.partition(".")
+    return _ORDER[Part(part)], int(winner or 1)
 
 
 class RefundTooLarge(Invalid):
@@ -56,10 +77,25 @@ class Payee:
 
 
 @dataclass(frozen=True, slots=True)
+class FurtherShare:
+    """A commission share of the second winner of a line, or a later one (``winner`` from 2 on)."""
+
+    part: Part
+    winner: int
+    party_id: str
+    amount_minor: int
+
+    @property
+    def seat(self) -> Seat:
+        return seat_of(self.part, self.winner)
+
+
+@dataclass(frozen=True, slots=True)
 class LineSale:
     """One paid line. ``goods_minor`` is what the customer paid for it without tax, after every discount.
 
-    ``basis_minor`` is the commission's basis (R1), the three commission figures its shares (R3).
+    ``basis_minor`` is the commission's basis (R1), the three commission figures the shares (R3) of its first
+    winner; ``further`` are those of others.
     """
 
     line_id: str
@@ -76,27 +112,36 @@ class LineSale:
     promoter_brand_minor: int = 0
     individual_minor: int = 0
     platform_commission_minor: int = 0
+    further: tuple[FurtherShare, ...] = ()
 
     @property
-    def parts(self) -> dict[Part, int]:
+    def parts(self) -> dict[Seat, int]:
         """The merchant keeps the residual; below zero it owes it."""
-        others = {
+        others: dict[Seat, int] = {
             Part.SUPPLIER: self.supplier_cost_minor,
             Part.PROMOTER_BRAND: self.promoter_brand_minor,
             Part.INDIVIDUAL: self.individual_minor,
             Part.PLATFORM_COMMISSION: self.platform_commission_minor,
             Part.PLATFORM_FEE: self.platform_fee_minor,
+            **{share.seat: share.amount_minor for share in self.further},
         }
         return {Part.MERCHANT: self.goods_minor - sum(others.values()), **others, Part.TAX: self.tax_minor}
 
-    def payee(self, part: Part) -> Payee:
+    @property
+    def commission_seats(self) -> tuple[Seat, ...]:
+        """In the order of R3, one winner after another."""
+        later = sorted(self.further, key=lambda share: (share.winner, _COMMISSION.index(share.part)))
+        return (*_COMMISSION, *(share.seat for share in later))
+
+    def payee(self, seat: Seat) -> Payee:
         return _payee(
-            part,
+            seat,
             {
                 Part.MERCHANT: self.merchant_id,
                 Part.SUPPLIER: self.supplier_id,
                 Part.PROMOTER_BRAND: self.promoter_brand_id,
                 Part.INDIVIDUAL: self.individual_id,
+                **{share.seat: share.party_id for share in self.further},
             },
         )
 
@@ -113,19 +158,20 @@ class ShippingSale:
     freight_minor: int
 
     @property
-    def parts(self) -> dict[Part, int]:
+    def parts(self) -> dict[Seat, int]:
         return {
             Part.MERCHANT: self.charged_minor - self.freight_minor,
             Part.SUPPLIER: self.freight_minor,
             Part.TAX: self.tax_minor,
         }
 
-    def payee(self, part: Part) -> Payee:
-        return _payee(part, {Part.MERCHANT: self.merchant_id, Part.SUPPLIER: self.supplier_id})
+    def payee(self, seat: Seat) -> Payee:
+        return _payee(seat, {Part.MERCHANT: self.merchant_id, Part.SUPPLIER: self.supplier_id})
 
 
-def _payee(part: Part, parties: Mapping[Part, str]) -> Payee:
-    return Payee(Part.PLATFORM_FEE) if part in _PLATFORM else Payee(part, parties.get(part, ""))
+def _payee(seat: Seat, parties: Mapping[Seat, str]) -> Payee:
+    part = part_of(seat)
+    return Payee(Part.PLATFORM_FEE) if part in _PLATFORM else Payee(part, parties.get(seat, ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +222,8 @@ class OrderState:
         """
         held: dict[Payee, int] = {}
         for state in self.charges:
-            for part, amount in held_parts(state).items():
-                payee = state.sale.payee(part)
+            for seat, amount in held_parts(state).items():
+                payee = state.sale.payee(seat)
                 held[payee] = held.get(payee, 0) + amount
         return dict(sorted(held.items(), key=lambda item: _ORDER[item[0].kind]))
 
@@ -192,7 +238,7 @@ class Taken:
     """One cell's part of a refund. ``source_id`` is a line's or shipping charge's id."""
 
     source_id: str
-    part: Part
+    seat: Seat
     payee: Payee
     amount_minor: int
 
@@ -225,12 +271,12 @@ def split_capture(lines: Iterable[LineSale], shipping: Iterable[ShippingSale] = 
     return OrderState(tuple([LineState(line) for line in lines]), tuple([ShippingState(s) for s in shipping]))
 
 
-def held_parts(state: LineState | ShippingState) -> dict[Part, int]:
+def held_parts(state: LineState | ShippingState) -> dict[Seat, int]:
     """What is left in each cell of one line or shipping charge."""
     by_line, by_amount = state.returned.by_line, state.returned.by_amount
     return {
-        part: amount - by_line.get(part, 0) - by_amount.get(part, 0)
-        for part, amount in state.sale.parts.items()
+        seat: amount - by_line.get(seat, 0) - by_amount.get(seat, 0)
+        for seat, amount in state.sale.parts.items()
     }
 
 
@@ -277,7 +323,7 @@ def refund_line(
     return _refund(order, replace(order, lines=lines))
 
 
-def _line_parts(state: LineState, returned: Returned, goods_minor: int, standing: int) -> dict[Part, int]:
+def _line_parts(state: LineState, returned: Returned, goods_minor: int, standing: int) -> dict[Seat, int]:
     """The composition of one slice of a line, ``returned`` already counting its units and value."""
     sale, held = state.sale, held_parts(state)
     by_line, by_amount, parts = state.returned.by_line, state.returned.by_amount, sale.parts
@@ -289,7 +335,7 @@ def _line_parts(state: LineState, returned: Returned, goods_minor: int, standing
         due = cumulative_part(parts[part] - by_amount.get(part, 0), done, whole)
         return min(max(due - by_line.get(part, 0), 0), max(held[part], 0))
 
-    taken = {
+    taken: dict[Seat, int] = {
         Part.TAX: slice_of(Part.TAX, refunded, standing),
         Part.PLATFORM_FEE: slice_of(Part.PLATFORM_FEE, refunded, standing),
         Part.SUPPLIER: slice_of(Part.SUPPLIER, returned.accepted_quantity, sale.quantity)
@@ -301,14 +347,15 @@ def _line_parts(state: LineState, returned: Returned, goods_minor: int, standing
     return taken
 
 
-def _commission_parts(state: LineState, refunded_basis_minor: int) -> dict[Part, int]:
+def _commission_parts(state: LineState, refunded_basis_minor: int) -> dict[Seat, int]:
     """R6: cumulative over the line's commission, spread over what its payees still hold, in R3's order."""
-    held = [held_parts(state)[part] for part in _COMMISSION]
-    standing = sum([state.sale.parts[p] - state.returned.by_amount.get(p, 0) for p in _COMMISSION])
+    seats, left, parts = state.sale.commission_seats, held_parts(state), state.sale.parts
+    held = [left[seat] for seat in seats]
+    standing = sum([parts[seat] - state.returned.by_amount.get(seat, 0) for seat in seats])
     reversed_before = standing - sum(held)
     due = cumulative_part(standing, refunded_basis_minor, state.sale.basis_minor)
     shares = allocate_remaining(max(due - reversed_before, 0), held)
-    return dict(zip(_COMMISSION, shares, strict=True))
+    return dict(zip(seats, shares, strict=True))
 
 
 def refund_shipping(order: OrderState, shipping_id: str, *, amount_minor: int) -> Refund:
@@ -327,7 +374,7 @@ def refund_shipping(order: OrderState, shipping_id: str, *, amount_minor: int) -
         raise RefundTooLarge(amount_minor, left)
     refunded = was.by_value_minor + amount_minor
     received = {Part.SUPPLIER: min(sale.freight_minor, sale.charged_minor), Part.TAX: sale.tax_minor}
-    taken = {}
+    taken: dict[Seat, int] = {}
     for part, amount in received.items():
         due = cumulative_part(
             max(amount - was.by_amount.get(part, 0), 0), min(refunded, max(standing, 0)), max(standing, 0)
@@ -374,15 +421,15 @@ def _emptied(state: LineState | ShippingState) -> Returned:
 def _over_cells(order: OrderState, due: Mapping[Payee, int]) -> OrderState:
     """Take each payee's share from its cells, in proportion to what each of them holds."""
     states = order.charges
-    cells: dict[Payee, list[tuple[int, Part, int]]] = {}
+    cells: dict[Payee, list[tuple[int, Seat, int]]] = {}
     for index, state in enumerate(states):
-        for part, amount in held_parts(state).items():
-            cells.setdefault(state.sale.payee(part), []).append((index, part, max(amount, 0)))
-    taken: list[dict[Part, int]] = [{} for _ in states]
+        for seat, amount in held_parts(state).items():
+            cells.setdefault(state.sale.payee(seat), []).append((index, seat, max(amount, 0)))
+    taken: list[dict[Seat, int]] = [{} for _ in states]
     for payee, amount in due.items():
         shares = allocate_remaining(amount, [holds for _, _, holds in cells[payee]])
-        for (index, part, _), share in zip(cells[payee], shares, strict=True):
-            taken[index][part] = share
+        for (index, seat, _), share in zip(cells[payee], shares, strict=True):
+            taken[index][seat] = share
     returned = [
         replace(s.returned, by_amount=_added(s.returned.by_amount, taken[i])) for i, s in enumerate(states)
     ]
@@ -394,7 +441,7 @@ def _over_cells(order: OrderState, due: Mapping[Payee, int]) -> OrderState:
 
 
 def _added(before: Parts, taken: Parts) -> Parts:
-    return {part: before.get(part, 0) + taken.get(part, 0) for part in {**before, **taken}}
+    return {seat: before.get(seat, 0) + taken.get(seat, 0) for seat in {**before, **taken}}
 
 
 def _refund(before: OrderState, after: OrderState) -> Refund:
@@ -402,9 +449,9 @@ def _refund(before: OrderState, after: OrderState) -> Refund:
     for was, now in zip(before.charges, after.charges, strict=True):
         left = held_parts(now)
         source_id = was.sale.line_id if isinstance(was, LineState) else was.sale.shipping_id
-        for part, amount in held_parts(was).items():
-            if amount != left[part]:
-                taken.append(Taken(source_id, part, was.sale.payee(part), amount - left[part]))
+        for seat, amount in held_parts(was).items():
+            if amount != left[seat]:
+                taken.append(Taken(source_id, seat, was.sale.payee(seat), amount - left[seat]))
     held = before.held
     beyond = sum(
         [

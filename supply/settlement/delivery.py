@@ -88,10 +88,10 @@ def settle_delivery(book: OrderBook, at: datetime) -> None:
 
 def _delivered(book: OrderBook, line: BookLine, at: datetime) -> None:
     line.delivered_at = at
-    for part, cell in line.cells.items():
-        if part is Part.TAX:
+    for cell in line.cells.values():
+        if cell.part is Part.TAX:
             continue
-        days = line.settlement_days if part is Part.SUPPLIER else book.return_window_days
+        days = line.settlement_days if cell.part is Part.SUPPLIER else book.return_window_days
         cell.due_at = at + timedelta(days=days)
 
 

@@ -72,6 +72,7 @@ class SplitOrder(Row, table=True):
     refunded_minor: int = minor_field()
     releases: int
     """How many release journals it has: part of their keys."""
+    number: str
 
 
 class SplitLine(Row, table=True):
@@ -107,10 +108,14 @@ class SplitLine(Row, table=True):
     delivered_at: datetime | None = utc_field(default=None, nullable=True)
     open_holds: int
     """After-sales cases on the line: none of its parts is released while there is one."""
+    sku: str
+    captured_minor: int = minor_field()
+    """``charged_minor`` at capture; it and the next never change."""
+    discounts: dict[str, int] = Field(sa_column=Column(JSONB, nullable=False))
 
 
 class SplitPart(Row, table=True):
-    """One payee's part of one split line: a cell of the composition.
+    """One payee's part of one split line: a cell of the composition, which ``seat`` names (composition.Seat).
 
     ``pending_minor`` of it lies in 2000 (2400 for the platform), ``released_minor`` went on to 2010 (4000)
     and was not taken back. ``due_at`` is when the pending rest is released; tax has none.
@@ -127,10 +132,12 @@ class SplitPart(Row, table=True):
         Index("ix_split_parts_payee_id", "payee_id"),
         one_of("part", Part),
         CheckConstraint("pending_minor >= 0 AND released_minor >= 0", name="not_negative"),
+        CheckConstraint("seat = part OR seat LIKE part || '.%'", name="seat"),
     )
 
     line_id: SplitLineId = id_field(SplitLineId, primary_key=True, foreign_key="split_lines.id")
-    part: Part = Field(sa_type=String, primary_key=True)
+    seat: str = Field(primary_key=True)
+    part: Part = Field(sa_type=String)
     order_id: OrderId = id_field(OrderId)
     merchant_id: BrandId = id_field(BrandId)
     payee_id: str
@@ -142,6 +149,11 @@ class SplitPart(Row, table=True):
     pending_minor: int = minor_field()
     released_minor: int = minor_field()
     due_at: datetime | None = utc_field(default=None, nullable=True)
+    captured_minor: int = minor_field()
+    """Its part of the capture journal and whose it was; these four never change."""
+    captured_payee: str
+    agreement: str
+    rate_ppm: int
 
 
 class SplitRefund(Row, table=True):
@@ -185,6 +197,11 @@ class ProviderCharge(Row, table=True):
     net_minor: int | None = minor_field(default=None, nullable=True)
     available_on: datetime | None = utc_field(default=None, nullable=True)
     available: bool
+    settled_currency: str | None = currency_field(default=None, nullable=True)
+    """What the provider keeps it in; another one than ``currency`` when it converts (R10)."""
+    asked: int = 0
+    ask_again_at: datetime | None = utc_field(default=None, nullable=True)
+    """When to look for its fee again, after the provider refused to show it."""
 
 
 class PayeeAccount(Row, table=True):

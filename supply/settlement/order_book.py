@@ -20,13 +20,17 @@ from infra.db.rows import insert_rows
 from supply.ledger.chart import Code
 from supply.ledger.journal import AccountKey
 from supply.settlement.composition import (
+    FurtherShare,
     LineSale,
     LineState,
     OrderState,
     Part,
     Returned,
+    Seat,
     ShippingSale,
     ShippingState,
+    seat_of,
+    seat_rank,
 )
 from supply.settlement.errors import OrderNotSettled
 from supply.settlement.ids import SplitLineId
@@ -61,12 +65,12 @@ _SAVE_PARTS = text(
     "UPDATE split_parts p SET payee_id = n.payee_id, tenant_id = n.tenant_id, amount_minor = n.amount_minor,"
     " by_line_minor = n.by_line_minor, by_amount_minor = n.by_amount_minor,"
     " pending_minor = n.pending_minor, released_minor = n.released_minor, due_at = n.due_at"
-    " FROM unnest(CAST(:line_id AS uuid[]), CAST(:part AS text[]), CAST(:payee_id AS text[]),"
+    " FROM unnest(CAST(:line_id AS uuid[]), CAST(:seat AS text[]), CAST(:payee_id AS text[]),"
     " CAST(:tenant_id AS uuid[]), CAST(:amount_minor AS bigint[]), CAST(:by_line_minor AS bigint[]),"
     " CAST(:by_amount_minor AS bigint[]), CAST(:pending_minor AS bigint[]),"
-    " CAST(:released_minor AS bigint[]), CAST(:due_at AS timestamptz[])) AS n (line_id, part, payee_id,"
+    " CAST(:released_minor AS bigint[]), CAST(:due_at AS timestamptz[])) AS n (line_id, seat, payee_id,"
     " tenant_id, amount_minor, by_line_minor, by_amount_minor, pending_minor, released_minor, due_at)"
-    " WHERE p.line_id = n.line_id AND p.part = n.part"
+    " WHERE p.line_id = n.line_id AND p.seat = n.seat"
 )
 _PLATFORM_PARTS = (Part.PLATFORM_COMMISSION, Part.PLATFORM_FEE)
 PARTY_PARTS = (Part.MERCHANT, Part.SUPPLIER, Part.PROMOTER_BRAND, Part.INDIVIDUAL)
@@ -85,6 +89,19 @@ class Cell:
     pending_minor: int = 0
     released_minor: int = 0
     due_at: datetime | None = None
+    winner: int = 1
+    """Of a line that several promoters sold: whose share it is, in their sequence."""
+    captured_minor: int = 0
+    """Its part of the capture journal, and …"""
+    captured_payee: str = ""
+    """… whose entry that was; neither ever changes, so that a statement can always be computed again."""
+    agreement: str = ""
+    """Of a commission: ``agr_…/version`` and the rate it was earned at."""
+    rate_ppm: int = 0
+
+    @property
+    def seat(self) -> Seat:
+        return seat_of(self.part, self.winner)
 
     @property
     def held_minor(self) -> int:
@@ -104,7 +121,7 @@ class BookLine:
     charged_minor: int
     basis_minor: int
     settlement_days: int
-    cells: dict[Part, Cell]
+    cells: dict[Seat, Cell]
     returned_quantity: int = 0
     accepted_quantity: int = 0
     by_quantity_minor: int = 0
@@ -112,6 +129,11 @@ class BookLine:
     delivered_quantity: int = 0
     delivered_at: datetime | None = None
     open_holds: int = 0
+    sku: str = ""
+    captured_minor: int = 0
+    """``charged_minor`` at capture; never changes."""
+    discounts: dict[str, int] = field(default_factory=dict)
+    """By funder, what was taken off before ``captured_minor``."""
 
     @property
     def is_goods(self) -> bool:
@@ -134,8 +156,8 @@ class BookLine:
             accepted_quantity=self.accepted_quantity,
             by_quantity_minor=self.by_quantity_minor,
             by_value_minor=self.by_value_minor,
-            by_line=MappingProxyType({part: cell.by_line_minor for part, cell in self.cells.items()}),
-            by_amount=MappingProxyType({part: cell.by_amount_minor for part, cell in self.cells.items()}),
+            by_line=MappingProxyType({seat: cell.by_line_minor for seat, cell in self.cells.items()}),
+            by_amount=MappingProxyType({seat: cell.by_amount_minor for seat, cell in self.cells.items()}),
         )
         if self.is_goods:
             return LineState(self._line_sale(), returned)
@@ -157,6 +179,13 @@ class BookLine:
             promoter_brand_minor=self.amount(Part.PROMOTER_BRAND),
             individual_minor=self.amount(Part.INDIVIDUAL),
             platform_commission_minor=self.amount(Part.PLATFORM_COMMISSION),
+            further=tuple(
+                [
+                    FurtherShare(cell.part, cell.winner, cell.payee_id, cell.amount_minor)
+                    for cell in self.cells.values()
+                    if cell.winner > 1
+                ]
+            ),
         )
 
     def _shipping_sale(self) -> ShippingSale:
@@ -174,9 +203,9 @@ class BookLine:
         returned = state.returned
         self.returned_quantity, self.accepted_quantity = returned.quantity, returned.accepted_quantity
         self.by_quantity_minor, self.by_value_minor = returned.by_quantity_minor, returned.by_value_minor
-        for part, cell in self.cells.items():
-            cell.by_line_minor = returned.by_line.get(part, 0)
-            cell.by_amount_minor = returned.by_amount.get(part, 0)
+        for seat, cell in self.cells.items():
+            cell.by_line_minor = returned.by_line.get(seat, 0)
+            cell.by_amount_minor = returned.by_amount.get(seat, 0)
 
 
 @dataclass(slots=True)
@@ -192,6 +221,7 @@ class OrderBook:
     captured_minor: int
     refunded_minor: int = 0
     releases: int = 0
+    number: str = ""
     lines: list[BookLine] = field(default_factory=list)
 
     @property
@@ -265,12 +295,14 @@ async def load_many(
     ids = {"ids": list(order_ids)}
     orders = (await session.execute(_LOCK if lock else _READ, ids)).all()
     books = {row.order_id: _book(row) for row in orders}
-    cells: dict[Any, dict[Part, Cell]] = {}
+    cells: dict[Any, dict[Seat, Cell]] = {}
     for row in await session.execute(_PARTS, ids):
-        cells.setdefault(row.line_id, {})[Part(row.part)] = _cell(row)
+        cells.setdefault(row.line_id, {})[row.seat] = _cell(row)
     for row in await session.execute(_LINES, ids):
         drawn = cells.get(row.id, {})
-        books[row.order_id].lines.append(_line(row, {part: drawn[part] for part in Part if part in drawn}))
+        books[row.order_id].lines.append(
+            _line(row, {seat: drawn[seat] for seat in sorted(drawn, key=seat_rank)})
+        )
     return list(books.values())
 
 
@@ -278,7 +310,7 @@ def _book(row: Any) -> OrderBook:
     return OrderBook(
         OrderId.of(row.order_id), BrandId.of(row.merchant_id), row.currency, row.provider, row.charge_id,
         row.tax_jurisdiction, row.paid_at, row.return_window_days, row.captured_minor, row.refunded_minor,
-        row.releases,
+        row.releases, row.number,
     )  # fmt: skip
 
 
@@ -286,16 +318,18 @@ def _cell(row: Any) -> Cell:
     return Cell(
         Part(row.part), row.payee_id, TenantId.of(row.tenant_id) if row.tenant_id else None,
         row.amount_minor, row.by_line_minor, row.by_amount_minor, row.pending_minor, row.released_minor,
-        row.due_at,
+        row.due_at, int(row.seat.partition(".")[2] or 1), row.captured_minor, row.captured_payee,
+        row.agreement, row.rate_ppm,
     )  # fmt: skip
 
 
-def _line(row: Any, cells: dict[Part, Cell]) -> BookLine:
+def _line(row: Any, cells: dict[Seat, Cell]) -> BookLine:
     return BookLine(
         SplitLineId.of(row.id), OrderLineId.of(row.order_line_id), LineKind(row.kind),
         SupplierId.of(row.supplier_id), row.quantity, row.charged_minor, row.basis_minor,
         row.settlement_days, cells, row.returned_quantity, row.accepted_quantity, row.by_quantity_minor,
-        row.by_value_minor, row.delivered_quantity, row.delivered_at, row.open_holds,
+        row.by_value_minor, row.delivered_quantity, row.delivered_at, row.open_holds, row.sku,
+        row.captured_minor, row.discounts,
     )  # fmt: skip
 
 
@@ -333,7 +367,7 @@ _SAVED_OF_LINE = (
     "by_value_minor", "delivered_quantity", "delivered_at", "open_holds", "charged_minor", "basis_minor",
 )  # fmt: skip
 _SAVED_OF_PART = (
-    "line_id", "part", "payee_id", "tenant_id", "amount_minor", "by_line_minor", "by_amount_minor",
+    "line_id", "seat", "payee_id", "tenant_id", "amount_minor", "by_line_minor", "by_amount_minor",
     "pending_minor", "released_minor", "due_at",
 )  # fmt: skip
 
@@ -348,7 +382,7 @@ def _order_row(book: OrderBook) -> dict[str, Any]:
         "provider": book.provider, "charge_id": book.charge_id, "tax_jurisdiction": book.tax_jurisdiction,
         "paid_at": book.paid_at, "return_window_days": book.return_window_days,
         "captured_minor": book.captured_minor, "refunded_minor": book.refunded_minor,
-        "releases": book.releases,
+        "releases": book.releases, "number": book.number,
     }  # fmt: skip
 
 
@@ -360,15 +394,18 @@ def _line_row(book: OrderBook, line: BookLine) -> dict[str, Any]:
         "settlement_days": line.settlement_days, "returned_quantity": line.returned_quantity,
         "accepted_quantity": line.accepted_quantity, "by_quantity_minor": line.by_quantity_minor,
         "by_value_minor": line.by_value_minor, "delivered_quantity": line.delivered_quantity,
-        "delivered_at": line.delivered_at, "open_holds": line.open_holds,
+        "delivered_at": line.delivered_at, "open_holds": line.open_holds, "sku": line.sku,
+        "captured_minor": line.captured_minor, "discounts": line.discounts,
     }  # fmt: skip
 
 
 def _part_row(book: OrderBook, line: BookLine, cell: Cell) -> dict[str, Any]:
     return {
-        "line_id": line.id, "part": cell.part.value, "order_id": book.order_id,
+        "line_id": line.id, "seat": str(cell.seat), "part": cell.part.value, "order_id": book.order_id,
         "merchant_id": book.merchant_id, "payee_id": cell.payee_id, "tenant_id": cell.tenant_id,
         "amount_minor": cell.amount_minor, "by_line_minor": cell.by_line_minor,
         "by_amount_minor": cell.by_amount_minor, "pending_minor": cell.pending_minor,
         "released_minor": cell.released_minor, "due_at": cell.due_at,
+        "captured_minor": cell.captured_minor, "captured_payee": cell.captured_payee,
+        "agreement": cell.agreement, "rate_ppm": cell.rate_ppm,
     }  # fmt: skip

@@ -25,7 +25,7 @@ from supply.settlement.parties import owner_of, party_of
 _SPLIT = text(
     "SELECT p.line_id, l.order_line_id, l.kind, p.part, p.payee_id, p.amount_minor, p.by_line_minor,"
     " p.by_amount_minor, p.pending_minor, p.released_minor, p.due_at FROM split_parts p"
-    " JOIN split_lines l ON l.id = p.line_id WHERE p.order_id = :order_id ORDER BY p.line_id, p.part"
+    " JOIN split_lines l ON l.id = p.line_id WHERE p.order_id = :order_id ORDER BY p.line_id, p.seat"
 )
 _ORDER = text("SELECT * FROM split_orders WHERE order_id = :order_id")
 # What the books say each owner holds of each order, beside what its parts say; fee recharges are the

@@ -93,7 +93,7 @@ class Taking:
     """A party's part of a refund. ``line_id`` is the split line; platform and tax have no payee."""
 
     line_id: str
-    part: str
+    seat: str
     payee_id: str
     amount_minor: int
 
@@ -196,7 +196,7 @@ async def void_refund(
         return
     reserved = _legs_of(row.changes["legs"], book)
     held = await ledger.hold(session, [*accounts_touched(book), *(leg.account for leg in reserved)])
-    payees = {(line_id, part): payee for line_id, part, payee, _ in row.changes["taken"]}
+    payees = {(line_id, seat): payee for line_id, seat, payee, _ in row.changes["taken"]}
     legs = merged(undo(book, reserved, put_back(book, row.changes["cells"], payees), held))
     book.refunded_minor -= row.amount_minor
     await save(session, [book])
@@ -287,14 +287,14 @@ def _difference(before: OrderState, after: OrderState) -> tuple[OrderState, list
     for was, now in pairs:
         left = composition.held_parts(now)
         line_id = was.sale.line_id if isinstance(was, LineState) else was.sale.shipping_id
-        for part, amount in composition.held_parts(was).items():
-            if amount != left[part]:
-                taken.append(Taken(line_id, part, was.sale.payee(part), amount - left[part]))
+        for seat, amount in composition.held_parts(was).items():
+            if amount != left[seat]:
+                taken.append(Taken(line_id, seat, was.sale.payee(seat), amount - left[seat]))
     return after, taken
 
 
 def _shares(book: OrderBook, taken: Iterable[Taken]) -> list[Share]:
-    return [Share(book.line(each.source_id).cells[each.part], each.amount_minor) for each in taken]
+    return [Share(book.line(each.source_id).cells[each.seat], each.amount_minor) for each in taken]
 
 
 def _legs_body(legs: Iterable[Leg]) -> list[list[Any]]:
@@ -310,7 +310,7 @@ def _legs_of(body: Iterable[Sequence[Any]], book: OrderBook) -> list[Leg]:
 
 
 def _taken_body(taken: Iterable[Taken]) -> list[list[Any]]:
-    return [[t.source_id, t.part.value, t.payee.party_id, t.amount_minor] for t in taken]
+    return [[t.source_id, str(t.seat), t.payee.party_id, t.amount_minor] for t in taken]
 
 
 def _plain(plan: RefundPlan) -> dict[str, Any]:
@@ -320,7 +320,7 @@ def _plain(plan: RefundPlan) -> dict[str, Any]:
 
 
 def _reserved(plan: RefundPlan, book: OrderBook, taken: Sequence[Taken]) -> ReservedRefund:
-    takings = tuple(Taking(t.source_id, t.part.value, t.payee.party_id, t.amount_minor) for t in taken)
+    takings = tuple(Taking(t.source_id, str(t.seat), t.payee.party_id, t.amount_minor) for t in taken)
     amount = sum(taking.amount_minor for taking in takings)
     return ReservedRefund(plan.refund_id, plan.order_id, book.currency, amount, book.charge_id, takings)
 

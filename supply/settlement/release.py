@@ -12,7 +12,6 @@ from core.ids import OrderId, OrderLineId
 from infra.db.session import Database
 from supply.ledger import service as ledger
 from supply.ledger.journal import Journal, Leg, credit, debit, merged
-from supply.settlement.composition import Part
 from supply.settlement.kinds import Kind
 from supply.settlement.order_book import OrderBook, load_many, save
 from supply.settlement.parties import pending_account, released_account
@@ -45,18 +44,17 @@ def release_journals(book: OrderBook, now: datetime) -> list[Journal]:
     for line in book.lines:
         if line.open_holds:
             continue
-        for part in Part:
-            cell = line.cells.get(part)
-            if cell is None or not cell.pending_minor or cell.due_at is None or cell.due_at > now:
+        for cell in line.cells.values():
+            if not cell.pending_minor or cell.due_at is None or cell.due_at > now:
                 continue
             pending = pending_account(
-                part,
+                cell.part,
                 cell.payee_id,
                 book.currency,
                 jurisdiction=book.tax_jurisdiction,
                 tenant_id=cell.tenant_id,
             )
-            released = released_account(part, cell.payee_id, book.currency, tenant_id=cell.tenant_id)
+            released = released_account(cell.part, cell.payee_id, book.currency, tenant_id=cell.tenant_id)
             legs.setdefault(line.order_line_id, []).extend(
                 [debit(pending, cell.pending_minor), credit(released, cell.pending_minor)]
             )

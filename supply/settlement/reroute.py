@@ -100,7 +100,7 @@ def _cut(book: OrderBook, line: BookLine, quantity: int) -> BookLine:
         line,
         id=SplitLineId.new(),
         quantity=quantity,
-        cells={part: _cut_cell(cell, units, line.returned_quantity > 0) for part, cell in line.cells.items()},
+        cells={seat: _cut_cell(cell, units, line.returned_quantity > 0) for seat, cell in line.cells.items()},
         charged_minor=_in_proportion(line.charged_minor, units),
         basis_minor=_in_proportion(line.basis_minor, units),
         returned_quantity=line.returned_quantity - returned,
@@ -108,6 +108,8 @@ def _cut(book: OrderBook, line: BookLine, quantity: int) -> BookLine:
         by_quantity_minor=moved_value,
         by_value_minor=_in_proportion(line.by_value_minor, units),
         delivered_quantity=0,
+        captured_minor=0,
+        discounts={},
     )
     line.quantity, line.returned_quantity, line.accepted_quantity = units[0], returned, accepted
     for name in ("charged_minor", "basis_minor", "by_quantity_minor", "by_value_minor"):
@@ -149,6 +151,8 @@ def _cut_cell(cell: Cell, units: Sequence[int], came_back: bool) -> Cell:
         by_amount_minor=by_amount,
         pending_minor=pending,
         released_minor=released,
+        captured_minor=0,
+        captured_payee="",
     )
 
 

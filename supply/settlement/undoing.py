@@ -30,14 +30,14 @@ def positions(book: OrderBook) -> Positions:
             line.returned_quantity, line.accepted_quantity, line.by_quantity_minor, line.by_value_minor,
         )  # fmt: skip
         for cell in line.cells.values():
-            found[str(line.id), cell.part.value] = (
+            found[str(line.id), str(cell.seat)] = (
                 cell.by_line_minor, cell.by_amount_minor, cell.pending_minor, cell.released_minor,
             )  # fmt: skip
     return found
 
 
 def moved(before: Positions, after: Positions) -> list[list[Any]]:
-    """``[line id, part or "", four differences]`` of everything that changed."""
+    """``[line id, seat or "", four differences]`` of everything that changed."""
     return [
         [*key, *(now - was for now, was in zip(after[key], before[key], strict=True))]
         for key in before
@@ -60,18 +60,18 @@ class Elsewhere:
 def put_back(
     book: OrderBook, changes: Iterable[Sequence[Any]], payees: Mapping[tuple[str, str], str]
 ) -> Elsewhere:
-    """Subtract the changes from the book. ``payees`` are those of the reservation, by (line id, part)."""
+    """Subtract the changes from the book. ``payees`` are those of the reservation, by (line id, seat)."""
     elsewhere = Elsewhere()
-    for line_id, part, *numbers in changes:
+    for line_id, seat, *numbers in changes:
         line = book.line(line_id)
-        if not part:
+        if not seat:
             for name, number in zip(_OF_LINE, numbers, strict=True):
                 _subtract_of_line(book, line, name, number)
             continue
-        cell = line.cells[Part(part)]
+        cell = line.cells[seat]
         _subtract_of_cell(book, line, cell, "by_line_minor", numbers[0])
         _subtract_of_cell(book, line, cell, "by_amount_minor", numbers[1])
-        then = payees.get((line_id, part), cell.payee_id)
+        then = payees.get((line_id, seat), cell.payee_id)
         if then != cell.payee_id:
             _left_the_line(line, cell, then, numbers, elsewhere)
             continue
@@ -101,7 +101,7 @@ def _subtract_of_cell(book: OrderBook, line: BookLine, cell: Cell, name: str, nu
     setattr(cell, name, getattr(cell, name) - here)
     left = number - here
     for each in _siblings(book, line):
-        other = each.cells.get(cell.part)
+        other = each.cells.get(cell.seat)
         if other is not None and left:
             taken = min(left, getattr(other, name))
             setattr(other, name, getattr(other, name) - taken)

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.actor import SYSTEM
 from core.clock import FixedClock
-from core.ids import OrderLineId, RefundId, SupplierId
+from core.ids import OrderLineId, PromoterId, RefundId, SupplierId
 from infra.db.session import Database, make_engine
 from supply.ledger import queries as ledger
 from supply.ledger import service as posting
@@ -33,7 +33,6 @@ from tests.factories.settlement import PAID_AT, Parties, line_of_o1, order_of
 def random_line(dice: random.Random, parties: Parties) -> CapturedLine:
     goods = dice.randrange(1, 20_000)
     commission = dice.randrange(0, goods // 5 + 1)
-    individual = dice.randrange(0, commission + 1)
     return CapturedLine(
         order_line_id=OrderLineId.new(),
         quantity=dice.randrange(1, 6),
@@ -45,11 +44,24 @@ def random_line(dice: random.Random, parties: Parties) -> CapturedLine:
         shipping_tax_minor=0,
         supplier_shipping_minor=dice.choice([0, 800, 950]),
         platform_fee_minor=dice.choice([0, goods // 20]),
-        commission=(
-            CommissionShare(str(parties.promoter_brand), Part.PROMOTER_BRAND, commission - individual),
-            CommissionShare(str(parties.individual), Part.INDIVIDUAL, individual),
-        ),
+        commission=random_shares(commission, dice, parties),
     )
+
+
+def random_shares(commission_minor: int, dice: random.Random, parties: Parties) -> list[CommissionShare]:
+    """Of one promoter, or of up to three that sold the line together."""
+    people = [parties.individual, PromoterId.new(), PromoterId.new()]
+    shares = []
+    for winner in range(1, dice.choice([1, 1, 2, 3]) + 1):
+        brand = dice.randrange(0, commission_minor + 1)
+        individual = dice.randrange(0, commission_minor - brand + 1)
+        commission_minor -= brand + individual
+        shares += [
+            CommissionShare(str(parties.promoter_brand), Part.PROMOTER_BRAND, brand, winner=winner),
+            CommissionShare(str(people[winner - 1]), Part.INDIVIDUAL, individual, winner=winner),
+            CommissionShare("", Part.PLATFORM_COMMISSION, dice.choice([0, individual // 9]), winner=winner),
+        ]
+    return shares
 
 
 class Life:

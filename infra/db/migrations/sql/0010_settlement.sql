@@ -12,6 +12,7 @@ CREATE TABLE split_orders (
     captured_minor BIGINT NOT NULL,
     refunded_minor BIGINT NOT NULL,
     releases INTEGER NOT NULL,
+    number VARCHAR NOT NULL,
     CONSTRAINT pk_split_orders PRIMARY KEY (order_id)
 );
 CREATE INDEX ix_split_orders_charge_id ON split_orders (charge_id);
@@ -35,6 +36,9 @@ CREATE TABLE split_lines (
     delivered_quantity INTEGER NOT NULL,
     delivered_at TIMESTAMP WITH TIME ZONE,
     open_holds INTEGER NOT NULL,
+    sku VARCHAR NOT NULL,
+    captured_minor BIGINT NOT NULL,
+    discounts JSONB NOT NULL,
     CONSTRAINT pk_split_lines PRIMARY KEY (id),
     CONSTRAINT ck_split_lines_kind CHECK (kind IN ('goods', 'shipping')),
     CONSTRAINT ck_split_lines_quantity CHECK (quantity >= 0 AND delivered_quantity >= 0),
@@ -44,6 +48,7 @@ CREATE INDEX ix_split_lines_order_id ON split_lines (order_id);
 
 CREATE TABLE split_parts (
     line_id UUID NOT NULL,
+    seat VARCHAR NOT NULL,
     part VARCHAR NOT NULL,
     order_id UUID NOT NULL,
     merchant_id UUID NOT NULL,
@@ -55,8 +60,13 @@ CREATE TABLE split_parts (
     pending_minor BIGINT NOT NULL,
     released_minor BIGINT NOT NULL,
     due_at TIMESTAMP WITH TIME ZONE,
-    CONSTRAINT pk_split_parts PRIMARY KEY (line_id, part),
+    captured_minor BIGINT NOT NULL,
+    captured_payee VARCHAR NOT NULL,
+    agreement VARCHAR NOT NULL,
+    rate_ppm INTEGER NOT NULL,
+    CONSTRAINT pk_split_parts PRIMARY KEY (line_id, seat),
     CONSTRAINT ck_split_parts_part CHECK (part IN ('merchant', 'supplier', 'promoter_brand', 'individual', 'platform_commission', 'platform_fee', 'tax')),
+    CONSTRAINT ck_split_parts_seat CHECK (seat = part OR seat LIKE part || '.%'),
     CONSTRAINT ck_split_parts_not_negative CHECK (pending_minor >= 0 AND released_minor >= 0),
     CONSTRAINT fk_split_parts_line_id_split_lines FOREIGN KEY(line_id) REFERENCES split_lines (id)
 );
