@@ -72,12 +72,14 @@ class LedgerJournal(Row, table=True):
 
 class LedgerEntry(Row, table=True):
     """One leg: debit above zero, credit below. No foreign keys: the functions resolve both ids, and key-share
-    locks of the few hot accounts by every posting would queue them behind each other."""
+    locks of the few hot accounts by every posting would queue them behind each other. Partitioned by month of the
+    journal's id; 0002_ledger_partitions.sql makes the partitions."""
 
     __tablename__ = "ledger_entries"
     __table_args__ = (
         Index("ix_ledger_entries_account_id_txid", "account_id", "txid", postgresql_include=["amount_minor"]),
         CheckConstraint("amount_minor <> 0", name="amount_not_zero"),
+        {"postgresql_partition_by": "RANGE (journal_id)"},
     )
 
     journal_id: JournalId = id_field(JournalId, primary_key=True)
@@ -106,3 +108,13 @@ class LedgerBalance(Row, table=True):
     posted_minor: int = minor_field()
     version: int = minor_field()
     rolled_to: int = Field(sa_type=Xid8)
+
+
+class LedgerCarried(Row, table=True):
+    """What entries that were detached for an archive came to: debit above zero, with how many they were."""
+
+    __tablename__ = "ledger_carried"
+
+    account_id: AccountId = id_field(AccountId, primary_key=True, foreign_key="ledger_accounts.id")
+    amount_minor: int = minor_field()
+    entries: int = minor_field()

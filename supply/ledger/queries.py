@@ -54,8 +54,9 @@ _UNBALANCED = text(
 )
 _MISMATCHED = text(
     "SELECT count(*) FROM ledger_balances_now n LEFT JOIN LATERAL ("
-    "  SELECT coalesce(sum(amount_minor), 0) * n.side AS replayed FROM ledger_entries"
-    "  WHERE account_id = n.account_id) e ON true WHERE e.replayed <> n.balance_minor"
+    "  SELECT coalesce(sum(amount_minor), 0) AS total FROM ledger_entries WHERE account_id = n.account_id) e ON true"
+    " LEFT JOIN ledger_carried c ON c.account_id = n.account_id"
+    " WHERE (e.total + coalesce(c.amount_minor, 0)) * n.side <> n.balance_minor"
 )
 
 

@@ -147,48 +147,49 @@ BEGIN
             USING ERRCODE = '23514', CONSTRAINT = 'ledger_unbalanced', DETAIL = p_key;
     END IF;
 
-    IF EXISTS (
-        SELECT FROM unnest(p_codes, p_owners, p_currencies) AS l (code, owner, currency)
-        WHERE NOT EXISTS (SELECT FROM ledger_accounts a
-            WHERE a.code = l.code AND a.owner = l.owner AND a.currency = l.currency)
-    ) THEN
-        PERFORM ledger_open_accounts(p_codes, p_owners, p_currencies, p_tenants);
-    END IF;
-
     -- One row after the other in order of account: taking its lock, looking whether it carries the leg and moving
-    -- it are one update.
-    FOR v_leg IN
-        SELECT l.leg, l.amount, a.id, a.side, a.strict
-        FROM unnest(p_codes, p_owners, p_currencies, p_amounts) WITH ORDINALITY AS l (code, owner, currency, amount, leg)
-        CROSS JOIN LATERAL (
-            SELECT * FROM ledger_accounts o
-            WHERE o.code = l.code AND o.owner = l.owner AND o.currency = l.currency LIMIT 1
-        ) a ORDER BY a.id
+    -- it are one update. Missing accounts come first: they are opened before anything is locked.
+    <<again>>
     LOOP
-        IF v_leg.id = v_last THEN
-            RAISE EXCEPTION 'two legs on one account'
-                USING ERRCODE = '23514', CONSTRAINT = 'ledger_unbalanced', DETAIL = p_key;
-        END IF;
-        v_last := v_leg.id;
-        v_posted := NULL;
-        v_version := NULL;
-        IF v_leg.strict THEN
-            v_move := v_leg.amount * v_leg.side;
-            UPDATE ledger_balances b SET posted_minor = b.posted_minor + v_move, version = b.version + 1
-            WHERE b.account_id = v_last AND b.posted_minor + v_move >= 0
-            RETURNING b.posted_minor, b.version INTO v_posted, v_version;
-            IF NOT FOUND THEN
-                SELECT a.code || '|' || a.currency || '|' || b.posted_minor || '|' || -v_move || '|' || a.owner
-                INTO v_found FROM ledger_balances b JOIN ledger_accounts a ON a.id = b.account_id
-                WHERE b.account_id = v_last;
-                RAISE EXCEPTION 'an account would go below zero: %', v_found
-                    USING ERRCODE = '23514', CONSTRAINT = 'ledger_overdraft', DETAIL = v_found;
+        FOR v_leg IN
+            SELECT l.leg, l.amount, a.id, a.side, a.strict AS locked
+            FROM unnest(p_codes, p_owners, p_currencies, p_amounts) WITH ORDINALITY
+                AS l (code, owner, currency, amount, leg)
+            LEFT JOIN LATERAL (
+                SELECT * FROM ledger_accounts o
+                WHERE o.code = l.code AND o.owner = l.owner AND o.currency = l.currency LIMIT 1
+            ) a ON true
+            ORDER BY a.id NULLS FIRST
+        LOOP
+            IF v_leg.id IS NULL THEN
+                PERFORM ledger_open_accounts(p_codes, p_owners, p_currencies, p_tenants);
+                CONTINUE again;
+            ELSIF v_leg.id = v_last THEN
+                RAISE EXCEPTION 'two legs on one account'
+                    USING ERRCODE = '23514', CONSTRAINT = 'ledger_unbalanced', DETAIL = p_key;
             END IF;
-        END IF;
-        v_legs := v_legs || v_leg.leg::smallint;
-        v_accounts := v_accounts || v_last;
-        v_after := v_after || v_posted;
-        v_versions := v_versions || v_version;
+            v_last := v_leg.id;
+            v_posted := NULL;
+            v_version := NULL;
+            IF v_leg.locked THEN
+                v_move := v_leg.amount * v_leg.side;
+                UPDATE ledger_balances b SET posted_minor = b.posted_minor + v_move, version = b.version + 1
+                WHERE b.account_id = v_last AND b.posted_minor + v_move >= 0
+                RETURNING b.posted_minor, b.version INTO v_posted, v_version;
+                IF NOT FOUND THEN
+                    SELECT a.code || '|' || a.currency || '|' || b.posted_minor || '|' || -v_move || '|' || a.owner AS detail
+                    INTO v_found FROM ledger_balances b JOIN ledger_accounts a ON a.id = b.account_id
+                    WHERE b.account_id = v_last;
+                    RAISE EXCEPTION 'an account would go below zero: %', v_found.detail
+                        USING ERRCODE = '23514', CONSTRAINT = 'ledger_overdraft', DETAIL = v_found.detail;
+                END IF;
+            END IF;
+            v_legs := v_legs || v_leg.leg::smallint;
+            v_accounts := v_accounts || v_last;
+            v_after := v_after || v_posted;
+            v_versions := v_versions || v_version;
+        END LOOP;
+        EXIT;
     END LOOP;
 
     INSERT INTO ledger_entries (journal_id, leg, account_id, currency, amount_minor, txid, balance_after, account_version)
@@ -210,21 +211,24 @@ CREATE FUNCTION ledger_overdrawing(
 ) RETURNS text[] LANGUAGE plpgsql AS $$
 DECLARE
     v_refused text[] := p_refused;
+    v_accounts uuid[];
     v_done boolean[] := array_fill(false, ARRAY[cardinality(p_ids)]);
     v_held bigint[];
     v_journal record;
     v_short boolean;
     i integer;
 BEGIN
-    PERFORM FROM ledger_balances b WHERE b.account_id = ANY (p_accounts) AND b.strict
+    SELECT array_agg(l.account_id) INTO v_accounts
+    FROM unnest(p_leg_journals, p_accounts) AS l (journal, account_id) WHERE p_refused[l.journal] IS NULL;
+    PERFORM FROM ledger_balances b WHERE b.account_id = ANY (v_accounts) AND b.strict
     ORDER BY b.account_id FOR NO KEY UPDATE;
     SELECT array_agg(b.posted_minor - coalesce(m.total, 0) ORDER BY b.account_id) INTO v_held
     FROM ledger_balances b LEFT JOIN unnest(p_moved, p_totals) AS m (account_id, total) USING (account_id)
-    WHERE b.account_id = ANY (p_accounts) AND b.strict;
+    WHERE b.account_id = ANY (v_accounts) AND b.strict;
     FOR v_journal IN
         WITH dense AS (
             SELECT b.account_id, b.side, row_number() OVER (ORDER BY b.account_id)::integer AS slot
-            FROM ledger_balances b WHERE b.account_id = ANY (p_accounts) AND b.strict
+            FROM ledger_balances b WHERE b.account_id = ANY (v_accounts) AND b.strict
         ), named AS (
             SELECT k.ord, k.id, min(k.ord) OVER one_key AS first, first_value(k.id) OVER one_key AS first_id
             FROM unnest(p_ids, p_keys, p_refused) WITH ORDINALITY AS k (id, key, refused, ord)
@@ -270,7 +274,8 @@ DECLARE
     v_hashes bytea[];
     v_refused text[];
     v_new uuid[];
-    v_live boolean[];
+    v_live boolean[]; -- posted in this round
+    v_open boolean[]; -- not refused yet: posted, or a key that was there before
     v_accounts uuid[];
     v_sides smallint[];
     v_strict boolean[];
@@ -307,11 +312,13 @@ BEGIN
                 RETURNING id
             )
             SELECT array_agg(id) INTO v_new FROM claimed;
-            SELECT array_agg(c.id IS NOT NULL ORDER BY k.ord) INTO v_live
-            FROM unnest(p_ids) WITH ORDINALITY AS k (id, ord) LEFT JOIN unnest(v_new) AS c (id) USING (id);
+            SELECT array_agg(c.id IS NOT NULL ORDER BY k.ord), array_agg(k.refused IS NULL ORDER BY k.ord)
+            INTO v_live, v_open
+            FROM unnest(p_ids, v_refused) WITH ORDINALITY AS k (id, refused, ord)
+            LEFT JOIN unnest(v_new) AS c (id) USING (id);
             EXIT WHEN v_new IS NULL;
 
-            FOR round IN 1 .. 2 LOOP
+            FOR attempt IN 1 .. 2 LOOP
                 SELECT array_agg(a.id ORDER BY l.ord), array_agg(a.side ORDER BY l.ord), array_agg(a.strict ORDER BY l.ord)
                 INTO v_accounts, v_sides, v_strict
                 FROM unnest(p_codes, p_owners, p_currencies) WITH ORDINALITY AS l (code, owner, currency, ord)
@@ -324,19 +331,22 @@ BEGIN
             END LOOP;
 
             -- A row per strict account, in order: what the batch takes it through is known before it is locked, so
-            -- that taking the lock, looking whether it carries everything and moving it are one update.
+            -- that taking the lock, looking whether it carries everything and moving it are one update. Accounts of
+            -- replays are locked too: one of them may turn out to be the first of its key.
             v_moved := '{}';
             v_totals := '{}';
             v_befores := '{}';
             v_versions := '{}';
             FOR v_move IN
-                SELECT r.account_id, sum(r.move)::bigint AS total, min(r.running)::bigint AS lowest, count(*) AS legs
+                SELECT r.account_id, sum(r.move)::bigint AS total, min(r.running)::bigint AS lowest,
+                       count(*) FILTER (WHERE r.live) AS legs
                 FROM (
-                    SELECT l.account_id, l.amount * l.side AS move, sum(l.amount * l.side)
-                        OVER (PARTITION BY l.account_id ORDER BY l.ord ROWS UNBOUNDED PRECEDING) AS running
+                    SELECT l.account_id, v_live[l.journal] AS live, m.move,
+                           sum(m.move) OVER (PARTITION BY l.account_id ORDER BY l.ord ROWS UNBOUNDED PRECEDING) AS running
                     FROM unnest(v_accounts, v_sides, v_strict, p_amounts, p_leg_journals) WITH ORDINALITY
                         AS l (account_id, side, strict, amount, journal, ord)
-                    WHERE l.strict AND v_live[l.journal]
+                    CROSS JOIN LATERAL (SELECT CASE WHEN v_live[l.journal] THEN l.amount * l.side ELSE 0 END AS move) m
+                    WHERE l.strict AND v_open[l.journal]
                 ) r GROUP BY r.account_id ORDER BY r.account_id
             LOOP
                 UPDATE ledger_balances b
@@ -437,7 +447,7 @@ BEGIN
     RETURN v_rolled;
 END $$;
 
--- Every insert into entries sums to zero per journal and currency, whoever inserts.
+-- Every insert into entries sums to zero per journal and currency, whoever inserts (ledger_guard sets it up).
 CREATE FUNCTION ledger_must_balance() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     v_found record;
@@ -451,17 +461,11 @@ BEGIN
     RETURN NULL;
 END $$;
 
-CREATE TRIGGER must_balance AFTER INSERT ON ledger_entries REFERENCING NEW TABLE AS added
-    FOR EACH STATEMENT EXECUTE FUNCTION ledger_must_balance();
-
 CREATE FUNCTION ledger_is_history() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION '% is history: correct it with a new journal', TG_TABLE_NAME
         USING ERRCODE = '42501', CONSTRAINT = 'ledger_immutable';
 END $$;
-
-CREATE TRIGGER is_history BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger_entries
-    FOR EACH STATEMENT EXECUTE FUNCTION ledger_is_history();
 
 CREATE TRIGGER is_history BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger_journals
     FOR EACH STATEMENT EXECUTE FUNCTION ledger_is_history();

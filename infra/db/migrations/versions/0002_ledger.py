@@ -73,6 +73,7 @@ def upgrade() -> None:
         sa.Column("account_version", sa.BigInteger),
         sa.PrimaryKeyConstraint("journal_id", "leg", name="pk_ledger_entries"),
         sa.CheckConstraint("amount_minor <> 0", name="ck_ledger_entries_amount_not_zero"),
+        postgresql_partition_by="RANGE (journal_id)",
     )
     op.create_index(
         "ix_ledger_entries_account_id_txid",
@@ -96,18 +97,34 @@ def upgrade() -> None:
         # Room for updates in place: a party's row moves with every posting.
         postgresql_with={"fillfactor": "40"},
     )
+    op.create_table(
+        "ledger_carried",
+        sa.Column("account_id", sa.Uuid, nullable=False),
+        sa.Column("amount_minor", sa.BigInteger, nullable=False),
+        sa.Column("entries", sa.BigInteger, nullable=False),
+        sa.PrimaryKeyConstraint("account_id", name="pk_ledger_carried"),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["ledger_accounts.id"], name="fk_ledger_carried_account_id_ledger_accounts"
+        ),
+    )
     run_sql("0002_ledger.sql")
+    run_sql("0002_ledger_partitions.sql")
 
 
 def downgrade() -> None:
     op.execute("DROP VIEW ledger_balances_now, ledger_chart")
-    for name in ("journals", "balances", "entries", "accounts"):
+    for name in ("journals", "balances", "carried", "entries", "accounts"):
         op.execute(f"DROP TABLE ledger_{name} CASCADE")
+    op.execute("DROP SCHEMA ledger_partitions CASCADE")
+    op.execute("DROP PROCEDURE ledger_guard")
     for name in (
         "post_batch",
         "post_journal",
         "hold_balances",
         "roll_up_ledger",
+        "make_ledger_partitions",
+        "detach_ledger_partition",
+        "ledger_first_id",
         "ledger_overdrawing",
         "ledger_malformed",
         "ledger_open_accounts",
