@@ -86,19 +86,11 @@ async def handle(gateways: Gateways, delivery: Delivery) -> None:
 
 
 async def _handle_once(gateways: Gateways, handler: Handler, delivery: Delivery, event: Any) -> None:
-    name, (transactional, wishes) = handler_name(handler), _wishes(handler)
-    given = _injected(gateways, wishes)
+    name = handler_name(handler)
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            if transactional:
-                async with gateways.db.unit_of_work(SYSTEM) as session:
-                    if not await outbox.first_time(session, delivery.message_id, name):
-                        return
-                    await handler(session, event, **given)
-            elif not await _handled(gateways, delivery, name):
-                await handler(gateways.db, event, **given)
-                async with gateways.db.unit_of_work(SYSTEM) as session:
-                    await outbox.first_time(session, delivery.message_id, name)
+            if not await try_once(gateways, handler, delivery, event):
+                return
         except Exception as error:
             if attempt == ATTEMPTS:
                 await _give_up(gateways, delivery, name, error, attempts=ATTEMPTS)
@@ -108,6 +100,24 @@ async def _handle_once(gateways: Gateways, handler: Handler, delivery: Delivery,
         else:
             MESSAGES.labels(name, "handled").inc()
             return
+
+
+async def try_once(gateways: Gateways, handler: Handler, delivery: Delivery, event: Any) -> bool:
+    """One attempt of one handler, whose failure is the caller's. False: it had this message before."""
+    name, (transactional, wishes) = handler_name(handler), _wishes(handler)
+    given = _injected(gateways, wishes)
+    if transactional:
+        async with gateways.db.unit_of_work(SYSTEM) as session:
+            if not await outbox.first_time(session, delivery.message_id, name):
+                return False
+            await handler(session, event, **given)
+        return True
+    if await _handled(gateways, delivery, name):
+        return False
+    await handler(gateways.db, event, **given)
+    async with gateways.db.unit_of_work(SYSTEM) as session:
+        await outbox.first_time(session, delivery.message_id, name)
+    return True
 
 
 async def _handled(gateways: Gateways, delivery: Delivery, name: str) -> bool:
@@ -137,10 +147,15 @@ async def _give_up(
 
 async def sweep(gateways: Gateways, name: str) -> int:
     """Run one sweep until it is idle; returns how many rows it did."""
-    work = SWEEPS[name]
-    _, wishes = _wishes(work)
     done = 0
-    while count := int(await work(gateways.db, **_injected(gateways, wishes))):
+    while count := await sweep_once(gateways, name):
         done += count
         SWEPT.labels(name).inc(count)
     return done
+
+
+async def sweep_once(gateways: Gateways, name: str) -> int:
+    """One round of a sweep; 0 when it found nothing to do."""
+    work = SWEEPS[name]
+    _, wishes = _wishes(work)
+    return int(await work(gateways.db, **_injected(gateways, wishes)))
