@@ -48,10 +48,17 @@ class ProcessIdentity:
         """Whether this very process still runs. A zombie does not: it holds nothing any more."""
         try:
             process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.started_at) < 0.05
-            return bool(same and process.status() != psutil.STATUS_ZOMBIE)
+            return self._is(process.create_time()) and process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
+
+    def given_away(self) -> bool:
+        """Whether the pid names another process by now."""
+        now = ProcessIdentity.of(self.pid)
+        return now is not None and not self._is(now.started_at)
+
+    def _is(self, started_at: float) -> bool:
+        return abs(started_at - self.started_at) < 0.05
 
 
 def free_port(preferred: int | None = None) -> int:

@@ -51,11 +51,11 @@ def end_leftovers(record: RunRecord, *, timeout_s: float = 5.0) -> list[str]:
     """End the processes of a supervisor that was killed; their names.
 
     A process is ours when pid and start time are those recorded, or when it belongs to the session of a
-    recorded leader that is gone (the session's id cannot be given away while it has members).
+    recorded leader that is gone or a zombie (the session's id cannot be given away while it has members).
     """
     found: dict[str, list[ProcessIdentity]] = {}
     for name, leader in record.children.items():
-        if leader.alive() or not psutil.pid_exists(leader.pid):
+        if not leader.given_away():
             found[name] = _session(leader)
     alive = {name: members for name, members in found.items() if members}
     everything = [identity for members in alive.values() for identity in members]

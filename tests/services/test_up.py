@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import psutil  # type: ignore[import-untyped, unused-ignore]
 import pytest
 
 from infra.config import Settings
@@ -24,6 +23,7 @@ from infra.embedded.postgres import EmbeddedPostgres
 from infra.embedded.process import wait_until
 from infra.embedded.supervisor import running_record
 from services.running import services_needed
+from tests.fixtures.processes import running
 
 pytestmark = pytest.mark.stack
 
@@ -84,7 +84,7 @@ def test_up_prints_one_object_a_second_up_the_same_and_down_stops_all(data_dir: 
         assert set(facts["urls"]) == {"brand", "storefront", "fulfillment", "edge", "paysim"}
         assert facts["keys"]["paysim"].startswith("sk_test_")
         assert set(facts["pids"]) == {"postgres", "valkey", "paysim"}
-        assert all(psutil.pid_exists(pid) for pid in facts["pids"].values())
+        assert all(running(pid) for pid in facts["pids"].values())
 
         second = lianyu(data_dir, "up", "--json", "--only", SERVERS)
         assert second.returncode == 0
@@ -95,7 +95,7 @@ def test_up_prints_one_object_a_second_up_the_same_and_down_stops_all(data_dir: 
         assert lianyu(data_dir, "down").returncode == 0
         assert process.wait(timeout=30) == 0
 
-    assert not any(psutil.pid_exists(pid) for pid in facts["pids"].values())
+    assert not any(running(pid) for pid in facts["pids"].values())
     assert lianyu(data_dir, "status").returncode == 3
     assert lianyu(data_dir, "clean", "--yes").returncode == 0
     assert not data_dir.exists()
@@ -136,7 +136,7 @@ def test_after_kill_9_of_the_supervisor_the_next_up_works_on_the_same_data(data_
         with up(data_dir) as (_, again):
             assert again["keys"] == facts["keys"]
             assert not set(facts["pids"].values()) & set(again["pids"].values())
-            assert not any(psutil.pid_exists(pid) for pid in facts["pids"].values())
+            assert not any(running(pid) for pid in facts["pids"].values())
 
 
 def test_a_taken_usual_port_is_not_fought_for(data_dir: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_command_starts_what_it_needs_and_stops_it(data_dir: Path, monkeypatch
         pids = record.facts["pids"]
 
     assert running_record(data_dir) is None
-    assert not any(psutil.pid_exists(pid) for pid in pids.values())
+    assert not any(running(pid) for pid in pids.values())
     assert "BROKER_URL" not in os.environ
 
 

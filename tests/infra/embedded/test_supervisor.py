@@ -21,6 +21,7 @@ from infra.embedded.probes import http_ok, log_says, tcp_open
 from infra.embedded.process import ProcessIdentity, free_port, wait_until
 from infra.embedded.run_record import RunRecord
 from infra.embedded.supervisor import Happening, Stopped, Supervisor, record_path, running_record
+from tests.fixtures.processes import running
 
 SLEEPER = "import time; print('here', flush=True); time.sleep(600)"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEPER}"
@@ -65,7 +66,7 @@ def test_stages_start_in_order_and_stop_in_reverse(tmp_path: Path) -> None:
 
     assert diary.names(Happening.STARTING) == ["database", "api", "worker"]
     assert diary.names(Happening.STOPPED)[-1] == "database"
-    assert not any(psutil.pid_exists(pid) for pid in pids.values())
+    assert not any(running(pid) for pid in pids.values())
 
 
 def test_a_killed_process_is_started_again_under_a_new_pid(tmp_path: Path) -> None:
@@ -234,4 +235,4 @@ def test_sigterm_stops_everything_and_removes_the_record(tmp_path: Path) -> None
     assert process.wait(timeout=20) == 0
     process.stdout.close()
     assert not record_path(tmp_path).exists()
-    assert not any(psutil.pid_exists(child["pid"]) for child in children.values())
+    assert not any(running(child["pid"]) for child in children.values())
