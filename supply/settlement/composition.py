@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from core.errors import Invalid
+from core.errors import Conflict
 from core.money import allocate_remaining, cumulative_part
 
 
@@ -60,7 +60,9 @@ def seat_rank(seat: Seat) -> tuple[int, int]:
     return _ORDER[Part(part)], int(winner or 1)
 
 
-class RefundTooLarge(Invalid):
+class RefundTooLarge(Conflict):
+    """More than is left: it may have been refunded a moment ago."""
+
     code = "REFUND_TOO_LARGE"
 
     def __init__(self, asked: int, left: int) -> None:

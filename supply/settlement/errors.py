@@ -58,8 +58,20 @@ class RefundEnded(Conflict):
         self.refund_id, self.status_now = str(refund_id), status
 
 
-class NothingToRefund(Invalid):
+class NothingToRefund(Conflict):
+    """Everything was given back already."""
+
     code = "NOTHING_TO_REFUND"
+
+
+class OrderDisputed(Conflict):
+    """The bank has the money of this charge; what it decides comes first. An inquiry does not stand in the way."""
+
+    code = "ORDER_DISPUTED"
+
+    def __init__(self, order_id: OrderId, dispute_id: str) -> None:
+        super().__init__(f"{order_id} cannot be refunded while {dispute_id} is open")
+        self.order_id, self.dispute_id = str(order_id), dispute_id
 
 
 class PeriodNotOver(Invalid):

@@ -7,3 +7,27 @@ class SplitLineId(TypedId):
     """What one supplier delivers of one order line, or the shipping charged for it."""
 
     prefix = "spl"
+
+
+class EvidenceId(TypedId):
+    """One answer to a dispute."""
+
+    prefix = "evi"
+
+
+class ReconciliationRunId(TypedId):
+    prefix = "rcn"
+
+
+class PlatformPayoutId(TypedId):
+    prefix = "ppo"
+
+
+class RecoveryId(TypedId):
+    """A transfer taken back from a party that owes."""
+
+    prefix = "rec"
+
+
+class WriteOffId(TypedId):
+    prefix = "wro"

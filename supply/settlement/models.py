@@ -72,6 +72,8 @@ class SplitOrder(Row, table=True):
     refunded_minor: int = minor_field()
     releases: int
     """How many release journals it has: part of their keys."""
+    goodwill_minor: int = minor_field()
+    """Given to the customer by the platform, and not repaid by a refund of the parties' shares since."""
     number: str
 
 

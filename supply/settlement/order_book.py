@@ -43,9 +43,10 @@ _LINES = text("SELECT * FROM split_lines WHERE order_id = ANY(:ids) ORDER BY id"
 _PARTS = text("SELECT * FROM split_parts WHERE order_id = ANY(:ids)")
 _ORDERS_TABLE, _LINES_TABLE, _PARTS_TABLE = table_of(SplitOrder), table_of(SplitLine), table_of(SplitPart)
 _SAVE_ORDERS = text(
-    "UPDATE split_orders s SET refunded_minor = n.refunded_minor, releases = n.releases"
-    " FROM unnest(CAST(:order_id AS uuid[]), CAST(:refunded_minor AS bigint[]), CAST(:releases AS int[]))"
-    " AS n (order_id, refunded_minor, releases) WHERE s.order_id = n.order_id"
+    "UPDATE split_orders s SET refunded_minor = n.refunded_minor, goodwill_minor = n.goodwill_minor,"
+    " releases = n.releases FROM unnest(CAST(:order_id AS uuid[]), CAST(:refunded_minor AS bigint[]),"
+    " CAST(:goodwill_minor AS bigint[]), CAST(:releases AS int[]))"
+    " AS n (order_id, refunded_minor, goodwill_minor, releases) WHERE s.order_id = n.order_id"
 )
 _SAVE_LINES = text(
     "UPDATE split_lines s SET supplier_id = n.supplier_id, quantity = n.quantity,"
@@ -222,7 +223,14 @@ class OrderBook:
     refunded_minor: int = 0
     releases: int = 0
     number: str = ""
+    goodwill_minor: int = 0
+    """Given back by the platform out of its own pocket, less what refunds of the parties' shares repaid."""
     lines: list[BookLine] = field(default_factory=list)
+
+    @property
+    def customer_keeps_minor(self) -> int:
+        """What the customer paid and has not got back, from the parties or from the platform."""
+        return self.captured_minor - self.refunded_minor - self.goodwill_minor
 
     @property
     def state(self) -> OrderState:
@@ -310,7 +318,7 @@ def _book(row: Any) -> OrderBook:
     return OrderBook(
         OrderId.of(row.order_id), BrandId.of(row.merchant_id), row.currency, row.provider, row.charge_id,
         row.tax_jurisdiction, row.paid_at, row.return_window_days, row.captured_minor, row.refunded_minor,
-        row.releases, row.number,
+        row.releases, row.number, row.goodwill_minor,
     )  # fmt: skip
 
 
@@ -357,11 +365,12 @@ async def save(session: AsyncSession, books: Iterable[OrderBook]) -> None:
         _part_row(book, line, cell) for book in books for line in book.lines for cell in line.cells.values()
     ]
     orders = [_order_row(book) for book in books]
-    await session.execute(_SAVE_ORDERS, _by_column(orders, ("order_id", "refunded_minor", "releases")))
+    await session.execute(_SAVE_ORDERS, _by_column(orders, _SAVED_OF_ORDER))
     await session.execute(_SAVE_LINES, _by_column(lines, _SAVED_OF_LINE))
     await session.execute(_SAVE_PARTS, _by_column(parts, _SAVED_OF_PART))
 
 
+_SAVED_OF_ORDER = ("order_id", "refunded_minor", "goodwill_minor", "releases")
 _SAVED_OF_LINE = (
     "id", "supplier_id", "quantity", "returned_quantity", "accepted_quantity", "by_quantity_minor",
     "by_value_minor", "delivered_quantity", "delivered_at", "open_holds", "charged_minor", "basis_minor",
@@ -382,7 +391,7 @@ def _order_row(book: OrderBook) -> dict[str, Any]:
         "provider": book.provider, "charge_id": book.charge_id, "tax_jurisdiction": book.tax_jurisdiction,
         "paid_at": book.paid_at, "return_window_days": book.return_window_days,
         "captured_minor": book.captured_minor, "refunded_minor": book.refunded_minor,
-        "releases": book.releases, "number": book.number,
+        "releases": book.releases, "number": book.number, "goodwill_minor": book.goodwill_minor,
     }  # fmt: skip
 
 

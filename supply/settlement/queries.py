@@ -29,7 +29,7 @@ _SPLIT = text(
 )
 _ORDER = text("SELECT * FROM split_orders WHERE order_id = :order_id")
 # What the books say each owner holds of each order, beside what its parts say; fee recharges are the
-# merchant's cost, not its share.
+# merchant's cost, not its share, and a debt the platform takes over is given up, not earned.
 _CHECK = (
     "WITH parts AS (SELECT p.order_id, CASE WHEN p.part = 'tax' THEN 'tax:' || o.tax_jurisdiction"
     "   WHEN p.part IN ('platform_fee', 'platform_commission') THEN 'platform' ELSE 'party:' || p.payee_id END"
@@ -37,8 +37,8 @@ _CHECK = (
     "   JOIN split_orders o ON o.order_id = p.order_id WHERE {which} GROUP BY 1, 2),"
     " books AS (SELECT j.order_id, a.owner, -sum(e.amount_minor) AS held FROM ledger_journals j"
     "   JOIN ledger_entries e ON e.journal_id = j.id JOIN ledger_accounts a ON a.id = e.account_id"
-    "   JOIN split_orders o ON o.order_id = j.order_id WHERE {which} AND j.kind <> 'fee_recharge'"
-    "   AND a.code NOT IN (1000, 1010, 2100) GROUP BY 1, 2),"
+    "   JOIN split_orders o ON o.order_id = j.order_id WHERE {which} AND j.kind NOT IN ('fee_recharge',"
+    "   'dispute_absorbed') AND a.code IN (1100, 2000, 2010, 2020, 2030, 2200, 2400, 4000) GROUP BY 1, 2),"
     " sums AS (SELECT o.order_id FROM split_orders o JOIN split_parts p ON p.order_id = o.order_id"
     "   WHERE {which} GROUP BY o.order_id, o.captured_minor, o.refunded_minor"
     "   HAVING sum(p.amount_minor) <> o.captured_minor OR sum(p.by_line_minor + p.by_amount_minor)"

@@ -21,12 +21,13 @@ from core.money import allocate_remaining
 from infra import outbox
 from supply.ledger import service as ledger
 from supply.ledger.chart import Code
-from supply.ledger.journal import AccountKey, Journal, Leg, credit, debit, merged
+from supply.ledger.journal import Journal, credit, debit, merged
 from supply.settlement import composition
 from supply.settlement.composition import LineState, OrderState, RefundTooLarge, ShippingState, Taken
 from supply.settlement.delivery import settle_delivery
 from supply.settlement.errors import (
     NothingToRefund,
+    OrderDisputed,
     OrderLineNotSettled,
     RefundChanged,
     RefundEnded,
@@ -38,7 +39,7 @@ from supply.settlement.models import RefundStatus
 from supply.settlement.order_book import BookLine, OrderBook, load, save
 from supply.settlement.parties import provider_account, refund_account
 from supply.settlement.taking import Share, accounts_touched, take
-from supply.settlement.undoing import moved, positions, put_back, undo
+from supply.settlement.undoing import legs_body, legs_of, moved, positions, put_back, taken_body, undo
 
 _INSERT = text(
     "INSERT INTO split_refunds (refund_id, order_id, merchant_id, status, currency, amount_minor,"
@@ -47,6 +48,7 @@ _INSERT = text(
 )
 _FIND = text("SELECT * FROM split_refunds WHERE refund_id = :refund_id")
 _LOCK = text("SELECT * FROM split_refunds WHERE refund_id = :refund_id FOR NO KEY UPDATE")
+_OPEN_DISPUTE = text("SELECT id FROM disputes WHERE charge_id = :charge_id AND stage = 'open' LIMIT 1")
 _END = text(
     "UPDATE split_refunds SET status = :status, ended_at = :now, provider_ref = :provider_ref"
     " WHERE refund_id = :refund_id"
@@ -121,7 +123,7 @@ async def reserve_refund(session: AsyncSession, plan: RefundPlan, *, now: dateti
     """R5a, R6, R6a, R6b, R7: take the refund from the parties into 2100, before the provider is asked.
 
     The same plan under the same id again returns the first answer. Raises ``OrderNotSettled``,
-    ``OrderLineNotSettled``, ``RefundTooLarge``, ``NothingToRefund``, ``RefundChanged``.
+    ``OrderLineNotSettled``, ``RefundTooLarge``, ``NothingToRefund``, ``RefundChanged``, ``OrderDisputed``.
     """
     book = await load(session, plan.order_id)
     digest = content_hash(_plain(plan))
@@ -130,6 +132,7 @@ async def reserve_refund(session: AsyncSession, plan: RefundPlan, *, now: dateti
         if known.request_hash != digest:
             raise RefundChanged(plan.refund_id)
         return _stored(known, book)
+    await refuse_disputed(session, book)
     state, taken = compose(book, plan)
     amount = sum(each.amount_minor for each in taken)
     if amount <= 0:
@@ -142,9 +145,9 @@ async def reserve_refund(session: AsyncSession, plan: RefundPlan, *, now: dateti
     book.refunded_minor += amount
     settle_delivery(book, now)
     changes = {
-        "legs": _legs_body(legs),
+        "legs": legs_body(legs),
         "cells": moved(before, positions(book)),
-        "taken": _taken_body(taken),
+        "taken": taken_body(taken),
     }
     await session.execute(
         _INSERT,
@@ -194,7 +197,7 @@ async def void_refund(
     row = await _open_refund(session, refund_id, RefundStatus.VOIDED)
     if row is None:
         return
-    reserved = _legs_of(row.changes["legs"], book)
+    reserved = legs_of(row.changes["legs"], book)
     held = await ledger.hold(session, [*accounts_touched(book), *(leg.account for leg in reserved)])
     payees = {(line_id, seat): payee for line_id, seat, payee, _ in row.changes["taken"]}
     legs = merged(undo(book, reserved, put_back(book, row.changes["cells"], payees), held))
@@ -204,6 +207,13 @@ async def void_refund(
     await ledger.post(session, journal, now=now)
     await _end(session, refund_id, RefundStatus.VOIDED, now, provider_ref)
     await outbox.record(session, RefundVoided(refund_id, book.order_id, now))
+
+
+async def refuse_disputed(session: AsyncSession, book: OrderBook) -> None:
+    """Raises ``OrderDisputed`` while a bank holds money of the order's charge."""
+    dispute_id = (await session.execute(_OPEN_DISPUTE, {"charge_id": book.charge_id})).scalar_one_or_none()
+    if dispute_id is not None:
+        raise OrderDisputed(book.order_id, dispute_id)
 
 
 def compose(book: OrderBook, plan: RefundPlan) -> tuple[OrderState, list[Taken]]:
@@ -295,22 +305,6 @@ def _difference(before: OrderState, after: OrderState) -> tuple[OrderState, list
 
 def _shares(book: OrderBook, taken: Iterable[Taken]) -> list[Share]:
     return [Share(book.line(each.source_id).cells[each.seat], each.amount_minor) for each in taken]
-
-
-def _legs_body(legs: Iterable[Leg]) -> list[list[Any]]:
-    return [[int(leg.account.code), leg.account.owner, leg.amount_minor] for leg in legs]
-
-
-def _legs_of(body: Iterable[Sequence[Any]], book: OrderBook) -> list[Leg]:
-    tenants = {account.owner: account.tenant_id for account in book.party_accounts(Code.PENDING)}
-    return [
-        Leg(AccountKey(Code(code), owner, book.currency, tenants.get(owner)), amount)
-        for code, owner, amount in body
-    ]
-
-
-def _taken_body(taken: Iterable[Taken]) -> list[list[Any]]:
-    return [[t.source_id, str(t.seat), t.payee.party_id, t.amount_minor] for t in taken]
 
 
 def _plain(plan: RefundPlan) -> dict[str, Any]:

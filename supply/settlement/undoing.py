@@ -13,7 +13,7 @@ from typing import Any
 
 from supply.ledger.chart import Code
 from supply.ledger.journal import AccountKey, Leg, credit, debit
-from supply.settlement.composition import Part
+from supply.settlement.composition import Part, Taken
 from supply.settlement.order_book import BookLine, Cell, OrderBook
 from supply.settlement.parties import owner_of, party_account
 
@@ -43,6 +43,24 @@ def moved(before: Positions, after: Positions) -> list[list[Any]]:
         for key in before
         if before[key] != after[key]
     ]
+
+
+def legs_body(legs: Iterable[Leg]) -> list[list[Any]]:
+    """``[account code, owner, debit]`` of legs of one order, to be kept beside ``moved``."""
+    return [[int(leg.account.code), leg.account.owner, leg.amount_minor] for leg in legs]
+
+
+def legs_of(body: Iterable[Sequence[Any]], book: OrderBook) -> list[Leg]:
+    tenants = {account.owner: account.tenant_id for account in book.party_accounts(Code.PENDING)}
+    return [
+        Leg(AccountKey(Code(code), owner, book.currency, tenants.get(owner)), amount)
+        for code, owner, amount in body
+    ]
+
+
+def taken_body(taken: Iterable[Taken]) -> list[list[Any]]:
+    """``[line id, seat, payee, minor units]``."""
+    return [[t.source_id, str(t.seat), t.payee.party_id, t.amount_minor] for t in taken]
 
 
 @dataclass(slots=True)

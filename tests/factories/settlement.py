@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.clock import Clock
 from core.ids import BrandId, OrderId, OrderLineId, PromoterId, SupplierId
+from infra.payments.gateway import BalanceTransaction, Dispute
 from supply.ledger import queries as ledger
 from supply.ledger.chart import Code
 from supply.settlement.capture import CapturedLine, CapturedOrder, CommissionShare, open_split
@@ -61,3 +62,30 @@ async def captured_o1(session: AsyncSession, clock: Clock, parties: Parties) -> 
 async def legs(session: AsyncSession, key: str) -> set[tuple[Code, str, int]]:
     """(account code, owner, debit above zero) of one journal."""
     return {(e.code, e.owner, e.amount_minor) for e in await ledger.entries_of_journal(session, key)}
+
+
+def dispute_of(
+    charge_id: str,
+    *,
+    dispute_id: str = "du_1",
+    status: str = "needs_response",
+    amount_minor: int = 10_388,
+    fee_minor: int = 1_500,
+    withdrawn: bool = True,
+    currency: str = "CNY",
+) -> Dispute:
+    """A dispute as the provider tells it: withdrawn with its fee, and given back when it was won."""
+    moved = [("dispute", -amount_minor, fee_minor)] if withdrawn else []
+    moved += [("dispute_reversal", amount_minor, 0)] if withdrawn and status == "won" else []
+    rows = tuple(
+        BalanceTransaction(
+            f"txn_{dispute_id}_{n}", "adjustment", category, dispute_id, amount, fee, amount - fee, currency,
+            "available", None, PAID_AT, PAID_AT,
+        )
+        for n, (category, amount, fee) in enumerate(moved)
+    )  # fmt: skip
+    return Dispute(
+        dispute_id, charge_id, None, amount_minor, currency, status, "fraudulent",
+        fee_minor if withdrawn else 0, PAID_AT, evidence_due_at=PAID_AT + timedelta(days=9),
+        transactions=rows,
+    )  # fmt: skip
