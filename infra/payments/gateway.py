@@ -48,6 +48,12 @@ class Capabilities:
     """Days after which frozen money goes to the merchant by itself; None is never."""
     idempotency_hours: int
     """How long a key is remembered. Past it: look up, never send again blindly."""
+    max_requests: int | None = None
+    """Split requests one payment takes; None is unlimited."""
+    clawback_days: int | None = None
+    """Days within which a business can give back what it was paid; None is always."""
+    currencies: frozenset[str] | None = None
+    """Upper-case ISO 4217; None is every one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,8 @@ from starlette.routing import Route
 
 from services.paysim import accounts, adjustments, books, disputes, faults, fraud, payouts, refunds, webhooks
 from services.paysim.engine import Engine
+from services.paysim.sharing import funds, merchants
+from services.paysim.sharing.wire import SharingRefused
 from services.paysim.transaction import Tx, public
 from services.paysim.wire import ApiError, JsonDict
 
@@ -74,7 +76,8 @@ class Admin:
             ("POST", "/refunds/{id}/succeed", lambda tx, given: public(refunds.succeed(tx, given["id"]))),
             ("POST", "/accounts/{id}", restrict_account),
             ("POST", "/fx", set_fx),
-            ("GET", "/books", lambda tx, given: books.report(tx)),
+            ("POST", "/sharing/merchants/{id}", merchants.allow),
+            ("GET", "/books", report),
             ("GET", "/state", state),
         ]
         return [Route(f"/_paysim{path}", self._endpoint(work), methods=[verb]) for verb, path, work in table]
@@ -86,6 +89,8 @@ class Admin:
                 given = await _given(request)
                 result = await self._engine.run(lambda tx: work(tx, given))
             except ApiError as refused:
+                return _json(refused.body(), refused.status)
+            except SharingRefused as refused:
                 return _json(refused.body(), refused.status)
             except KeyError as missing:
                 return _json(ApiError(400, f"Missing: {missing.args[0]}").body(), 400)
@@ -162,6 +167,13 @@ def set_fx(tx: Tx, given: JsonDict) -> JsonDict:
             raise ApiError(400, "each rule is {to: currency, rate: decimal string}")
     tx.set("fx", given)
     return given
+
+
+def report(tx: Tx, given: JsonDict) -> JsonDict:
+    """Both rails: the trial balance, and the sharing rail's frozen money against its payments."""
+    found, unexplained = books.report(tx), funds.report(tx)
+    balanced = found["balanced"] and not unexplained
+    return {**found, "balanced": balanced, "unexplained_frozen": unexplained}
 
 
 def deliveries(tx: Tx, given: JsonDict) -> list[JsonDict]:

@@ -19,6 +19,7 @@ from services.paysim.api import Api
 from services.paysim.config import PaysimConfig, admin_key
 from services.paysim.engine import Engine
 from services.paysim.pages import Pages
+from services.paysim.sharing import app as sharing
 from services.paysim.transaction import Tx
 from services.paysim.webhooks import Dispatcher
 
@@ -33,6 +34,7 @@ ON_DUE: Mapping[str, Callable[[Tx, str], None]] = {
     "payout_submitted": payouts.submit,
     "refund_fails": refunds.fail_when_due,
     "refund_succeeds": refunds.succeed_when_due,
+    **sharing.ON_DUE,
     "after": lambda tx, _: movements.announce_freed(tx),
 }
 
@@ -76,6 +78,7 @@ def create_app(config: PaysimConfig) -> Starlette:
         Route("/healthz", healthz),
         Route("/v1/{path:path}", ApiEndpoint(Api(config, engine))),
         *Admin(engine, admin_key(config)).routes(),
+        *sharing.SharingApi(config, engine).routes(),
         *Pages(engine).routes(),
     ]
     return Starlette(routes=routes, lifespan=lifespan)

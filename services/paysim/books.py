@@ -79,8 +79,9 @@ def report(tx: Tx) -> JsonDict:
     postings = tx.db.execute("SELECT count(*) FROM posting").fetchone()[0]
     uncleared = [row for row in accounts if row["account"] == CLEARING and row["amount"]]
     unexplained = _unexplained(tx)
+    wrong = [*drifted, *uncleared, *unexplained]
     return {
-        "balanced": not (any(sums.values()) or drifted or unbalanced or uncleared or unexplained),
+        "balanced": not (any(sums.values()) or unbalanced or wrong),
         "postings": postings,
         "sum_by_currency": sums,
         "unbalanced_postings": unbalanced,

@@ -28,6 +28,8 @@ class PaysimConfig:
     webhook_secret: str = ""
     admin_key: str = ""
     """Key of ``/_paysim/``; empty: one is made and kept in ``data_dir/admin_key``."""
+    sharing_key: str = ""
+    """Signs requests and notices of the sharing rail; empty: the secret key does."""
     clock_file: Path | None = None
     host: str = "127.0.0.1"
     port: int = 12111
@@ -41,6 +43,10 @@ class PaysimConfig:
     """Connected accounts are ready at once; otherwise somebody completes the onboarding page first."""
     webhook_retry_base_s: float = 1.0
     """Real seconds before the first re-delivery; doubles each time."""
+
+    @property
+    def sharing_secret(self) -> str:
+        return self.sharing_key or self.secret_key
 
     @property
     def base_url(self) -> str:
@@ -66,6 +72,7 @@ def read_config(argv: Sequence[str], environ: Mapping[str, str] = os.environ) ->
     option("webhook-url", default="", text="where events are delivered; empty delivers nothing")
     option("webhook-secret", default="", text="whsec_… that signs deliveries")
     option("admin-key", default="", text="key of /_paysim/; empty makes one in the data directory")
+    option("sharing-key", default="", text="key of the sharing rail; empty takes the secret key")
     option("clock-file", default="", text="shared clock file; empty is real time")
     option("public-url", default="", text="address of the hosted pages as payers see it")
     option("fee-rate-ppm", default="29000", text="processing fee, parts per million")
@@ -86,6 +93,7 @@ def read_config(argv: Sequence[str], environ: Mapping[str, str] = os.environ) ->
         webhook_url=given.webhook_url,
         webhook_secret=given.webhook_secret,
         admin_key=given.admin_key,
+        sharing_key=given.sharing_key,
         clock_file=Path(given.clock_file) if given.clock_file else None,
         host=given.host,
         port=int(given.port),

@@ -41,7 +41,7 @@ def emit(
         event["account"] = owner
     tx.insert(event, account=owner)
     for url, secret in endpoints:
-        _queue(tx, event, url, secret)
+        queue(tx, event, url, secret)
     return event
 
 
@@ -67,7 +67,8 @@ def _endpoints(tx: Tx, type: str, *, connected: bool) -> list[tuple[str, str]]:
     return found
 
 
-def _queue(tx: Tx, event: JsonDict, url: str, secret: str) -> None:
+def queue(tx: Tx, event: JsonDict, url: str, secret: str) -> None:
+    """One delivery, or what the switches make of it."""
     type, due_at, state, copies = event["type"], time.time(), "due", 1
     if tx.faults():
         if fire(tx, "webhook_drop", event=type) is not None:

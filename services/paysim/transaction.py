@@ -30,6 +30,15 @@ FILTERS: dict[str, tuple[str, ...]] = {
     "payout": ("status", "destination"),
     "radar.early_fraud_warning": ("charge", "payment_intent"),
     "refund": ("charge", "payment_intent"),
+    "share_merchant": (),
+    "share_movement": ("merchant_id",),
+    "share_notice": ("type",),
+    "share_order": ("payment",),
+    "share_payment": ("merchant_id",),
+    "share_receiver": (),
+    "share_refund": ("payment",),
+    "share_return": ("payment",),
+    "share_trade": (),
     "transfer": ("transfer_group", "destination", "source_transaction"),
     "transfer_reversal": ("transfer",),
     "webhook_endpoint": (),
@@ -133,6 +142,11 @@ class Tx:
         found = self.find(id, kind, account=account or self.account)
         if found is None:
             raise no_such(kind, id, param=param or _path_param(kind), status=400 if param else 404)
+        return found
+
+    @staticmethod
+    def read(doc: bytes) -> JsonDict:
+        found: JsonDict = orjson.loads(doc)
         return found
 
     def owner(self, id: str) -> str:

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import hmac
 import logging
+import secrets
 import time
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from core.clock import Clock
 from services.paysim.engine import Engine
 from services.paysim.posting import DeliveryFailed, Poster
 from services.paysim.reading import with_pending
+from services.paysim.sharing.notices import body_of
+from services.paysim.sharing.wire import signature as sharing_signature
 from services.paysim.transaction import Tx, public
 
 log = logging.getLogger("paysim.webhooks")
@@ -35,6 +38,8 @@ class Delivery:
     secret: str
     attempts: int
     body: bytes
+    sharing: bool = False
+    """A notice of the sharing rail: signed in its own way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +109,7 @@ class Dispatcher:
 
     async def _post(self, poster: Poster, delivery: Delivery) -> Outcome:
         at = int(self._clock.now().timestamp())
-        headers = {
-            "content-type": "application/json; charset=utf-8",
-            "user-agent": "Stripe/1.0 (paysim)",
-            "stripe-signature": signature(delivery.body, delivery.secret, at),
-        }
+        headers = {"content-type": "application/json; charset=utf-8", **_signed(delivery, at)}
         try:
             status = await poster.post(delivery.url, delivery.body, headers)
         except DeliveryFailed as error:
@@ -129,6 +130,15 @@ class Dispatcher:
             self._noting = False
 
 
+def _signed(delivery: Delivery, at: int) -> dict[str, str]:
+    if not delivery.sharing:
+        mac = signature(delivery.body, delivery.secret, at)
+        return {"user-agent": "Stripe/1.0 (paysim)", "stripe-signature": mac}
+    nonce = secrets.token_hex(8)
+    mac = sharing_signature(delivery.secret, str(at), nonce, delivery.body.decode())
+    return {"sharing-timestamp": str(at), "sharing-nonce": nonce, "sharing-signature": mac}
+
+
 def take_due(tx: Tx, flying: frozenset[int]) -> tuple[list[Delivery], float | None]:
     now = time.time()
     rows = tx.db.execute(
@@ -140,9 +150,11 @@ def take_due(tx: Tx, flying: frozenset[int]) -> tuple[list[Delivery], float | No
     for id, event_id, url, secret, attempts in rows:
         if id in flying or len(due) == FETCH:
             continue
-        event = tx.find(event_id, "event")
+        event = tx.find(event_id)
         if event is not None:
-            due.append(Delivery(id, url, secret, attempts, orjson.dumps(public(with_pending(tx, event)))))
+            sharing = event["object"] == "share_notice"
+            body = body_of(event) if sharing else public(with_pending(tx, event))
+            due.append(Delivery(id, url, secret, attempts, orjson.dumps(body), sharing))
     later = tx.db.execute(
         "SELECT min(due_at) FROM delivery WHERE state = 'due' AND due_at > ?", (now,)
     ).fetchone()

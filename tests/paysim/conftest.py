@@ -36,6 +36,8 @@ class Receiver:
 
     def __init__(self) -> None:
         self.deliveries: list[tuple[str, bytes]] = []
+        self.whole: list[tuple[dict[str, str], bytes]] = []
+        """The same deliveries with all their headers."""
         self.answer: Callable[[dict[str, Any]], int] = lambda event: 200
         self._changed = threading.Condition()
         receiver = self
@@ -47,7 +49,8 @@ class Receiver:
                 raw = self.rfile.read(int(self.headers["content-length"]))
                 status = receiver.answer(json.loads(raw))
                 with receiver._changed:
-                    receiver.deliveries.append((self.headers["stripe-signature"], raw))
+                    receiver.deliveries.append((self.headers["stripe-signature"] or "", raw))
+                    receiver.whole.append((dict(self.headers.items()), raw))
                     receiver._changed.notify_all()
                 self.send_response(status)
                 self.send_header("content-length", "0")
@@ -248,6 +251,7 @@ def provider(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> It
 def paysim(provider: Paysim, receiver: Receiver) -> Iterator[Paysim]:
     """The module's process without faults; its books must balance after every test."""
     receiver.deliveries.clear()
+    receiver.whole.clear()
     receiver.answer = lambda event: 200
     yield provider
     if provider.process.poll() is None:
