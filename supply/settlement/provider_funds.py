@@ -103,7 +103,8 @@ async def funds_available(db: Database, *, clock: Clock) -> int:
     now = clock.now()
     async with db.unit_of_work(SYSTEM) as session:
         ripe = (await session.execute(_RIPE, {"now": now, "limit": CHARGES_AT_ONCE})).all()
-        journals = [_available(row) for row in ripe]
+        # A fee as large as the payment leaves nothing to move, and a journal of nothing would be refused.
+        journals = [_available(row) for row in ripe if row.net_minor]
         await ledger.post_together(session, journals, now=now)
         await session.execute(_AVAILABLE, {"ids": [row.charge_id for row in ripe]})
     return len(ripe)
