@@ -16,6 +16,7 @@ from uuid import UUID
 from core.errors import Invalid
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 _VALUES = {letter: value for value, letter in enumerate(_ALPHABET)}
 _LENGTH = 26
 
@@ -57,9 +58,18 @@ class TypedId(UUID):
         return cls(int=number)
 
     def __str__(self) -> str:
-        number = self.int
-        letters = [_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5)]
-        return f"{self.prefix}_{''.join(letters)}"
+        return self.outer(self.int)
+
+    @classmethod
+    def outer(cls, number: int) -> str:
+        """The outer form of 128 bits, for where a million of them are written."""
+        p = _PAIRS
+        return (
+            f"{cls.prefix}_{p[number >> 120]}{p[number >> 110 & 1023]}{p[number >> 100 & 1023]}"
+            f"{p[number >> 90 & 1023]}{p[number >> 80 & 1023]}{p[number >> 70 & 1023]}"
+            f"{p[number >> 60 & 1023]}{p[number >> 50 & 1023]}{p[number >> 40 & 1023]}"
+            f"{p[number >> 30 & 1023]}{p[number >> 20 & 1023]}{p[number >> 10 & 1023]}{p[number & 1023]}"
+        )
 
     def __repr__(self) -> str:
         return str(self)

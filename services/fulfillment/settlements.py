@@ -14,7 +14,7 @@ from core.pagination import MAX_PAGE, PageRequest
 from core.plain import plain
 from services.fulfillment.requests import Caller, answer, services_of
 from supply.settlement import queries
-from supply.settlement.statements import csv_of
+from supply.settlement.statements.document import csv_of
 
 router = APIRouter(tags=["settlement"])
 

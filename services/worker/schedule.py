@@ -10,7 +10,9 @@ from marketplace.promotion import agreements
 from services.worker import recovery
 from supply.fulfillment import sla, webhooks
 from supply.ledger import service as ledger
+from supply.settlement import platform_payouts
 from supply.settlement import service as settlement
+from supply.settlement.reconciliation import service as reconciliation
 
 Sweep = Callable[..., Awaitable[int]]
 
@@ -29,7 +31,10 @@ _TABLE: dict[str, tuple[Sweep, float]] = {
     "settlement.fees": (settlement.collect_fees, 2),
     "settlement.funds": (settlement.funds_available, 5),
     "settlement.release": (settlement.release_due, 5),
+    "settlement.statements": (settlement.close_due_statements, 20),
     "settlement.payouts": (settlement.send_payouts, 2),
+    "settlement.platform_payouts": (platform_payouts.send_platform_payouts, 30),
+    "settlement.reconciliation": (reconciliation.sweep_reconciliation, 60),
     "settlement.payouts_unknown": (settlement.resolve_payouts, 30),
     "ledger.rollup": (ledger.roll_up, 10),
     # Carrying

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from core.errors import Conflict, Invalid, NotFound
-from core.ids import OrderId, OrderLineId, RefundId
+from core.ids import OrderId, OrderLineId, RefundId, StatementId
 
 
 class OrderNotSettled(NotFound):
@@ -82,3 +82,15 @@ class StatementOutOfSequence(Conflict):
     """Statements of a party follow each other without gap; the next must start where the last one ended."""
 
     code = "STATEMENT_OUT_OF_SEQUENCE"
+
+
+class BadSettlementTerms(Invalid):
+    code = "BAD_SETTLEMENT_TERMS"
+
+
+class StatementNotFound(NotFound):
+    code = "STATEMENT_NOT_FOUND"
+
+    def __init__(self, statement_id: StatementId) -> None:
+        super().__init__(f"no statement {statement_id}")
+        self.statement_id = str(statement_id)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from core.events import Event, event
-from core.ids import OrderId, PayoutId, RefundId
+from core.ids import OrderId, PayoutId, RefundId, StatementId
 
 
 @event("settlement.refund_settled")
@@ -47,4 +47,24 @@ class PayoutRefused(Event):
     payout_id: PayoutId
     payee_id: str
     reason: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StatementRef:
+    """``cutoff`` is the ledger's horizon: entries of transactions from it on are not in the statement."""
+
+    statement_id: StatementId
+    payee_id: str
+    currency: str
+    period_to: datetime
+    cutoff: str
+
+
+@event("settlement.statements_closed")
+@dataclass(frozen=True, slots=True)
+class StatementsClosed(Event):
+    """Up to a thousand parties at once."""
+
+    statements: tuple[StatementRef, ...]
     at: datetime

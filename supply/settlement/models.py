@@ -299,7 +299,20 @@ class Statement(Row, table=True):
     period_to: datetime = utc_field()
     opening_minor: int = minor_field()
     closing_minor: int = minor_field()
+    pending_minor: int = minor_field()
+    """The closing balance, split; each above zero on its normal side."""
+    available_minor: int = minor_field()
+    in_payout_minor: int = minor_field()
+    reserved_minor: int = minor_field()
+    receivable_minor: int = minor_field()
     cutoff: int = Field(sa_type=Xid8)
+    resume: int = Field(sa_type=Xid8)
+    """No entry from before it can belong to the next statement."""
+    cycle: str
+    time_zone: str
+    legal_name: str
+    tax_id: str
+    """As the header has them."""
     previous_hash: str
     hash: str
     document: str

@@ -31,7 +31,18 @@ from supply.settlement.refunds import (
 )
 from supply.settlement.release import release_due
 from supply.settlement.reroute import MovedUnits, reroute
-from supply.settlement.statements import ClosedStatement, close_statement
+from supply.settlement.statements.closing import (
+    ClosedStatement,
+    close_due_statements,
+    close_statement,
+    recompute_statement,
+)
+from supply.settlement.statements.terms import (
+    TermsView,
+    open_terms,
+    set_settlement_terms,
+    settlement_terms,
+)
 
 __all__ = [
     "CapturedLine",
@@ -44,6 +55,8 @@ __all__ = [
     "RefundPlan",
     "ReservedRefund",
     "ShippingRefund",
+    "TermsView",
+    "close_due_statements",
     "close_statement",
     "collect_fees",
     "funds_available",
@@ -54,9 +67,11 @@ __all__ = [
     "net_receivables",
     "open_split",
     "open_splits",
+    "open_terms",
     "payees_of",
     "preview_refund",
     "recharge_fee",
+    "recompute_statement",
     "record_delivery",
     "record_fee",
     "record_reversal",
@@ -68,8 +83,10 @@ __all__ = [
     "resolve_payouts",
     "reverse_transfers",
     "send_payouts",
+    "set_settlement_terms",
     "settle_payout",
     "settle_refund",
+    "settlement_terms",
     "void_refund",
     "write_off",
 ]

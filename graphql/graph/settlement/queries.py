@@ -26,7 +26,7 @@ from graph.settlement.types import (
 from supply.ledger import queries as ledger
 from supply.settlement import payees, queries
 from supply.settlement.parties import owner_of
-from supply.settlement.statements import csv_of
+from supply.settlement.statements.document import csv_of
 
 _READ: list[type[BasePermission]] = [scope("settlement:read")]
 _ADMIN: list[type[BasePermission]] = [scope("platform:admin")]

@@ -17,7 +17,7 @@ from supply.settlement import queries, service
 from supply.settlement.capture import CapturedOrder
 from supply.settlement.errors import PeriodNotOver, StatementOutOfSequence
 from supply.settlement.refunds import RefundPlan
-from supply.settlement.statements import ClosedStatement
+from supply.settlement.statements.closing import ClosedStatement
 from tests.factories.ledger import horizon_passed
 from tests.factories.settlement import PAID_AT, Parties, captured_o1
 
@@ -60,8 +60,11 @@ async def test_a_statement_says_where_every_cent_went(db: Database, clock: Fixed
     april = await close(db, parties.merchant, APRIL, MAY, now=MAY)
 
     body = json.loads(march.document)
-    # 1,000 by amount takes 308 of the merchant's 3,200 (R7).
-    assert {s["name"]: s["total_minor"] for s in body["sections"]} == {"earned": 3_200, "refunds": -308}
+    # Of the 9,800 without tax the merchant keeps 3,200; 1,000 by amount takes 308 of that (R7).
+    assert {s["name"]: s["total_minor"] for s in body["sections"]} == {
+        "sales": 9_000 + 800, "supplier_cost": -4_800, "commission_paid": -1_350, "platform_fee": -450,
+        "refunds": -308,
+    }  # fmt: skip
     assert body["closing"] == {
         "pending": 2_892, "available": 0, "in_payout": 0, "reserved": 0, "receivable": 0,
     }  # fmt: skip
@@ -109,9 +112,9 @@ async def test_csv_has_a_row_per_line(db: Database, clock: FixedClock) -> None:
 
     rows = list(csv.DictReader(io.StringIO(march.csv)))
     assert [(row["section"], row["amount_minor"]) for row in rows] == [
-        ("earned", "3200"),
-        ("refunds", "-308"),
-    ]
+        ("sales", "9000"), ("sales", "800"), ("supplier_cost", "-4000"), ("supplier_cost", "-800"),
+        ("commission_paid", "-450"), ("commission_paid", "-900"), ("platform_fee", "-450"), ("refunds", "-308"),
+    ]  # fmt: skip
 
 
 async def test_periods_follow_each_other_and_are_over(db: Database, clock: FixedClock) -> None:

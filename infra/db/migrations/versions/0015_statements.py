@@ -1,4 +1,4 @@
-"""What statements need of the schema.
+"""Settlement cycles, and what commission settlement keeps.
 
 Revision ID: 0015
 Revises: 0014
@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from alembic import op
 
+from infra.db.migrations.statements import run_sql
+
 revision = "0015"
 down_revision = "0014"
 
 
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
+    run_sql("0015_statements.sql")
 
 
 def downgrade() -> None:
-    pass
+    for table in ("settlement_terms",):
+        op.drop_table(table)

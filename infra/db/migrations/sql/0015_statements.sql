@@ -1,0 +1,22 @@
+-- Settlement cycles (supply/settlement/statements/models.py).
+
+CREATE TABLE settlement_terms (
+    payee_id VARCHAR NOT NULL,
+    currency CHAR(3) NOT NULL,
+    tenant_id UUID,
+    cycle VARCHAR NOT NULL,
+    time_zone VARCHAR NOT NULL,
+    reserve_ppm INTEGER NOT NULL,
+    reserve_days INTEGER NOT NULL,
+    legal_name VARCHAR NOT NULL,
+    tax_id VARCHAR NOT NULL,
+    open_from TIMESTAMP WITH TIME ZONE NOT NULL,
+    due_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_settlement_terms PRIMARY KEY (payee_id, currency),
+    CONSTRAINT ck_settlement_terms_cycle CHECK (cycle IN ('daily', 'weekly', 'half_monthly', 'monthly')),
+    CONSTRAINT ck_settlement_terms_reserve CHECK (reserve_ppm BETWEEN 0 AND 1000000 AND reserve_days >= 0),
+    CONSTRAINT ck_settlement_terms_period CHECK (open_from < due_at)
+);
+CREATE INDEX ix_settlement_terms_due_at ON settlement_terms (due_at);
+CREATE INDEX ix_settlement_terms_tenant_id ON settlement_terms (tenant_id);
+CALL protect_tenant_rows('settlement_terms');
