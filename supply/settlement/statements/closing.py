@@ -172,7 +172,7 @@ async def close_due_statements(db: Database, *, clock: Clock) -> int:
     """Sweep: give new parties their terms, then close what is due of up to ``PARTIES_AT_ONCE`` parties.
 
     A cycle in which nothing moved makes no statement: the next one begins where the last one ended. Returns
-    how many statements were closed.
+    how many parties it went through.
     """
     await open_terms(db, clock=clock)
     now = clock.now()
@@ -207,7 +207,7 @@ async def close_due_statements(db: Database, *, clock: Clock) -> int:
         await connection.execute(_ADVANCE, *zip(*advanced, strict=True))
         if refs:
             await outbox.record(session, StatementsClosed(tuple(refs), now))
-    return len(refs)
+    return len(rows)
 
 
 async def recompute_statement(session: AsyncSession, statement_id: StatementId) -> tuple[str, str]:
