@@ -23,6 +23,14 @@ SECONDS = Histogram(
 )  # fmt: skip
 MESSAGES = Counter("lianyu_messages_total", "Outbox messages by handler and outcome", ["handler", "outcome"])
 OUTBOX_LAG = Gauge("lianyu_outbox_oldest_seconds", "Age of the oldest unpublished message")
+MATCHED = Gauge(
+    "lianyu_reconciliation_matched_ratio",
+    "Share of the provider's volume of 30 days matched with ours",
+    ["provider"],
+)
+OLDEST_UNMATCHED = Gauge(
+    "lianyu_reconciliation_oldest_unmatched_seconds", "Age of the oldest unmatched item", ["provider"]
+)
 SWEPT = Counter("lianyu_swept_total", "Rows done by each sweep", ["sweep"])
 
 _ACCEPTABLE = re.compile(r"[A-Za-z0-9._-]{8,64}\Z")

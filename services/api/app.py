@@ -22,16 +22,18 @@ from strawberry.http import GraphQLHTTPResponse
 
 from core.actor import SYSTEM
 from core.errors import LianyuError
+from core.money import PPM
 from graph import brand, storefront
 from graph.context import Context, Gateways
 from infra import outbox
 from infra.config import Environment
 from infra.http.body_limit import BodyLimit
 from infra.observability.context import request_id
-from infra.observability.metrics import OUTBOX_LAG, RequestMiddleware, metrics
+from infra.observability.metrics import MATCHED, OLDEST_UNMATCHED, OUTBOX_LAG, RequestMiddleware, metrics
 from services.api.auth import STOREFRONT_KEY, Authenticator
 from services.api.webhooks import payment_webhooks
 from services.wiring import make_gateways, read_settings
+from supply.settlement.reconciliation import queries as reconciliation
 
 LARGEST_BODY = 12 * 1024 * 1024
 """A catalogue file of 5 MB inside JSON, every character escaped, still fits."""
@@ -154,6 +156,9 @@ def _metrics(gateways: Gateways) -> Any:
         with contextlib.suppress(SQLAlchemyError, OSError):
             async with gateways.db.reading(SYSTEM) as session:
                 OUTBOX_LAG.set(await outbox.oldest_age_s(session))
+                for found in await reconciliation.health_of_all(session, now=gateways.clock.now()):
+                    MATCHED.labels(found.provider).set(found.matched_ppm / PPM)
+                    OLDEST_UNMATCHED.labels(found.provider).set(found.oldest_unmatched_s)
         return await metrics(request)
 
     return scraped

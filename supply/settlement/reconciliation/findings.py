@@ -41,7 +41,8 @@ KNOWN_TYPES = frozenset(
     {
         "charge", "payment", "refund", "payment_refund", "refund_failure", "payment_failure_refund", "transfer",
         "transfer_refund", "transfer_failure", "transfer_cancel", "adjustment", "stripe_fee", "tax_fee",
-        "stripe_fx_fee", "payout", "payout_failure", "payout_cancel", "reserve_transaction", "reserve_hold", "reserve_release",
+        "stripe_fx_fee", "payout", "payout_failure", "payout_cancel", "reserve_transaction", "reserve_hold",
+        "reserve_release",
         "reserved_funds",
     }
 )  # fmt: skip

@@ -60,7 +60,7 @@ async def suspend(session: AsyncSession, provider: str, groups: Sequence[Group],
             amounts.append(amount)
     if not ids:
         return 0
-    await ledger.post_together(session, journals, now=now)
+    await _post(session, journals, now=now)
     values: dict[str, Any] = {"provider": provider, "ids": ids, "accounts": accounts, "amounts": amounts}
     await session.execute(_SUSPENDED, values)
     return len(ids)
@@ -76,7 +76,7 @@ async def make_available(session: AsyncSession, provider: str, *, now: datetime)
         )
         key = f"susp:{row.id}:avail"
         journals.append(Journal(key, Kind.ROW_SUSPENDED, legs, row.available_on, None, row.id))
-    await ledger.post_together(session, journals, now=now)
+    await _post(session, journals, now=now)
 
 
 async def explain(session: AsyncSession, provider: str, rows: Sequence[str], *, now: datetime) -> int:
@@ -89,8 +89,13 @@ async def explain(session: AsyncSession, provider: str, rows: Sequence[str], *, 
         )
         for row in cleared
     ]  # fmt: skip
-    await ledger.post_together(session, journals, now=now)
+    await _post(session, journals, now=now)
     return len(journals)
+
+
+async def _post(session: AsyncSession, journals: Sequence[Journal], *, now: datetime) -> None:
+    """A row whose fee ate all of its amount moved nothing, and a journal of nothing would be refused."""
+    await ledger.post_together(session, [j for j in journals if j.legs[0].amount_minor], now=now)
 
 
 def _legs(provider: str, currency: str, code: Code, amount_minor: int) -> tuple[Leg, ...]:
