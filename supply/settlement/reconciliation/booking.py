@@ -37,7 +37,7 @@ _TO_CONVERT = text(
     " sum(p.amount_minor)::bigint AS presented_minor, sum(p.available_minor) <> 0 AS available"
     " FROM psp_txn t JOIN psp_postings p ON p.provider = t.provider AND p.ref = t.ref AND p.inward = t.inward"
     "  AND p.role = 'amount' AND p.currency <> t.currency"
-    " WHERE t.provider = :provider AND t.state <> 'matched' AND t.exchange_rate IS NOT NULL"
+    " WHERE t.provider = :provider AND t.state <> 'matched'"
     " AND NOT EXISTS (SELECT FROM psp_postings c WHERE c.provider = t.provider AND c.ref = t.ref"
     "  AND c.inward = t.inward AND c.role = 'conversion')"
     " AND NOT EXISTS (SELECT FROM psp_txn o WHERE o.provider = t.provider AND o.ref = t.ref"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +20,7 @@ from supply.settlement import service
 from supply.settlement.parties import party_account, provider_account
 from supply.settlement.reconciliation.findings import Finding
 from supply.settlement.reconciliation.report import Report
+from supply.settlement.reconciliation.service import sweep_reconciliation
 from supply.settlement.refunds import RefundPlan
 from tests.factories.settlement import legs
 
@@ -183,8 +186,6 @@ async def test_a_fee_that_differs_is_found(platform: Any) -> None:
     charge = await platform.payments.retrieve_charge(order.charge_id)
     transaction = charge.balance_transaction
     assert transaction is not None
-    from dataclasses import replace
-
     wrong = replace(transaction, fee_minor=300, net_minor=10_088)
     async with platform.db.unit_of_work(SYSTEM) as session:
         await service.record_fee(session, charge.id, wrong, now=platform.clock.now())
@@ -321,8 +322,6 @@ async def test_every_run_is_recorded_with_what_it_found(platform: Any) -> None:
 async def test_the_daily_sweep_runs_once_a_day(platform: Any) -> None:
     await platform.sale()
     sweep = {"payments": platform.payments, "clock": platform.clock}
-    from supply.settlement.reconciliation.service import sweep_reconciliation
-
     assert await sweep_reconciliation(platform.db, **sweep) == 1
     assert await sweep_reconciliation(platform.db, **sweep) == 0
     platform.clock.advance(DAY)
@@ -331,8 +330,6 @@ async def test_the_daily_sweep_runs_once_a_day(platform: Any) -> None:
 
 @pytest.mark.parametrize("times", [4])
 async def test_runs_at_the_same_time_book_everything_once(platform: Any, times: int) -> None:
-    import asyncio
-
     order = await platform.sale()
     await platform.charge(2_000)
     platform.clock.advance(2 * HOUR)
