@@ -1,0 +1,144 @@
+"""The end: faults stop, everything that waits is done, and the provider's books are laid beside ours."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import text
+
+from core.actor import SYSTEM
+from services.paysim import books
+from services.paysim.transaction import Tx
+from services.simulate import carrying, happenings
+from services.simulate.world import World
+
+ROUNDS = 400
+_WAITS = (
+    timedelta(minutes=12),
+    timedelta(minutes=45),
+    timedelta(hours=2),
+    timedelta(days=1),
+    timedelta(days=3),
+)
+"""What passes while nothing else can be done: the patience of every sweep, then the provider's days."""
+_OLDEST = timedelta(days=61)
+"""Longer than any return window and the wait for a delivery that nobody told of."""
+
+_CASH = text(
+    "SELECT currency, sum(balance_minor * side)::bigint AS minor FROM ledger_balances_now"
+    " WHERE code IN (1000, 1010) GROUP BY currency HAVING sum(balance_minor * side) <> 0"
+)
+_BUCKETS = text(
+    "SELECT code, currency, sum(balance_minor * side)::bigint AS minor FROM ledger_balances_now"
+    " WHERE code IN (1000, 1010) GROUP BY code, currency"
+)
+_OPEN = text(
+    "SELECT code || ' ' || owner || ' ' || balance_minor || ' ' || currency FROM ledger_balances_now"
+    " WHERE code IN (2020, 2100, 2300, 2030, 1110) AND balance_minor <> 0"
+)
+_PAID = text("SELECT transfer_id, amount_minor - reversed_minor AS minor FROM payouts WHERE status = 'paid'")
+_REFUNDED = text(
+    "SELECT charge_id, sum(refunded_minor)::bigint AS minor FROM payments WHERE charge_id IS NOT NULL GROUP BY 1"
+)
+_DISAGREE = text(
+    "SELECT o.number || ' refunded ' || o.refunded_minor || ', its split ' || s.refunded_minor FROM orders o"
+    " JOIN split_orders s ON s.order_id = o.id WHERE o.refunded_minor <> s.refunded_minor"
+    " UNION ALL SELECT o.number || ' is paid and has no split' FROM orders o WHERE o.paid_at IS NOT NULL"
+    " AND NOT EXISTS (SELECT FROM split_orders s WHERE s.order_id = o.id)"
+)
+
+
+async def come_to_rest(world: World) -> list[str]:
+    """Nothing fails any more; whatever is due happens, until nothing is. Complaints when it never ends."""
+    await world.provider.admin("DELETE", "/faults")
+    await happenings.let_webhooks_go(world)
+    world.unpaid.clear()
+    world.healthy = True
+    waits = [*_WAITS, _OLDEST, *_WAITS]
+    for _ in range(ROUNDS):
+        if await _everything_once(world):
+            continue
+        if not waits:
+            return [f"given up: {each}" for each in world.failures]
+        world.clock.advance(waits.pop(0))
+        await happenings.pay_out(world)
+    return [f"nothing comes to rest: {len(world.broker)} messages, {len(world.hooks)} webhooks wait"]
+
+
+async def _everything_once(world: World) -> bool:
+    """All webhooks, all messages, every sweep one round. Whether anything was done."""
+    before, done = world.step, False
+    await world.fetch_hooks()
+    while world.hooks:
+        done = True
+        await _noted(world, await carrying.webhook(world))
+    await _noted(world, await carrying.relay(world))
+    while world.broker:
+        done = True
+        await _noted(world, await carrying.message(world))
+    for name in carrying.MONEY_SWEEPS:
+        what = await carrying.sweep(world, name)
+        done = done or not what.endswith(("did 0", "no answer"))
+        await _noted(world, what)
+    return done and world.step > before
+
+
+async def _noted(world: World, what: str) -> None:
+    world.step += 1
+    world.note(what)
+
+
+async def provider_agrees(world: World) -> list[str]:
+    """Invariants 4 and 9 at rest: the same money, the same transfers, the same refunds on both sides."""
+    theirs = await world.provider.look(_provider_side)
+    async with world.calm.reading(SYSTEM) as session:
+        cash = {row.currency: row.minor for row in await session.execute(_CASH)}
+        buckets = {(row.code, row.currency): row.minor for row in await session.execute(_BUCKETS)}
+        paid = {row.transfer_id: row.minor for row in await session.execute(_PAID)}
+        refunded = {row.charge_id: row.minor for row in await session.execute(_REFUNDED)}
+        open_items = list((await session.execute(_OPEN)).scalars())
+        disagree = list((await session.execute(_DISAGREE)).scalars())
+    broken = [f"left open at rest: {each}" for each in open_items]
+    broken += [f"orders and settlement disagree: {each}" for each in disagree]
+    if not theirs["balanced"]:
+        broken.append("the provider's own books do not balance")
+    broken += _differences("cash", cash, theirs["cash"])
+    broken += _differences("money by bucket", buckets, theirs["buckets"])
+    broken += _differences("transfers", paid, theirs["transfers"])
+    broken += _differences("refunds of charges", refunded, theirs["refunded"])
+    return broken
+
+
+def _differences(what: str, ours: dict[Any, int], theirs: dict[Any, int]) -> list[str]:
+    keys = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key, 0) != theirs.get(key, 0))
+    return [
+        f"4. {what} of {key}: ours {ours.get(key, 0)}, the provider's {theirs.get(key, 0)}"
+        for key in keys[:5]
+    ]
+
+
+def _provider_side(tx: Tx) -> dict[str, Any]:
+    held = books.balances(tx, tx.platform)
+    cash: Counter[str] = Counter()
+    buckets: dict[tuple[int, str], int] = {}
+    for currency, amounts in held.items():
+        cash[currency.upper()] = sum(amounts.values())
+        buckets[1000, currency.upper()] = amounts["pending"]
+        buckets[1010, currency.upper()] = amounts["available"]
+    return {
+        "balanced": books.report(tx)["balanced"],
+        "cash": {currency: amount for currency, amount in cash.items() if amount},
+        "buckets": buckets,
+        "transfers": {t["id"]: t["amount"] - t["amount_reversed"] for t in tx.all("transfer")},
+        "refunded": _refunded(tx),
+    }
+
+
+def _refunded(tx: Tx) -> dict[str, int]:
+    sums: Counter[str] = Counter()
+    for refund in tx.all("refund"):
+        if refund["status"] not in {"failed", "canceled"} and "late_payment" not in refund["metadata"]:
+            sums[refund["charge"]] += refund["amount"]
+    return dict(sums)

@@ -1,0 +1,211 @@
+"""The invariants of the books, each a query that finds what breaks it. Empty answers, or the books are broken.
+
+Every query is written from the rules (docs/rules/money.md) over the tables as they stand, not with the functions
+that filled them. They need a SYSTEM session and hold at every moment between two transactions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import TextClause, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """``number`` is the invariant's in money.md §3."""
+
+    number: int
+    says: str
+    broken: TextClause
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    number: int
+    says: str
+    examples: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.number}. {self.says}: {'; '.join(self.examples)}"
+
+
+def _rule(number: int, says: str, query: str) -> Rule:
+    return Rule(number, says, text(query))
+
+
+# What each party's parts of orders still stand for, what was paid to it, and what was forgiven, by the rows of
+# settlement; beside it what the ledger says it has. Recharged fees are its cost, not its share.
+_PARTIES = """
+WITH held AS (
+    SELECT payee_id AS party, o.currency, sum(p.amount_minor - p.by_line_minor - p.by_amount_minor) AS minor
+    FROM split_parts p JOIN split_orders o USING (order_id)
+    WHERE p.part IN ('merchant', 'supplier', 'promoter_brand', 'individual') GROUP BY 1, 2
+), paid AS (
+    SELECT payee_id AS party, currency, sum(amount_minor - reversed_minor) AS minor FROM payouts
+    WHERE status = 'paid' GROUP BY 1, 2
+), other AS (
+    SELECT substr(a.owner, 7) AS party, a.currency, -sum(e.amount_minor) AS minor
+    FROM ledger_journals j JOIN ledger_entries e ON e.journal_id = j.id
+    JOIN ledger_accounts a ON a.id = e.account_id
+    WHERE j.kind IN ({others}) AND a.owner LIKE 'party:%' GROUP BY 1, 2
+), has AS (
+    SELECT substr(a.owner, 7) AS party, a.currency, -sum(e.amount_minor) AS minor
+    FROM ledger_accounts a JOIN ledger_entries e ON e.account_id = a.id
+    WHERE a.owner LIKE 'party:%' AND a.code IN (2000, 2010, 2020, 2030, 1100) GROUP BY 1, 2
+)
+SELECT party || ' has ' || coalesce(has.minor, 0) || ' ' || currency || ', its share is '
+       || coalesce(held.minor, 0) || ', paid ' || coalesce(paid.minor, 0) || ', other ' || coalesce(other.minor, 0)
+FROM has FULL JOIN held USING (party, currency) FULL JOIN paid USING (party, currency)
+FULL JOIN other USING (party, currency)
+WHERE coalesce(has.minor, 0)
+   <> coalesce(held.minor, 0) - coalesce(paid.minor, 0) + coalesce(other.minor, 0)
+""".format(others="'fee_recharge', 'write_off'")
+
+RULES: tuple[Rule, ...] = (
+    _rule(
+        1, "every journal sums to zero in each currency",
+        "SELECT j.idem || ' is off by ' || sum(e.amount_minor) FROM ledger_entries e"
+        " JOIN ledger_journals j ON j.id = e.journal_id GROUP BY j.idem, e.currency HAVING sum(e.amount_minor) <> 0",
+    ),
+    _rule(
+        1, "the whole ledger sums to zero in each currency",
+        "SELECT currency || ' is off by ' || sum(amount_minor) FROM ledger_entries GROUP BY currency"
+        " HAVING sum(amount_minor) <> 0",
+    ),
+    _rule(
+        1, "replaying the entries rebuilds every balance",
+        "SELECT n.code || ' ' || n.owner || ' says ' || n.balance_minor || ' ' || n.currency || ', its entries '"
+        " || coalesce(sum(e.amount_minor) * n.side, 0) FROM ledger_balances_now n"
+        " LEFT JOIN ledger_entries e ON e.account_id = n.account_id"
+        " GROUP BY n.code, n.owner, n.currency, n.balance_minor, n.side"
+        " HAVING coalesce(sum(e.amount_minor) * n.side, 0) <> n.balance_minor",
+    ),
+    _rule(
+        2, "no strict account was ever below zero",
+        "SELECT a.code || ' ' || a.owner || ' was at ' || min(e.balance_after) || ' ' || a.currency"
+        " FROM ledger_accounts a JOIN ledger_entries e ON e.account_id = a.id"
+        " WHERE a.strict AND e.balance_after < 0 GROUP BY a.code, a.owner, a.currency",
+    ),
+    _rule(
+        3, "a charge is captured once: its captures are what its orders cost",
+        "SELECT o.charge_id || ' was captured with ' || c.minor || ', its orders cost ' || o.minor FROM"
+        " (SELECT charge_id, sum(captured_minor) AS minor FROM split_orders GROUP BY 1) o JOIN"
+        " (SELECT j.provider_ref, sum(e.amount_minor) AS minor FROM ledger_journals j"
+        "  JOIN ledger_entries e ON e.journal_id = j.id JOIN ledger_accounts a ON a.id = e.account_id"
+        "  WHERE j.kind = 'capture' AND a.code = 1000 GROUP BY 1) c ON c.provider_ref = o.charge_id"
+        " WHERE c.minor <> o.minor",
+    ),
+    _rule(
+        5, "the parts of an order are what was captured, what refunds took of them is what was refunded",
+        "SELECT o.order_id || ' captured ' || o.captured_minor || ' split ' || sum(p.amount_minor)"
+        " || ', refunded ' || o.refunded_minor || ' taken ' || sum(p.by_line_minor + p.by_amount_minor)"
+        " FROM split_orders o JOIN split_parts p USING (order_id)"
+        " GROUP BY o.order_id, o.captured_minor, o.refunded_minor HAVING sum(p.amount_minor) <> o.captured_minor"
+        " OR sum(p.by_line_minor + p.by_amount_minor) <> o.refunded_minor",
+    ),
+    _rule(
+        5, "nobody is refunded more of a part than it was given, the merchant apart",
+        "SELECT order_id || ' ' || seat || ' has ' || amount_minor - by_line_minor - by_amount_minor"
+        " FROM split_parts WHERE part <> 'merchant' AND (amount_minor < by_line_minor + by_amount_minor"
+        " OR by_line_minor < 0 OR by_amount_minor < 0)",
+    ),
+    _rule(
+        5, "refunds of an order are booked once, and together are what was refunded",
+        "SELECT o.order_id || ' refunded ' || o.refunded_minor || ', its refunds are ' || coalesce(r.minor, 0)"
+        " FROM split_orders o LEFT JOIN (SELECT order_id, sum(amount_minor) AS minor FROM split_refunds"
+        " WHERE status <> 'voided' GROUP BY 1) r USING (order_id) WHERE o.refunded_minor <> coalesce(r.minor, 0)",
+    ),
+    _rule(
+        5, "what is owed to customers is what refunds have reserved and not ended",
+        "WITH owed AS (SELECT -coalesce(sum(e.amount_minor), 0) AS minor, a.currency FROM ledger_accounts a"
+        "  JOIN ledger_entries e ON e.account_id = a.id WHERE a.code = 2100 GROUP BY a.currency),"
+        " open AS (SELECT sum(amount_minor) AS minor, currency FROM split_refunds WHERE status = 'reserved'"
+        "  GROUP BY currency) SELECT currency || ' owed ' || coalesce(owed.minor, 0) || ', reserved '"
+        " || coalesce(open.minor, 0) FROM owed FULL JOIN open USING (currency)"
+        " WHERE coalesce(owed.minor, 0) <> coalesce(open.minor, 0)",
+    ),
+    _rule(
+        5, "tax owed is the tax on what customers still hold",
+        "WITH owed AS (SELECT a.owner, a.currency, -sum(e.amount_minor) AS minor FROM ledger_accounts a"
+        "  JOIN ledger_entries e ON e.account_id = a.id WHERE a.code = 2200 GROUP BY 1, 2),"
+        " held AS (SELECT 'tax:' || o.tax_jurisdiction AS owner, o.currency,"
+        "  sum(p.amount_minor - p.by_line_minor - p.by_amount_minor) AS minor"
+        "  FROM split_parts p JOIN split_orders o USING (order_id) WHERE p.part = 'tax' GROUP BY 1, 2)"
+        " SELECT owner || ' is owed ' || coalesce(owed.minor, 0) || ' ' || currency || ', held '"
+        " || coalesce(held.minor, 0) FROM owed FULL JOIN held USING (owner, currency)"
+        " WHERE coalesce(owed.minor, 0) <> coalesce(held.minor, 0)",
+    ),
+    _rule(6, "a party has its share of what customers still hold, less what was paid to it", _PARTIES),
+    _rule(
+        6, "what is pending for a party is what its parts say is pending",
+        "WITH books AS (SELECT substr(a.owner, 7) AS party, a.currency, -sum(e.amount_minor) AS minor"
+        "  FROM ledger_accounts a JOIN ledger_entries e ON e.account_id = a.id WHERE a.code = 2000 GROUP BY 1, 2),"
+        " parts AS (SELECT p.payee_id AS party, o.currency, sum(p.pending_minor) AS minor FROM split_parts p"
+        "  JOIN split_orders o USING (order_id) WHERE p.payee_id <> '' GROUP BY 1, 2)"
+        " SELECT party || ' has ' || coalesce(books.minor, 0) || ' ' || currency || ' pending, its parts '"
+        " || coalesce(parts.minor, 0) FROM books FULL JOIN parts USING (party, currency)"
+        " WHERE coalesce(books.minor, 0) <> coalesce(parts.minor, 0)",
+    ),
+    _rule(
+        7, "deferred fee is the fee on what is not released; with revenue, the fee on what is left",
+        "WITH books AS (SELECT a.currency, -sum(e.amount_minor) FILTER (WHERE a.code = 2400) AS deferred,"
+        "  -sum(e.amount_minor) AS fee FROM ledger_accounts a JOIN ledger_entries e ON e.account_id = a.id"
+        "  WHERE a.code IN (2400, 4000) GROUP BY 1), parts AS (SELECT o.currency, sum(p.pending_minor) AS deferred,"
+        "  sum(p.amount_minor - p.by_line_minor - p.by_amount_minor) AS fee FROM split_parts p"
+        "  JOIN split_orders o USING (order_id) WHERE p.part IN ('platform_fee', 'platform_commission') GROUP BY 1)"
+        " SELECT currency || ' deferred ' || coalesce(b.deferred, 0) || ' for ' || coalesce(p.deferred, 0)"
+        " || ', fee ' || coalesce(b.fee, 0) || ' for ' || coalesce(p.fee, 0)"
+        " FROM books b FULL JOIN parts p USING (currency)"
+        " WHERE coalesce(b.deferred, 0) <> coalesce(p.deferred, 0) OR coalesce(b.fee, 0) <> coalesce(p.fee, 0)",
+    ),
+    _rule(
+        9, "what is in payout is what payouts have reserved and not ended",
+        "WITH books AS (SELECT substr(a.owner, 7) AS party, a.currency, -sum(e.amount_minor) AS minor"
+        "  FROM ledger_accounts a JOIN ledger_entries e ON e.account_id = a.id WHERE a.code = 2020 GROUP BY 1, 2),"
+        " open AS (SELECT payee_id AS party, currency, sum(amount_minor) AS minor FROM payouts"
+        "  WHERE status IN ('reserved', 'sending') GROUP BY 1, 2)"
+        " SELECT party || ' has ' || coalesce(books.minor, 0) || ' ' || currency || ' in payout, payouts '"
+        " || coalesce(open.minor, 0) FROM books FULL JOIN open USING (party, currency)"
+        " WHERE coalesce(books.minor, 0) <> coalesce(open.minor, 0)",
+    ),
+    _rule(
+        9, "a payout is settled or voided once, with its amount",
+        "SELECT j.kind || ' ' || j.idem || ' moved ' || sum(e.amount_minor) FROM ledger_journals j"
+        " JOIN ledger_entries e ON e.journal_id = j.id AND e.amount_minor > 0"
+        " WHERE j.kind IN ('payout_settled', 'payout_voided') GROUP BY j.id, j.kind, j.idem HAVING sum(e.amount_minor)"
+        " <> (SELECT sum(r.amount_minor) FROM ledger_journals o JOIN ledger_entries r ON r.journal_id = o.id"
+        "  AND r.amount_minor > 0 WHERE o.idem = regexp_replace(j.idem, '[a-z]+$', 'reserve'))"
+        " UNION ALL SELECT regexp_replace(idem, '[a-z]+$', '') || ' ended ' || count(*) || ' times'"
+        " FROM ledger_journals WHERE kind IN ('payout_settled', 'payout_voided')"
+        " GROUP BY regexp_replace(idem, '[a-z]+$', '') HAVING count(*) > 1",
+    ),
+    _rule(
+        10, "a statement opens where the one before it closed, and names its hash",
+        "SELECT payee_id || ' ' || currency || ' no ' || number || ' opens at ' || opening_minor FROM"
+        " (SELECT *, lag(closing_minor) OVER w AS was, lag(hash) OVER w AS before, lag(number) OVER w AS last"
+        "  FROM statements WINDOW w AS (PARTITION BY payee_id, currency ORDER BY number)) s"
+        " WHERE opening_minor <> coalesce(was, 0) OR previous_hash <> coalesce(before, '')"
+        " OR number <> coalesce(last, 0) + 1",
+    ),
+    _rule(
+        12, "nothing unexplained lies in suspense",
+        "SELECT a.owner || ' ' || -sum(e.amount_minor) || ' ' || a.currency FROM ledger_accounts a"
+        " JOIN ledger_entries e ON e.account_id = a.id WHERE a.code = 2300 GROUP BY a.owner, a.currency"
+        " HAVING sum(e.amount_minor) <> 0",
+    ),
+)  # fmt: skip
+
+
+async def violations(session: AsyncSession, rules: Sequence[Rule] = RULES) -> list[Violation]:
+    """Which rules are broken, with up to three examples each."""
+    found = []
+    for rule in rules:
+        rows = list((await session.execute(rule.broken)).scalars())
+        if rows:
+            found.append(Violation(rule.number, rule.says, tuple(str(row) for row in rows[:_SHOWN])))
+    return found

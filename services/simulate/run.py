@@ -1,0 +1,141 @@
+"""One seed from the first basket to rest: which step is next is drawn, so the seed is the whole story."""
+
+from __future__ import annotations
+
+import tempfile
+import traceback
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from time import monotonic
+
+from core.actor import SYSTEM
+from core.clock import FixedClock
+from infra.db.session import Database, make_engine
+from services.simulate import carrying, happenings
+from services.simulate.at_rest import come_to_rest, provider_agrees
+from services.simulate.baskets import Shopper
+from services.simulate.invariants import violations
+from services.simulate.kill import CallInsideTransaction, KillableDatabase, KillSwitch
+from services.simulate.market import open_market
+from services.simulate.provider import provider
+from services.simulate.trace import Trace
+from services.simulate.world import SECRET, World, make_gateways, make_receiver
+
+BEGIN = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
+CHECK_EVERY = 500
+"""Steps between two looks at all invariants."""
+Step = Callable[[World], Awaitable[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """``asked`` orders make ``orders``, as baskets are whole. ``trace`` is the hash of every step; ``last`` the
+    steps before the end, for a failure to be read from."""
+
+    seed: int
+    asked: int
+    orders: int
+    steps: int
+    seconds: float
+    trace: str
+    broken: tuple[str, ...] = ()
+    last: tuple[str, ...] = ()
+    kills: dict[str, int] = field(default_factory=dict)
+    happened: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def green(self) -> bool:
+        return not self.broken
+
+
+async def simulate(url: str, seed: int, *, orders: int, listen: Callable[[str], object] = len) -> Result:
+    """Until ``orders`` orders were placed and everything has come to rest. ``url``: an empty migrated database,
+    as the application's role. ``listen`` hears every line of the trace."""
+    began = monotonic()
+    engine, calm_engine = make_engine(url, pool_size=1), make_engine(url, pool_size=1)
+    switch, clock, dice = KillSwitch(), FixedClock(BEGIN), Random(seed)
+    db, calm = KillableDatabase(engine, switch), Database(calm_engine)
+    with tempfile.TemporaryDirectory(prefix="lianyu-simulation-") as directory:
+        try:
+            async with provider(Path(directory), clock) as paysim:
+                gateways = make_gateways(db, paysim, switch, clock)
+                market = await open_market(
+                    calm, dice=dice, payments=paysim.gateway, secret=SECRET, clock=clock
+                )
+                async with make_receiver(gateways) as receiver:
+                    world = World(
+                        seed, dice, clock, db, calm, switch, paysim, gateways, market,
+                        Shopper(market, dice, SECRET), receiver, Trace(listen),
+                    )  # fmt: skip
+                    broken = await _live(world, orders)
+        finally:
+            await db.close()
+            await calm.close()
+    return Result(
+        seed, orders, world.shopper.orders, world.step, monotonic() - began, world.trace.digest, tuple(broken),
+        tuple(world.trace.last), dict(sorted(world.kills.items())), dict(sorted(world.happened.items())),
+    )  # fmt: skip
+
+
+async def _live(world: World, orders: int) -> Sequence[str]:
+    """What is broken, at the first look that finds something."""
+    try:
+        while not _over(world, orders):
+            await _step(world, orders)
+            if world.step % CHECK_EVERY == 0 and (broken := await look(world)):
+                return broken
+        restless = await come_to_rest(world)
+        return restless or await look(world) or await provider_agrees(world)
+    except CallInsideTransaction as error:
+        return [f"the provider's {error} was called inside a transaction"]
+    except (
+        Exception
+    ) as error:  # whatever it is, it is a finding, and the steps before it say how to get there
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        return [f"{type(error).__name__} at {where.name}, line {where.lineno}: {error}"]
+
+
+def _over(world: World, orders: int) -> bool:
+    return world.shopper.orders >= orders and not (world.unpaid or world.broker or world.hooks)
+
+
+async def look(world: World) -> list[str]:
+    async with world.calm.reading(SYSTEM) as session:
+        found = await violations(session)
+    return [str(each) for each in found] + world.failures
+
+
+async def _step(world: World, orders: int) -> None:
+    world.step += 1
+    world.clock.advance(timedelta(seconds=world.dice.randrange(0, 20)))
+    steps, weights = zip(*_possible(world, orders), strict=True)
+    (chosen,) = world.dice.choices(steps, weights)
+    world.note(await chosen(world))
+    if world.step % 5 == 0:
+        await world.fetch_hooks()
+
+
+def _possible(world: World, orders: int) -> list[tuple[Step, int]]:
+    """What can happen next, and how likely it is."""
+    possible: list[tuple[Step, int]] = [
+        (carrying.relay, 24), (_any_sweep, 12), (happenings.pass_time, 4), (happenings.fault, 2),
+        (happenings.let_webhooks_go, 1), (happenings.pay_out, 1), (happenings.recover, 1),
+    ]  # fmt: skip
+    if world.shopper.orders < orders and len(world.unpaid) < happenings.CHECKOUTS_AT_ONCE:
+        possible.append((happenings.place, 12))
+    if world.unpaid:
+        possible.append((happenings.pay, 60))
+    if world.hooks:
+        possible.append((carrying.webhook, 40))
+    if world.broker:
+        possible.append((carrying.message, 60))
+    if world.orders:
+        possible += [(happenings.refund, 6), (happenings.deliver, 3)]
+    return possible
+
+
+async def _any_sweep(world: World) -> str:
+    return await carrying.sweep(world, world.dice.choice(carrying.MONEY_SWEEPS))

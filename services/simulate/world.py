@@ -1,0 +1,111 @@
+"""Everything a step may touch: the database, the provider, the clock, the queues, and what is known of orders."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime
+from random import Random
+
+import httpx
+from fastapi import FastAPI
+
+from core.clock import FixedClock
+from core.ids import BrandId
+from graph.context import Gateways
+from infra.config import Settings
+from infra.db.session import Database
+from infra.search.postgres_index import PostgresIndex
+from infra.suppliers.http_endpoint import HttpEndpoint
+from services.api.webhooks import payment_webhooks
+from services.paysim.webhooks import Delivery as Hook
+from services.paysim.webhooks import Outcome
+from services.simulate.baskets import PlacedCheckout, PlacedOrder, Shopper
+from services.simulate.kill import KillableDatabase, KillSwitch, killable_gateway
+from services.simulate.market import Market
+from services.simulate.provider import HOOKS, Provider
+from services.simulate.trace import Trace
+from services.simulate.transport import InProcess
+from services.worker.dispatch import Delivery
+
+SECRET = "the secret of a simulation, long enough to be one"
+
+
+@dataclass(slots=True)
+class Queued:
+    """A message at the broker; ``tries`` counts how often it failed since it was carried last."""
+
+    delivery: Delivery
+    tries: int = 0
+
+
+@dataclass
+class World:
+    seed: int
+    dice: Random
+    clock: FixedClock
+    db: KillableDatabase
+    calm: Database
+    """The same database for whatever nobody kills: the market, the shoppers, the checks."""
+    switch: KillSwitch
+    provider: Provider
+    gateways: Gateways
+    market: Market
+    shopper: Shopper
+    receiver: httpx.AsyncClient
+    trace: Trace = field(default_factory=Trace)
+    step: int = 0
+    healthy: bool = False
+    """Nobody is killed any more."""
+    unpaid: list[PlacedCheckout] = field(default_factory=list)
+    """Placed, and somebody may still pay them."""
+    orders: list[PlacedOrder] = field(default_factory=list)
+    """Of checkouts that were paid; whether we know it yet is the webhooks' affair."""
+    broker: list[Queued] = field(default_factory=list)
+    hooks: list[Hook] = field(default_factory=list)
+    answered: list[Outcome] = field(default_factory=list)
+    """Outcomes of deliveries that the provider was not told of yet."""
+    kills: Counter[str] = field(default_factory=Counter)
+    happened: Counter[str] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+    """Messages that a worker would have parked for an operator."""
+
+    @property
+    def now(self) -> datetime:
+        return self.clock.now()
+
+    def note(self, what: str) -> None:
+        self.trace.note(self.step, self.now, what)
+
+    def merchant(self, brand_id: BrandId) -> str:
+        return self.market.names[str(brand_id)]
+
+    async def flush_answers(self) -> None:
+        await self.provider.note(self.answered)
+        self.answered.clear()
+
+    async def fetch_hooks(self) -> None:
+        """Webhooks the provider has queued since; those in hand stay in their order."""
+        await self.flush_answers()
+        flying = frozenset(hook.id for hook in self.hooks)
+        self.hooks += await self.provider.take_deliveries(flying)
+
+
+def make_gateways(
+    db: KillableDatabase, provider: Provider, switch: KillSwitch, clock: FixedClock
+) -> Gateways:
+    return Gateways(
+        db=db,
+        clock=clock,
+        payments=killable_gateway(provider.gateway, switch),
+        search=PostgresIndex(),
+        endpoints=HttpEndpoint(allow_private=False),
+        settings=Settings(secret_key=SECRET),  # type: ignore[arg-type, unused-ignore]
+    )
+
+
+def make_receiver(gateways: Gateways) -> httpx.AsyncClient:
+    """The platform's own webhook route, reached over the in-process transport."""
+    app = FastAPI()
+    app.include_router(payment_webhooks(gateways))
+    return httpx.AsyncClient(transport=InProcess(app), base_url=HOOKS.partition("/webhooks")[0])
