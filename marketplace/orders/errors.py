@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from core.errors import Conflict, Invalid, NotFound, Unavailable
+from core.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
 from core.ids import CartId, CartLineId, CheckoutId, OrderId, OrderLineId, RefundId, VariantId
 from core.money import Money
 
@@ -181,3 +181,36 @@ class RefundNotFound(NotFound):
     def __init__(self, refund_id: RefundId) -> None:
         super().__init__(f"no refund {refund_id}")
         self.refund_id = refund_id
+
+
+class NotYet(Conflict):
+    """What a notice is about has not happened in our books yet: it is looked at again."""
+
+    code = "NOT_YET"
+
+
+class RefundAlreadyRequested(Conflict):
+    """The same reference, or the same failed refund, was asked for before: look at that one."""
+
+    code = "REFUND_ALREADY_REQUESTED"
+
+    def __init__(self, refund_id: RefundId, status: str) -> None:
+        super().__init__(f"{refund_id} is that refund; it is {status}", field="reference")
+        self.refund_id, self.refund_status = refund_id, status
+
+
+class RefundNotFailed(Conflict):
+    code = "REFUND_NOT_FAILED"
+
+    def __init__(self, refund_id: RefundId, status: str) -> None:
+        super().__init__(f"{refund_id} is {status}; only a failed refund is asked for again")
+        self.refund_id, self.refund_status = refund_id, status
+
+
+class GoodwillIsThePlatforms(Forbidden):
+    """Only an operator gives away the platform's money; a merchant's goodwill is a refund of a line's value."""
+
+    code = "GOODWILL_IS_THE_PLATFORMS"
+
+    def __init__(self) -> None:
+        super().__init__("only the platform pays goodwill", field="goodwill")

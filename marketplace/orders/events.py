@@ -25,6 +25,8 @@ class ProviderNotified(Event):
     event_id: str
     type: str
     object_id: str
+    account: str | None = None
+    """The connected account it is about; none for our own."""
 
 
 @event("orders.payment_captured")

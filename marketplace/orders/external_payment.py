@@ -51,8 +51,9 @@ _ORDERS_PAID = text(
 )
 _INSERT_REFUND = text(
     "INSERT INTO refunds (id, order_id, payment_id, merchant_id, currency, amount_minor, reason, lines, status,"
-    " requested_by, created_at, settled_at) VALUES (:id, :order, :payment, :merchant, :currency, :amount,"
-    " :reason, CAST('[]' AS jsonb), 'succeeded', :by, :now, :now)"
+    " requested_by, created_at, settled_at, kind, cause, request, attempt, tries, next_try_at) VALUES (:id, :order,"
+    " :payment, :merchant, :currency, :amount, :reason, CAST('[]' AS jsonb), 'succeeded', :by, :now, :now, 'shared',"
+    " 'cancelled', CAST('{\"everything\": true}' AS jsonb), 1, 0, :now)"
 )
 _LINES_BACK = text("UPDATE order_lines SET refunded_quantity = quantity WHERE order_id = ANY(:ids)")
 _ORDERS_BACK = text(

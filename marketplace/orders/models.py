@@ -69,6 +69,29 @@ class RefundStatus(StrEnum):
     FAILED = "failed"
 
 
+class RefundKind(StrEnum):
+    SHARED = "shared"
+    """Everybody who earned from the order gives back its part."""
+    GOODWILL = "goodwill"
+    """The platform pays; nobody's part changes."""
+
+
+class RefundCause(StrEnum):
+    REQUESTED_BY_CUSTOMER = "requested_by_customer"
+    RETURNED = "returned"
+    DAMAGED = "damaged"
+    NOT_RECEIVED = "not_received"
+    WRONG_ITEM = "wrong_item"
+    CANCELLED = "cancelled"
+    PRICE_PROTECTION = "price_protection"
+    GOODWILL = "goodwill"
+    DUPLICATE = "duplicate"
+    FRAUDULENT = "fraudulent"
+    MADE_AT_PROVIDER = "made_at_provider"
+    """Somebody refunded the charge at the provider, past us."""
+    OTHER = "other"
+
+
 def _status(default: StrEnum) -> Any:
     return Field(default=default, sa_type=String)
 
@@ -254,13 +277,24 @@ class Payment(Row, table=True):
 
 
 class Refund(Row, table=True):
-    """Money on its way back for one order. ``lines`` says what for; the ledger says from whom."""
+    """Money on its way back for one order. ``request`` says what was asked, ``lines`` what that came to by
+    lines; the ledger says from whom."""
 
     __tablename__ = "refunds"
     __table_args__ = (
         one_of("status", RefundStatus),
         Index("ix_refunds_order_id", "order_id"),
-        Index("ix_refunds_pending", "created_at", postgresql_where=text("status = 'pending'")),
+        one_of("kind", RefundKind),
+        Index("ix_refunds_pending", "next_try_at", postgresql_where=text("status = 'pending'")),
+        Index(
+            "uq_refunds_order_id_reference",
+            "order_id",
+            "reference",
+            unique=True,
+            postgresql_where=text("reference IS NOT NULL"),
+        ),
+        Index("uq_refunds_retry_of", "retry_of", unique=True, postgresql_where=text("retry_of IS NOT NULL")),
+        Index("ix_refunds_provider_id", "provider_id"),
         CheckConstraint("amount_minor > 0", name="amount"),
     )
 
@@ -278,16 +312,43 @@ class Refund(Row, table=True):
     requested_by: str
     created_at: datetime = utc_field()
     settled_at: datetime | None = utc_field(nullable=True, default=None)
+    kind: RefundKind = Field(sa_type=String)
+    cause: str
+    reference: str | None = None
+    """The asker's own name for it, once per order."""
+    request: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
+    retry_of: RefundId | None = id_field(RefundId, default=None, nullable=True)
+    attempt: int
+    """Part of the provider's key; raised only after a look-up found nothing."""
+    tries: int
+    first_sent_at: datetime | None = utc_field(nullable=True, default=None)
+    next_try_at: datetime = utc_field()
 
 
 class ProviderEvent(Row, table=True):
-    """A verified notice of the payment provider, stored once under the provider's own id."""
+    """A verified notice of the payment provider, stored once under the provider's own id.
+
+    Not applied yet, it is tried (again) at ``next_try_at``; without one it was given up for the reason in ``parked``.
+    """
 
     __tablename__ = "provider_events"
+    __table_args__ = (
+        Index(
+            "ix_provider_events_due",
+            "next_try_at",
+            postgresql_where=text("applied_at IS NULL AND next_try_at IS NOT NULL"),
+        ),
+    )
 
     id: str = Field(primary_key=True)
     provider: str
     type: str
     object_id: str
+    account: str | None = None
+    """The connected account it is about."""
     body: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
     received_at: datetime = utc_field()
+    tries: int
+    next_try_at: datetime | None = utc_field(nullable=True, default=None)
+    applied_at: datetime | None = utc_field(nullable=True, default=None)
+    parked: str | None = None

@@ -16,7 +16,7 @@ from core.money import Money
 from infra.db.session import Database
 from infra.payments.errors import ProviderRefused, ProviderUnavailable
 from infra.payments.gateway import IntentStatus, PaymentGateway
-from marketplace.orders import payment, refunding
+from marketplace.orders import payment
 from marketplace.orders.errors import CheckoutNotOpen, PaymentUnavailable, ReservationExpired
 from marketplace.orders.events import CheckoutExpired, ProviderNotified
 from marketplace.orders.models import CheckoutStatus
@@ -71,19 +71,11 @@ def pay_url(row: PaymentRow, *, payments: PaymentGateway) -> str | None:
     return payments.pay_page_url(row.intent_id, row.client_secret)
 
 
-def is_news(event_type: str) -> bool:
-    """Whether a webhook of this type can tell us anything; the others are only kept."""
-    return event_type == "payment_intent.succeeded" or event_type.startswith("refund.")
-
-
-async def on_provider_notified(
-    db: Database, event: ProviderNotified, *, payments: PaymentGateway, clock: Clock
+async def on_intent(
+    db: Database, notice: ProviderNotified, *, payments: PaymentGateway, clock: Clock
 ) -> None:
-    """A webhook is a hint: fetch the object, then apply what it says now."""
-    if event.type.startswith("payment_intent."):
-        await refresh_intent(db, event.object_id, payments=payments, clock=clock)
-    elif event.type.startswith("refund."):
-        await refunding.refresh(db, event.object_id, payments=payments, clock=clock)
+    """An intent may have been paid."""
+    await refresh_intent(db, notice.object_id, payments=payments, clock=clock)
 
 
 async def refresh_intent(db: Database, intent_id: str, *, payments: PaymentGateway, clock: Clock) -> bool:

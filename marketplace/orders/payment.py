@@ -23,11 +23,6 @@ from marketplace.orders.models import CheckoutStatus, PaymentStatus
 from supply.inventory import queries as stock
 from supply.inventory import reservations as inventory
 
-_STORE_EVENT = text(
-    "INSERT INTO provider_events (id, provider, type, object_id, body, received_at)"
-    " VALUES (:id, :provider, :type, :object_id, CAST(:body AS jsonb), :now)"
-    " ON CONFLICT (id) DO NOTHING RETURNING 1"
-)
 _SET_INTENT = text(
     "UPDATE payments SET intent_id = :intent, client_secret = :secret"
     " WHERE checkout_id = :checkout AND intent_id IS NULL"
@@ -86,23 +81,6 @@ class Captured:
     amount: Money
     instrument_key: str | None
     at: datetime
-
-
-async def store_event(
-    session: AsyncSession,
-    *,
-    event_id: str,
-    provider: str,
-    type: str,
-    object_id: str,
-    body: str,
-    now: datetime,
-) -> bool:
-    """Keep a verified notice under the provider's id. False when it is already here."""
-    row = {
-        "id": event_id, "provider": provider, "type": type, "object_id": object_id, "body": body, "now": now,
-    }  # fmt: skip
-    return (await session.execute(_STORE_EVENT, row)).first() is not None
 
 
 async def of_checkout(session: AsyncSession, checkout_id: CheckoutId) -> PaymentRow | None:

@@ -35,6 +35,8 @@ from marketplace.orders.models import (
     OrderLine,
     PaymentStatus,
     Refund,
+    RefundCause,
+    RefundKind,
     RefundStatus,
 )
 
@@ -49,7 +51,8 @@ _ORDERS: Select[Any] = select(
 _LINES: Select[Any] = select(table_of(OrderLine))
 _REFUNDS: Select[Any] = select(
     _R.id, _R.order_id, _R.payment_id, _R.currency, _R.amount_minor, _R.reason, _R.lines, _R.status,
-    _R.provider_id, _R.failure, _R.created_at, _R.settled_at,
+    _R.provider_id, _R.failure, _R.created_at, _R.settled_at, _R.kind, _R.cause, _R.reference, _R.retry_of,
+    _R.requested_by,
 )  # fmt: skip
 
 
@@ -122,6 +125,12 @@ class RefundRow:
     failure: str | None
     created_at: datetime
     settled_at: datetime | None
+    kind: RefundKind
+    cause: RefundCause
+    reference: str | None
+    retry_of: RefundId | None
+    """The failed refund this one asks for again."""
+    requested_by: str
 
 
 def visible_to(actor: Actor) -> ColumnElement[bool]:
@@ -216,4 +225,5 @@ def _refund(row: Row[Any]) -> RefundRow:
     values = dict(row._mapping)
     values["amount"] = Money(values.pop("amount_minor"), values.pop("currency"))
     values["status"] = RefundStatus(values["status"])
+    values["kind"], values["cause"] = RefundKind(values["kind"]), RefundCause(values["cause"])
     return RefundRow(**values)

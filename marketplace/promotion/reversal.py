@@ -1,4 +1,8 @@
-"""R6: what a refund takes back of each share, cumulatively, so that a full refund takes back everything."""
+"""R6: what a refund takes back of each share, cumulatively, so that a full refund takes back everything.
+
+``reverse_lines`` computes it from the refunded basis. ``reverse_taken`` records what the ledger took, whatever kind
+of refund or lost dispute it was, and ``restore`` gives it back when the money came back.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.clock import Clock
 from core.ids import CommissionLineId, OrderLineId, RefundId
-from core.money import cumulative_part
+from core.money import allocate_remaining, cumulative_part
 from infra.db.base import table_of
 from marketplace.promotion.commission import reverse_line
 from marketplace.promotion.errors import RefundBeyondBasis
@@ -184,3 +188,82 @@ def _answer(line: _Line) -> LineReversed:
             for share, amount in zip(line.shares, line.taken, strict=True)
         ),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class TakenShare:
+    """What the ledger took of one payee's share of an order line. ``payee`` is empty for the platform."""
+
+    order_line_id: OrderLineId
+    role: ShareRole
+    payee: str
+    amount_minor: int
+
+
+async def reverse_taken(
+    session: AsyncSession, refund_id: RefundId, taken: Sequence[TakenShare], *, clock: Clock
+) -> None:
+    """Record what a refund took of commissions; lines nobody earned from are left out. Needs a SYSTEM session.
+
+    Once per ``refund_id``: again, nothing changes.
+    """
+    wanted = {share.order_line_id for share in taken}
+    rows = (await session.execute(_LOCK, {"lines": list(wanted)})).all() if wanted else []
+    shares = await _shares_by_line(session, refund_id, [row.id for row in rows])
+    lines = []
+    for row in rows:
+        held = shares.get(CommissionLineId.of(row.id), [])
+        if any(share.taken is not None for share in held):
+            continue
+        amounts = [0] * len(held)
+        for each in taken:
+            if each.order_line_id == OrderLineId.of(row.order_line_id):
+                _spread(each, held, amounts)
+        if any(amounts):
+            lines.append(_recorded(row, held, amounts))
+    await _store(session, refund_id, lines, clock.now())
+
+
+def _spread(taken: TakenShare, shares: Sequence[Any], amounts: list[int]) -> None:
+    """Over a payee's positions by what it still holds there; one who came through several touches has several."""
+    mine = [
+        n for n, share in enumerate(shares) if share.role == taken.role and taken.payee in ("", share.payee)
+    ]
+    room = [shares[n].held - amounts[n] for n in mine]
+    for n, amount in zip(mine, allocate_remaining(min(taken.amount_minor, sum(room)), room), strict=True):
+        amounts[n] += amount
+
+
+def _recorded(row: Any, shares: Sequence[Any], amounts: Sequence[int]) -> _Line:
+    reversed_minor = row.reversed_minor + sum(amounts)
+    refunded = cumulative_part(row.basis_minor, reversed_minor, row.commission_minor)
+    status = CommissionStatus(row.status)
+    if reversed_minor == row.commission_minor and status is not CommissionStatus.PAID:
+        status = CommissionStatus.REVERSED
+    line_id = CommissionLineId.of(row.id)
+    return _Line(line_id, row, max(refunded, row.refunded_basis_minor), list(shares), list(amounts), status)
+
+
+_RESTORE = text(
+    "WITH back AS (INSERT INTO commission_reversals (refund_id, commission_line_id, position,"
+    " refunded_basis_minor, amount_minor, reversed_at) SELECT :new, r.commission_line_id, r.position, 0,"
+    " -r.amount_minor, :now FROM commission_reversals r WHERE r.refund_id = :refund"
+    " RETURNING commission_line_id, position, amount_minor),"
+    " shares AS (UPDATE commission_shares s SET reversed_minor = s.reversed_minor + b.amount_minor FROM back b"
+    " WHERE s.commission_line_id = b.commission_line_id AND s.position = b.position)"
+    " UPDATE commission_lines l SET reversed_minor = l.reversed_minor + b.amount,"
+    " refunded_basis_minor = CASE WHEN l.commission_minor = 0 THEN 0 ELSE"
+    " round(l.basis_minor::numeric * (l.reversed_minor + b.amount) / l.commission_minor) END,"
+    " status = CASE WHEN l.status = 'REVERSED' THEN 'PENDING' ELSE l.status END"
+    " FROM (SELECT commission_line_id, sum(amount_minor)::bigint AS amount FROM back GROUP BY 1) b"
+    " WHERE l.id = b.commission_line_id"
+)
+
+
+async def restore(session: AsyncSession, refund_id: RefundId, *, clock: Clock) -> None:
+    """The refund's money came back: everybody has its share again, by rows that undo those of the refund.
+
+    Call it once per refund. A line that was wholly reversed waits for its confirmation again.
+    """
+    values = {"refund": refund_id, "new": RefundId.new(), "now": clock.now()}
+    await session.execute(_RESTORE, values)

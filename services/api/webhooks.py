@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import orjson
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from core.actor import SYSTEM
 from graph.context import Gateways
-from infra import outbox
 from infra.payments.errors import WebhookRejected
-from marketplace.orders import paying, payment
-from marketplace.orders.events import ProviderNotified
+from marketplace.orders import notices
 
 LARGEST_NOTICE = 512 * 1024
 
@@ -29,21 +26,10 @@ def payment_webhooks(gateways: Gateways) -> APIRouter:
             event = gateways.payments.verify_webhook(
                 raw, request.headers.get("stripe-signature"), clock=gateways.clock
             )
+            async with gateways.db.unit_of_work(SYSTEM) as session:
+                await notices.receive(session, event, now=gateways.clock.now())
         except WebhookRejected as error:
             return JSONResponse({"error": error.code, "message": error.message}, status_code=400)
-        async with gateways.db.unit_of_work(SYSTEM) as session:
-            new = await payment.store_event(
-                session,
-                event_id=event.id,
-                provider="stripe",
-                type=event.type,
-                object_id=event.object_id,
-                body=orjson.dumps(event.payload).decode(),
-                now=gateways.clock.now(),
-            )
-            if new and paying.is_news(event.type):
-                notice = ProviderNotified(event_id=event.id, type=event.type, object_id=event.object_id)
-                await outbox.record(session, notice)
         return JSONResponse({"received": True})
 
     return router

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from marketplace.matching import documents
-from marketplace.orders import paying, refunding
+from marketplace.orders import notices, paying, refund_sending
 from marketplace.promotion import agreements
 from services.worker import recovery
 from supply.fulfillment import sla, webhooks
 from supply.ledger import service as ledger
 from supply.settlement import platform_payouts
 from supply.settlement import service as settlement
+from supply.settlement.disputes import applying as disputes
 from supply.settlement.reconciliation import service as reconciliation
 
 Sweep = Callable[..., Awaitable[int]]
@@ -23,7 +24,8 @@ _TABLE: dict[str, tuple[Sweep, float]] = {
     # Paying
     "orders.checkouts": (paying.sweep_checkouts, 5),
     "orders.payments": (paying.sweep_payments, 60),
-    "orders.refunds": (refunding.sweep_refunds, 60),
+    "orders.refunds": (refund_sending.sweep_refunds, 60),
+    "orders.notices": (notices.sweep_notices, 15),
     # Delivering
     "fulfillment.clocks": (sla.sweep_clocks, 5),
     "fulfillment.webhooks": (webhooks.send_due, 5),
@@ -32,6 +34,8 @@ _TABLE: dict[str, tuple[Sweep, float]] = {
     "settlement.funds": (settlement.funds_available, 5),
     "settlement.release": (settlement.release_due, 5),
     "settlement.statements": (settlement.close_due_statements, 20),
+    "settlement.disputes": (disputes.sweep_disputes, 60),
+    "settlement.disputes_missed": (disputes.find_missed_disputes, 600),
     "settlement.payouts": (settlement.send_payouts, 2),
     "settlement.platform_payouts": (platform_payouts.send_platform_payouts, 30),
     "settlement.reconciliation": (reconciliation.sweep_reconciliation, 60),

@@ -9,7 +9,7 @@ from core.events import Event
 from marketplace.catalog.events import ProductChanged, ProductsChanged
 from marketplace.matching import documents
 from marketplace.matching import handlers as matching
-from marketplace.orders import capture, paying, progress, refunding
+from marketplace.orders import capture, notices, paying, progress, refund_commission, refund_sending
 from marketplace.orders.events import (
     CheckoutExpired,
     PaymentCameLate,
@@ -32,6 +32,10 @@ from supply.fulfillment.events import (
 )
 from supply.routing import handlers as routing
 from supply.settlement import handlers as settlement
+from supply.settlement.disputes import evidence
+from supply.settlement.disputes import handlers as disputes
+from supply.settlement.disputes.events import DisputeConceded, DisputeLost, EvidenceGiven
+from supply.settlement.events import RefundVoided
 
 Handler = Callable[..., Awaitable[Any]]
 
@@ -40,12 +44,16 @@ SUBSCRIPTIONS: dict[type[Event], tuple[Handler, ...]] = {
     ProductChanged: (documents.on_product_changed,),
     ProductsChanged: (documents.on_products_changed,),
     # Paying
-    ProviderNotified: (paying.on_provider_notified,),
+    ProviderNotified: (notices.on_provider_notified,),
     PaymentCaptured: (capture.on_payment_captured,),
-    PaymentCameLate: (refunding.on_payment_came_late,),
+    PaymentCameLate: (refund_sending.on_payment_came_late,),
     OrderCredited: (matching.on_order_credited,),
     CheckoutExpired: (paying.on_checkout_expired,),
-    RefundRequested: (refunding.on_refund_requested,),
+    RefundRequested: (refund_sending.on_refund_requested,),
+    DisputeLost: (refund_commission.on_dispute_lost,),
+    EvidenceGiven: (evidence.on_evidence_given,),
+    DisputeConceded: (evidence.on_dispute_conceded,),
+    RefundVoided: (disputes.on_refund_voided,),
     # Delivering
     FulfillmentOrderSubmitted: (progress.on_fulfillment_moved, fulfillment.on_submitted),
     FulfillmentOrderAccepted: (progress.on_fulfillment_moved, fulfillment.on_accepted),

@@ -36,8 +36,8 @@ from supply.settlement.errors import (
 from supply.settlement.events import RefundBooked, RefundVoided
 from supply.settlement.kinds import Kind
 from supply.settlement.models import RefundStatus
-from supply.settlement.order_book import BookLine, OrderBook, load, save
-from supply.settlement.parties import provider_account, refund_account
+from supply.settlement.order_book import BookLine, OrderBook, load, load_many, save
+from supply.settlement.parties import platform_account, provider_account, refund_account
 from supply.settlement.taking import Share, accounts_touched, take
 from supply.settlement.undoing import legs_body, legs_of, moved, positions, put_back, taken_body, undo
 
@@ -102,7 +102,10 @@ class Taking:
 
 @dataclass(frozen=True, slots=True)
 class ReservedRefund:
-    """``amount_minor`` is what the customer gets back and the provider must be asked for, tax included."""
+    """``amount_minor`` is what the customer gets back and the provider must be asked for, tax included.
+
+    ``taken`` may be more: what the platform had given out of goodwill is repaid first.
+    """
 
     refund_id: RefundId
     order_id: OrderId
@@ -115,8 +118,9 @@ class ReservedRefund:
 async def preview_refund(session: AsyncSession, plan: RefundPlan) -> ReservedRefund:
     """What ``reserve_refund`` would take, and change nothing. Raises as it does."""
     book = await load(session, plan.order_id, lock=False)
+    await refuse_disputed(session, book)
     _, taken = compose(book, plan)
-    return _reserved(plan, book, taken)
+    return _reserved(plan, book, taken, _repaid_goodwill(book, taken))
 
 
 async def reserve_refund(session: AsyncSession, plan: RefundPlan, *, now: datetime) -> ReservedRefund:
@@ -134,20 +138,25 @@ async def reserve_refund(session: AsyncSession, plan: RefundPlan, *, now: dateti
         return _stored(known, book)
     await refuse_disputed(session, book)
     state, taken = compose(book, plan)
-    amount = sum(each.amount_minor for each in taken)
+    repaid = _repaid_goodwill(book, taken)
+    given = sum(each.amount_minor for each in taken)
+    amount = given - repaid
     if amount <= 0:
         raise NothingToRefund(f"nothing of {plan.order_id} is left to refund")
     customer = refund_account(plan.refund_id, book.currency)
+    goodwill = credit(platform_account(Code.GOODWILL, book.currency), repaid)
     held = await ledger.hold(session, [*accounts_touched(book), customer])
     before = positions(book)
     book.take_over(state)
-    legs = merged([*take(book, _shares(book, taken), held), credit(customer, amount)])
-    book.refunded_minor += amount
+    legs = merged([*take(book, _shares(book, taken), held), credit(customer, amount), goodwill])
+    book.refunded_minor += given
+    book.goodwill_minor -= repaid
     settle_delivery(book, now)
     changes = {
         "legs": legs_body(legs),
         "cells": moved(before, positions(book)),
         "taken": taken_body(taken),
+        "given": given,
     }
     await session.execute(
         _INSERT,
@@ -160,7 +169,7 @@ async def reserve_refund(session: AsyncSession, plan: RefundPlan, *, now: dateti
     await save(session, [book])
     key = f"refund:{plan.refund_id}:reserve"
     await ledger.post(session, Journal(key, Kind.REFUND_RESERVED, legs, now, plan.order_id), now=now)
-    return _reserved(plan, book, taken)
+    return _reserved(plan, book, taken, repaid)
 
 
 async def settle_refund(
@@ -187,26 +196,46 @@ async def void_refund(
 ) -> None:
     """R5c: the provider could not pay it; everybody gets back what the reservation took.
 
-    What a party owed for it and has paid off since comes back as available. Again: nothing happens. Raises
-    ``RefundNotFound``, ``RefundEnded``.
+    One that was settled may still come back from the bank: the money is at the provider again then, not in
+    2100. What a party owed for it and has paid off since comes back as available. Again: nothing happens.
+    Raises ``RefundNotFound``.
     """
     found = (await session.execute(_FIND, {"refund_id": refund_id})).one_or_none()
     if found is None:
         raise RefundNotFound(refund_id)
     book = await load(session, OrderId.of(found.order_id))
-    row = await _open_refund(session, refund_id, RefundStatus.VOIDED)
-    if row is None:
+    row = (await session.execute(_LOCK, {"refund_id": refund_id})).one()
+    if row.status == RefundStatus.VOIDED:
         return
     reserved = legs_of(row.changes["legs"], book)
     held = await ledger.hold(session, [*accounts_touched(book), *(leg.account for leg in reserved)])
     payees = {(line_id, seat): payee for line_id, seat, payee, _ in row.changes["taken"]}
-    legs = merged(undo(book, reserved, put_back(book, row.changes["cells"], payees), held))
-    book.refunded_minor -= row.amount_minor
+    legs = undo(book, reserved, put_back(book, row.changes["cells"], payees), held)
+    if row.status == RefundStatus.SETTLED:
+        customer = refund_account(refund_id, book.currency)
+        provider = provider_account(Code.PROVIDER_AVAILABLE, book.provider, book.currency)
+        legs += [credit(customer, row.amount_minor), debit(provider, row.amount_minor)]
+    given = row.changes["given"]
+    book.refunded_minor -= given
+    book.goodwill_minor += given - row.amount_minor
     await save(session, [book])
-    journal = Journal(f"refund:{refund_id}:void", Kind.REFUND_VOIDED, legs, now, book.order_id, provider_ref)
+    key = f"refund:{refund_id}:void"
+    kind = Kind.REFUND_VOIDED if given else Kind.GOODWILL_VOIDED
+    journal = Journal(key, kind, merged(legs), now, book.order_id, provider_ref)
     await ledger.post(session, journal, now=now)
     await _end(session, refund_id, RefundStatus.VOIDED, now, provider_ref)
     await outbox.record(session, RefundVoided(refund_id, book.order_id, now))
+
+
+def _repaid_goodwill(book: OrderBook, taken: Iterable[Taken]) -> int:
+    """How much of what the parties give back the customer has already got from the platform."""
+    given = sum(each.amount_minor for each in taken)
+    return min(max(given - book.customer_keeps_minor, 0), book.goodwill_minor)
+
+
+async def kept_by_customers(session: AsyncSession, order_ids: Sequence[OrderId]) -> dict[OrderId, int]:
+    """What customers paid and have not got back, minor units by order; locks the orders. Unsplit ones are out."""
+    return {book.order_id: book.customer_keeps_minor for book in await load_many(session, order_ids)}
 
 
 async def refuse_disputed(session: AsyncSession, book: OrderBook) -> None:
@@ -313,9 +342,9 @@ def _plain(plan: RefundPlan) -> dict[str, Any]:
     return body
 
 
-def _reserved(plan: RefundPlan, book: OrderBook, taken: Sequence[Taken]) -> ReservedRefund:
+def _reserved(plan: RefundPlan, book: OrderBook, taken: Sequence[Taken], repaid_minor: int) -> ReservedRefund:
     takings = tuple(Taking(t.source_id, str(t.seat), t.payee.party_id, t.amount_minor) for t in taken)
-    amount = sum(taking.amount_minor for taking in takings)
+    amount = sum(taking.amount_minor for taking in takings) - repaid_minor
     return ReservedRefund(plan.refund_id, plan.order_id, book.currency, amount, book.charge_id, takings)
 
 

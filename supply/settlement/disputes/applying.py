@@ -231,7 +231,7 @@ async def _platforms_part(
     session: AsyncSession, step: Step, row: Any, fee: Fee | None, now: datetime
 ) -> None:
     """What belongs to no order is nobody's but the platform's: withdrawn, lost (5020), won."""
-    amount, owed = row.platform_minor, posting.receivable(row.id, row.currency)
+    amount, owed = row.platform_minor, posting.owed_by_bank(row.id, row.currency)
     loss = platform_account(Code.CHARGEBACK_LOSS, row.currency)
     went = posting.provider_legs(row.provider, row.currency, -amount)
     came = posting.provider_legs(row.provider, row.currency, amount)

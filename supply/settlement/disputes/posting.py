@@ -63,7 +63,7 @@ class Part:
 
     @property
     def receivable(self) -> AccountKey:
-        return receivable(self.dispute_id, self.currency)
+        return owed_by_bank(self.dispute_id, self.currency)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Fee:
 
 
 def receivable(self) -> AccountKey:
-    return receivable(self.dispute_id, self.currency)
+    return owed_by_bank(self.dispute_id, self.currency)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Cash:
     fee_minor: int = 0
 
 
-def receivable(dispute_id: str, currency: str) -> AccountKey:
+def owed_by_bank(dispute_id: str, currency: str) -> AccountKey:
     return AccountKey(Code.DISPUTE_RECEIVABLE, f"dispute:{dispute_id}", currency)
 
 
@@ -129,6 +129,13 @@ async def freeze(session: AsyncSession, part: Part, book: OrderBook, *, now: dat
     await session.execute(_FROZEN, _ids(part))
     step = "freeze" if not part.freezes else f"freeze{part.freezes + 1}"
     await _post(session, part, step, Kind.DISPUTE_FROZEN, legs, now)
+
+
+async def freeze_anew(session: AsyncSession, part: Part, book: OrderBook, *, now: datetime) -> None:
+    """The parties hold more, or less, of the order than when it was frozen."""
+    await hold(session, [part], {part.order_id: book})
+    await thaw(session, part, book, now=now, step=f"unfreeze{part.freezes}")
+    await freeze(session, part, book, now=now)
 
 
 async def thaw(session: AsyncSession, part: Part, book: OrderBook, *, now: datetime, step: str) -> None:

@@ -21,6 +21,7 @@ from supply.settlement.disputes.applying import apply_dispute
 from supply.settlement.disputes.stages import Stage
 from supply.settlement.errors import OrderDisputed
 from supply.settlement.refunds import LineRefund, RefundPlan
+from tests.factories.settled import paid_out_o1, shares
 from tests.factories.settlement import (
     PAID_AT,
     Parties,
@@ -30,7 +31,6 @@ from tests.factories.settlement import (
     line_of_o1,
     order_of,
 )
-from tests.factories.settled import paid_out_o1, shares
 
 P = Code
 NOW = PAID_AT + timedelta(days=1)

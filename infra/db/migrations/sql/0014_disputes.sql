@@ -133,6 +133,43 @@ CREATE INDEX ix_write_offs_payee_id ON write_offs (payee_id);
 ALTER TABLE split_orders ADD COLUMN goodwill_minor BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE split_orders ALTER COLUMN goodwill_minor DROP DEFAULT;
 
+-- A notice of the provider is kept until it was applied, and tried again when it came too early.
+ALTER TABLE provider_events
+    ADD COLUMN account VARCHAR,
+    ADD COLUMN tries INTEGER NOT NULL DEFAULT 0,
+    ADD COLUMN next_try_at TIMESTAMP WITH TIME ZONE,
+    ADD COLUMN applied_at TIMESTAMP WITH TIME ZONE,
+    ADD COLUMN parked VARCHAR;
+ALTER TABLE provider_events ALTER COLUMN tries DROP DEFAULT;
+CREATE INDEX ix_provider_events_due ON provider_events (next_try_at)
+    WHERE applied_at IS NULL AND next_try_at IS NOT NULL;
+
+-- A refund says what was asked for, so that a failed one can be asked for again, and which try is under way.
+ALTER TABLE refunds
+    ADD COLUMN kind VARCHAR NOT NULL DEFAULT 'shared',
+    ADD COLUMN cause VARCHAR NOT NULL DEFAULT 'other',
+    ADD COLUMN reference VARCHAR,
+    ADD COLUMN request JSONB NOT NULL DEFAULT '{}',
+    ADD COLUMN retry_of UUID,
+    ADD COLUMN attempt INTEGER NOT NULL DEFAULT 1,
+    ADD COLUMN tries INTEGER NOT NULL DEFAULT 0,
+    ADD COLUMN first_sent_at TIMESTAMP WITH TIME ZONE,
+    ADD COLUMN next_try_at TIMESTAMP WITH TIME ZONE;
+UPDATE refunds SET next_try_at = created_at;
+ALTER TABLE refunds
+    ALTER COLUMN kind DROP DEFAULT,
+    ALTER COLUMN cause DROP DEFAULT,
+    ALTER COLUMN request DROP DEFAULT,
+    ALTER COLUMN attempt DROP DEFAULT,
+    ALTER COLUMN tries DROP DEFAULT,
+    ALTER COLUMN next_try_at SET NOT NULL,
+    ADD CONSTRAINT ck_refunds_kind CHECK (kind IN ('shared', 'goodwill'));
+DROP INDEX ix_refunds_pending;
+CREATE INDEX ix_refunds_pending ON refunds (next_try_at) WHERE status = 'pending';
+CREATE UNIQUE INDEX uq_refunds_order_id_reference ON refunds (order_id, reference) WHERE reference IS NOT NULL;
+CREATE UNIQUE INDEX uq_refunds_retry_of ON refunds (retry_of) WHERE retry_of IS NOT NULL;
+CREATE INDEX ix_refunds_provider_id ON refunds (provider_id);
+
 -- A dispute shows the merchants of its orders what it is about; each sees its own part of it.
 ALTER TABLE dispute_orders ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own_rows ON dispute_orders USING (

@@ -1,0 +1,49 @@
+"""The commission lines follow the ledger: what a refund or a lost dispute took of them, and what came back.
+
+Done when the money is certain to have moved: these rows are append-only, a refund that never happened must
+never have touched them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from core.clock import Clock
+from core.ids import RefundId
+from marketplace.promotion import reversal
+from marketplace.promotion.models import ShareRole
+from marketplace.promotion.reversal import TakenShare
+from supply.settlement import taken_commission
+from supply.settlement.composition import Part
+from supply.settlement.disputes.events import DisputeLost
+from supply.settlement.taken_commission import CommissionTaken
+
+_ROLES = {
+    Part.INDIVIDUAL: ShareRole.INDIVIDUAL,
+    Part.PROMOTER_BRAND: ShareRole.PROMOTER_BRAND,
+    Part.PLATFORM_COMMISSION: ShareRole.PLATFORM,
+}
+
+
+async def take(session: AsyncSession, refund_id: RefundId, *, clock: Clock) -> None:
+    taken = await taken_commission.of_refund(session, refund_id)
+    await reversal.reverse_taken(session, refund_id, _shares(taken), clock=clock)
+
+
+async def give_back(session: AsyncSession, refund_id: RefundId, *, clock: Clock) -> None:
+    """The bank sent the refund back."""
+    await reversal.restore(session, refund_id, clock=clock)
+
+
+async def on_dispute_lost(session: AsyncSession, event: DisputeLost, *, clock: Clock) -> None:
+    """What the bank keeps is sold no longer: its commission goes as with a refund."""
+    for taken in (await taken_commission.of_dispute(session, event.dispute_id)).values():
+        await reversal.reverse_taken(session, RefundId.new(), _shares(taken), clock=clock)
+
+
+def _shares(taken: Iterable[CommissionTaken]) -> list[TakenShare]:
+    return [
+        TakenShare(each.order_line_id, _ROLES[each.part], each.payee_id, each.amount_minor) for each in taken
+    ]
