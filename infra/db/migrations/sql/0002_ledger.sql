@@ -4,68 +4,74 @@
 -- with every posting. Deferred accounts (the provider's cash, revenue, tax) take no lock at all: their balance is
 -- what was rolled up so far plus the tail of entries that are not, read in one statement.
 --
--- Lock order, the same in every function here: journal keys (sorted), new accounts (sorted by key), balances of
--- strict accounts (sorted by account id). Whoever posts several journals in one transaction does it with
--- post_batch, or holds every balance first with hold_balances.
+-- Lock order, the same in every function here: journal keys (sorted), new accounts, balances of strict accounts,
+-- the latter two sorted by account: code, owner (by bytes), currency. Whoever posts several journals in one
+-- transaction does it with post_batch, or holds every balance first with hold_balances.
+--
+-- An account's id is made from its name, so that postings need not look it up.
 --
 -- Plans are generic: the arrays' lengths would otherwise make every call plan every statement anew.
 --
 -- entries.txid orders entries by the cluster's own transaction ids. A logical dump restored into a new cluster
 -- needs that cluster's counter set beyond the old one first (pg_resetwal -x), or new entries look rolled up.
 
--- code, what it is, its normal side (1 debit, -1 credit), and whether it may not go below zero.
+-- The normal side of an account: 1 debit, -1 credit.
+CREATE FUNCTION ledger_side(code integer) RETURNS integer LANGUAGE sql IMMUTABLE
+    RETURN CASE WHEN code < 2000 OR code >= 5000 THEN 1 ELSE -1 END;
+
+-- Whether it may not go below zero on it.
+CREATE FUNCTION ledger_strict(code integer) RETURNS boolean LANGUAGE sql IMMUTABLE
+    RETURN code IN (1100, 1110, 2000, 2010, 2020, 2030, 2100);
+
 CREATE VIEW ledger_chart AS
-SELECT code, name, side::smallint, strict FROM (VALUES
-    (1000, 'provider, pending',              1, false),
-    (1010, 'provider, available',            1, false),
-    (1020, 'bank, operating',                1, false),
-    (1030, 'platform payout in transit',     1, false),
-    (1040, 'provider, reserved',             1, false),
-    (1100, 'receivable from a party',        1, true),
-    (1110, 'receivable, disputed charge',    1, true),
-    (1900, 'memo: frozen at a sharing rail', 1, false),
-    (2000, 'payable, in the return window', -1, true),
-    (2010, 'payable, available',            -1, true),
-    (2020, 'payable, in payout',            -1, true),
-    (2030, 'payable, reserved',             -1, true),
-    (2100, 'refund to a customer, pending', -1, true),
-    (2200, 'tax payable',                   -1, false),
-    (2300, 'suspense',                      -1, false),
-    (2400, 'platform fee, deferred',        -1, false),
-    (2900, 'memo: entitled at a rail',      -1, false),
-    (2910, 'memo: instructed at a rail',    -1, false),
-    (4000, 'revenue, platform fee',         -1, false),
-    (4010, 'revenue, processing recharge',  -1, false),
-    (4090, 'rounding gain',                 -1, false),
-    (5000, 'provider fees',                  1, false),
-    (5010, 'dispute fees',                   1, false),
-    (5020, 'chargeback losses',              1, false),
-    (5030, 'goodwill and platform coupons',  1, false),
-    (5040, 'currency differences',           1, false),
-    (5050, 'rounding differences',           1, false),
-    (5060, 'bad debt',                       1, false),
-    (6000, 'currency position',              1, false)
-) AS chart (code, name, side, strict);
+SELECT code, name, ledger_side(code)::smallint AS side, ledger_strict(code) AS strict FROM (VALUES
+    (1000, 'provider, pending'),
+    (1010, 'provider, available'),
+    (1020, 'bank, operating'),
+    (1030, 'platform payout in transit'),
+    (1040, 'provider, reserved'),
+    (1100, 'receivable from a party'),
+    (1110, 'receivable, disputed charge'),
+    (1900, 'memo: frozen at a sharing rail'),
+    (2000, 'payable, in the return window'),
+    (2010, 'payable, available'),
+    (2020, 'payable, in payout'),
+    (2030, 'payable, reserved'),
+    (2100, 'refund to a customer, pending'),
+    (2200, 'tax payable'),
+    (2300, 'suspense'),
+    (2400, 'platform fee, deferred'),
+    (2900, 'memo: entitled at a rail'),
+    (2910, 'memo: instructed at a rail'),
+    (4000, 'revenue, platform fee'),
+    (4010, 'revenue, processing recharge'),
+    (4090, 'rounding gain'),
+    (5000, 'provider fees'),
+    (5010, 'dispute fees'),
+    (5020, 'chargeback losses'),
+    (5030, 'goodwill and platform coupons'),
+    (5040, 'currency differences'),
+    (5050, 'rounding differences'),
+    (5060, 'bad debt'),
+    (6000, 'currency position')
+) AS chart (code, name);
+
+-- STABLE, as convert_to is, although it depends on nothing else: otherwise it would not be inlined.
+CREATE FUNCTION ledger_account_id(code integer, owner text, currency text) RETURNS uuid LANGUAGE sql STABLE
+    RETURN encode(substr(sha256(convert_to(code::text || '|' || owner || '|' || currency, 'UTF8')), 1, 16), 'hex')::uuid;
 
 -- What a key stands for: the kind, the order and the legs, which come sorted by account. Times, references and
 -- remarks may differ between the provider's answer and its webhook, which post the same thing under the same key.
--- STABLE, although it depends on nothing: an IMMUTABLE one would not be inlined, for record's text is STABLE.
+-- STABLE for the same reason.
 CREATE FUNCTION ledger_body_hash(
     kind text, order_id uuid, codes integer[], owners text[], currencies bpchar[], amounts bigint[]
 ) RETURNS bytea LANGUAGE sql STABLE
     RETURN sha256(convert_to(ROW(kind, order_id, codes, owners, currencies, amounts)::text, 'UTF8'));
 
-CREATE FUNCTION ledger_account_ids(p_codes integer[], p_owners text[], p_currencies bpchar[]) RETURNS uuid[]
-LANGUAGE sql STABLE AS $$
-    SELECT array_agg(a.id ORDER BY l.ord)
-    FROM unnest(p_codes, p_owners, p_currencies) WITH ORDINALITY AS l (code, owner, currency, ord)
-    LEFT JOIN ledger_accounts a ON a.code = l.code AND a.owner = l.owner AND a.currency = l.currency
-$$;
-
--- Opens whatever is missing; two openers of one account wait for each other in the order of the keys.
+-- Opens whatever is missing; two openers of one account wait for each other in the order of the accounts.
 CREATE FUNCTION ledger_open_accounts(
     p_codes integer[], p_owners text[], p_currencies bpchar[], p_tenants uuid[]
-) RETURNS uuid[] LANGUAGE plpgsql AS $$
+) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     v_unknown integer;
 BEGIN
@@ -75,42 +81,48 @@ BEGIN
         RAISE EXCEPTION 'account code % is not in the chart', v_unknown USING ERRCODE = '22023';
     END IF;
     WITH wanted AS (
-        SELECT DISTINCT ON (code, owner, currency) code, owner, currency, tenant
+        SELECT DISTINCT ON (code, owner COLLATE "C", currency) code, owner, currency, tenant
         FROM unnest(p_codes, p_owners, p_currencies, p_tenants) AS l (code, owner, currency, tenant)
-        ORDER BY code, owner, currency, tenant
+        ORDER BY code, owner COLLATE "C", currency, tenant
     ), opened AS (
         INSERT INTO ledger_accounts (id, code, owner, currency, tenant_id, side, strict)
-        SELECT gen_random_uuid(), w.code, w.owner, w.currency, w.tenant, c.side, c.strict
-        FROM wanted w JOIN ledger_chart c USING (code)
-        ORDER BY w.code, w.owner, w.currency
+        SELECT ledger_account_id(code, owner, currency), code, owner, currency, tenant, ledger_side(code),
+               ledger_strict(code)
+        FROM wanted ORDER BY code, owner COLLATE "C", currency
         ON CONFLICT (code, owner, currency) DO NOTHING
         RETURNING id, side, strict
     )
     INSERT INTO ledger_balances (account_id, side, strict, posted_minor, version, rolled_to)
     SELECT id, side, strict, 0, 0, '0' FROM opened;
-    RETURN ledger_account_ids(p_codes, p_owners, p_currencies);
 END $$;
 
 -- Which journals of a batch can never be posted, whatever the balances: the word for it, or NULL, in input order.
+-- Their legs are none, zero, not in the order of accounts (each once), not of the chart, or do not balance.
 CREATE FUNCTION ledger_malformed(
     p_keys text[], p_leg_journals integer[], p_codes integer[], p_owners text[], p_currencies bpchar[], p_amounts bigint[]
 ) RETURNS text[] LANGUAGE sql STABLE AS $$
     SELECT array_agg(CASE WHEN coalesce(bad.bad, true) THEN 'ledger_unbalanced' END ORDER BY k.ord)
     FROM unnest(p_keys) WITH ORDINALITY AS k (key, ord)
     LEFT JOIN (
-        SELECT per.journal, bool_or(per.total <> 0 OR per.zeros OR per.accounts < per.legs) AS bad
+        SELECT per.journal, bool_or(per.total <> 0 OR per.wrong) AS bad
         FROM (
-            SELECT l.journal, sum(l.amount) AS total, bool_or(l.amount = 0) AS zeros,
-                   count(*) AS legs, count(DISTINCT (l.code, l.owner)) AS accounts
-            FROM unnest(p_leg_journals, p_codes, p_owners, p_currencies, p_amounts)
-                AS l (journal, code, owner, currency, amount)
-            GROUP BY l.journal, l.currency
+            SELECT l.journal, sum(l.amount) AS total, bool_or(l.amount = 0 OR l.unsorted
+                OR l.code NOT IN (SELECT code FROM ledger_chart) OR l.currency !~ '^[A-Z]{3}$') AS wrong
+            FROM (
+                SELECT journal, code, currency, amount,
+                    (code, owner, currency) <= (lag(code) OVER legs, lag(owner) OVER legs, lag(currency) OVER legs)
+                    IS TRUE AS unsorted
+                FROM (SELECT journal, code, owner COLLATE "C" AS owner, currency, amount, ord
+                      FROM unnest(p_leg_journals, p_codes, p_owners, p_currencies, p_amounts) WITH ORDINALITY
+                          AS u (journal, code, owner, currency, amount, ord)) l
+                WINDOW legs AS (PARTITION BY journal ORDER BY ord)
+            ) l GROUP BY l.journal, l.currency
         ) per GROUP BY per.journal
     ) bad ON bad.journal = k.ord
 $$;
 
--- One journal. Returns its id; the id of the first when the same key came before with the same body.
--- 23505 another body under this key; 23514 unbalanced, or a strict account would go below zero.
+-- One journal, its legs in the order of accounts. Returns its id; the id of the first when the same key came before
+-- with the same body. 23505 another body under this key; 23514 unbalanced, or a strict account would go below zero.
 CREATE FUNCTION post_journal(
     p_id uuid, p_key text, p_kind text, p_posted_at timestamptz, p_effective_at timestamptz,
     p_order_id uuid, p_provider_ref text, p_memo text,
@@ -118,83 +130,70 @@ CREATE FUNCTION post_journal(
 ) RETURNS uuid LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
+    v_legs integer := coalesce(cardinality(p_codes), 0);
     v_hash bytea := ledger_body_hash(p_kind, p_order_id, p_codes, p_owners, p_currencies, p_amounts);
     v_found record;
-    v_leg record;
+    v_known bigint;
     v_move bigint;
     v_posted bigint;
     v_version bigint;
-    v_last uuid;
-    v_legs smallint[];
     v_accounts uuid[];
     v_after bigint[];
     v_versions bigint[];
 BEGIN
+    FOR i IN 1 .. v_legs LOOP
+        IF i > 1 AND (p_codes[i], p_owners[i] COLLATE "C", p_currencies[i])
+            <= (p_codes[i - 1], p_owners[i - 1] COLLATE "C", p_currencies[i - 1]) THEN
+            RAISE EXCEPTION 'legs come in the order of accounts, each account once'
+                USING ERRCODE = '23514', CONSTRAINT = 'ledger_unbalanced', DETAIL = p_key;
+        END IF;
+        v_accounts[i] := ledger_account_id(p_codes[i], p_owners[i], p_currencies[i]);
+        v_after[i] := NULL;
+        v_versions[i] := NULL;
+    END LOOP;
+
     INSERT INTO ledger_journals (id, idem, body_hash, kind, order_id, provider_ref, memo, effective_at, posted_at)
     VALUES (p_id, p_key, v_hash, p_kind, p_order_id, p_provider_ref, p_memo, p_effective_at, p_posted_at)
-    ON CONFLICT (idem) DO NOTHING;
+    ON CONFLICT (idem) DO NOTHING
+    RETURNING (SELECT count(*) FROM ledger_accounts a WHERE a.id = ANY (v_accounts)) INTO v_known;
     IF NOT FOUND THEN
         SELECT id, body_hash INTO v_found FROM ledger_journals WHERE idem = p_key;
         IF v_found.body_hash = v_hash THEN
             RETURN v_found.id;
         END IF;
-        IF (ledger_malformed(ARRAY[p_key], array_fill(1, ARRAY[cardinality(p_codes)]), p_codes, p_owners,
-                             p_currencies, p_amounts))[1] IS NULL THEN
+        IF (ledger_malformed(ARRAY[p_key], array_fill(1, ARRAY[v_legs]), p_codes, p_owners, p_currencies, p_amounts))[1]
+            IS NULL THEN
             RAISE EXCEPTION 'the key % was used for another journal', p_key
                 USING ERRCODE = '23505', CONSTRAINT = 'ledger_key_reused', DETAIL = p_key;
         END IF;
         RAISE EXCEPTION 'the legs do not balance'
             USING ERRCODE = '23514', CONSTRAINT = 'ledger_unbalanced', DETAIL = p_key;
     END IF;
+    IF v_known < v_legs THEN
+        PERFORM ledger_open_accounts(p_codes, p_owners, p_currencies, p_tenants);
+    END IF;
 
-    -- One row after the other in order of account: taking its lock, looking whether it carries the leg and moving
-    -- it are one update. Missing accounts come first: they are opened before anything is locked.
-    <<again>>
-    LOOP
-        FOR v_leg IN
-            SELECT l.leg, l.amount, a.id, a.side, a.strict AS locked
-            FROM unnest(p_codes, p_owners, p_currencies, p_amounts) WITH ORDINALITY
-                AS l (code, owner, currency, amount, leg)
-            LEFT JOIN LATERAL (
-                SELECT * FROM ledger_accounts o
-                WHERE o.code = l.code AND o.owner = l.owner AND o.currency = l.currency LIMIT 1
-            ) a ON true
-            ORDER BY a.id NULLS FIRST
-        LOOP
-            IF v_leg.id IS NULL THEN
-                PERFORM ledger_open_accounts(p_codes, p_owners, p_currencies, p_tenants);
-                CONTINUE again;
-            ELSIF v_leg.id = v_last THEN
-                RAISE EXCEPTION 'two legs on one account'
-                    USING ERRCODE = '23514', CONSTRAINT = 'ledger_unbalanced', DETAIL = p_key;
-            END IF;
-            v_last := v_leg.id;
-            v_posted := NULL;
-            v_version := NULL;
-            IF v_leg.locked THEN
-                v_move := v_leg.amount * v_leg.side;
-                UPDATE ledger_balances b SET posted_minor = b.posted_minor + v_move, version = b.version + 1
-                WHERE b.account_id = v_last AND b.posted_minor + v_move >= 0
-                RETURNING b.posted_minor, b.version INTO v_posted, v_version;
-                IF NOT FOUND THEN
-                    SELECT a.code || '|' || a.currency || '|' || b.posted_minor || '|' || -v_move || '|' || a.owner AS detail
-                    INTO v_found FROM ledger_balances b JOIN ledger_accounts a ON a.id = b.account_id
-                    WHERE b.account_id = v_last;
-                    RAISE EXCEPTION 'an account would go below zero: %', v_found.detail
-                        USING ERRCODE = '23514', CONSTRAINT = 'ledger_overdraft', DETAIL = v_found.detail;
-                END IF;
-            END IF;
-            v_legs := v_legs || v_leg.leg::smallint;
-            v_accounts := v_accounts || v_last;
-            v_after := v_after || v_posted;
-            v_versions := v_versions || v_version;
-        END LOOP;
-        EXIT;
+    -- Taking the lock, looking whether the account carries the leg and moving it are one update.
+    FOR i IN 1 .. v_legs LOOP
+        CONTINUE WHEN NOT ledger_strict(p_codes[i]);
+        v_move := p_amounts[i] * ledger_side(p_codes[i]);
+        UPDATE ledger_balances b SET posted_minor = b.posted_minor + v_move, version = b.version + 1
+        WHERE b.account_id = v_accounts[i] AND b.posted_minor + v_move >= 0
+        RETURNING b.posted_minor, b.version INTO v_posted, v_version;
+        IF NOT FOUND THEN
+            SELECT p_codes[i] || '|' || p_currencies[i] || '|' || b.posted_minor || '|' || -v_move || '|' || p_owners[i]
+                AS detail INTO v_found FROM ledger_balances b WHERE b.account_id = v_accounts[i];
+            RAISE EXCEPTION 'an account would go below zero: %', v_found.detail
+                USING ERRCODE = '23514', CONSTRAINT = 'ledger_overdraft', DETAIL = v_found.detail;
+        END IF;
+        v_after[i] := v_posted;
+        v_versions[i] := v_version;
     END LOOP;
 
     INSERT INTO ledger_entries (journal_id, leg, account_id, currency, amount_minor, txid, balance_after, account_version)
-    SELECT p_id, l.leg, l.account_id, p_currencies[l.leg], p_amounts[l.leg], pg_current_xact_id(), l.after, l.version
-    FROM unnest(v_legs, v_accounts, v_after, v_versions) AS l (leg, account_id, after, version);
+    SELECT p_id, l.leg, l.account_id, l.currency, l.amount, pg_current_xact_id(), l.after, l.version
+    FROM unnest(v_accounts, p_currencies, p_amounts, v_after, v_versions) WITH ORDINALITY
+        AS l (account_id, currency, amount, after, version, leg);
     IF NOT FOUND THEN
         RAISE EXCEPTION 'a journal without legs' USING ERRCODE = '23514', CONSTRAINT = 'ledger_unbalanced', DETAIL = p_key;
     END IF;
@@ -203,32 +202,26 @@ END $$;
 
 -- Walks a batch in order over the balances as they stood before it and names the journals that would overdraw an
 -- account, given that the ones named are left out. Of several under one key the first that can be carried counts.
--- ``p_moved`` and ``p_totals`` are what the batch has moved already, on the account's normal side. Locks the rest
--- of the batch's balances.
+-- ``p_moved`` and ``p_totals`` are what the batch has moved already, on the account's normal side. Called under the
+-- locks.
 CREATE FUNCTION ledger_overdrawing(
     p_ids uuid[], p_keys text[], p_new uuid[], p_refused text[], p_leg_journals integer[], p_accounts uuid[],
     p_amounts bigint[], p_moved uuid[], p_totals bigint[]
-) RETURNS text[] LANGUAGE plpgsql AS $$
+) RETURNS text[] LANGUAGE plpgsql STABLE AS $$
 DECLARE
     v_refused text[] := p_refused;
-    v_accounts uuid[];
     v_done boolean[] := array_fill(false, ARRAY[cardinality(p_ids)]);
     v_held bigint[];
     v_journal record;
     v_short boolean;
-    i integer;
 BEGIN
-    SELECT array_agg(l.account_id) INTO v_accounts
-    FROM unnest(p_leg_journals, p_accounts) AS l (journal, account_id) WHERE p_refused[l.journal] IS NULL;
-    PERFORM FROM ledger_balances b WHERE b.account_id = ANY (v_accounts) AND b.strict
-    ORDER BY b.account_id FOR NO KEY UPDATE;
     SELECT array_agg(b.posted_minor - coalesce(m.total, 0) ORDER BY b.account_id) INTO v_held
     FROM ledger_balances b LEFT JOIN unnest(p_moved, p_totals) AS m (account_id, total) USING (account_id)
-    WHERE b.account_id = ANY (v_accounts) AND b.strict;
+    WHERE b.account_id = ANY (p_accounts) AND b.strict;
     FOR v_journal IN
         WITH dense AS (
             SELECT b.account_id, b.side, row_number() OVER (ORDER BY b.account_id)::integer AS slot
-            FROM ledger_balances b WHERE b.account_id = ANY (v_accounts) AND b.strict
+            FROM ledger_balances b WHERE b.account_id = ANY (p_accounts) AND b.strict
         ), named AS (
             SELECT k.ord, k.id, min(k.ord) OVER one_key AS first, first_value(k.id) OVER one_key AS first_id
             FROM unnest(p_ids, p_keys, p_refused) WITH ORDINALITY AS k (id, key, refused, ord)
@@ -260,7 +253,7 @@ BEGIN
 END $$;
 
 -- Many journals in one pass: each is posted, replayed or refused by itself, as if posted one after the other.
--- Legs name their journal by its place in the batch (from 1) and come in its order.
+-- Legs name their journal by its place in the batch (from 1) and come in its order, by account within it.
 CREATE FUNCTION post_batch(
     p_posted_at timestamptz,
     p_ids uuid[], p_keys text[], p_kinds text[], p_effective_at timestamptz[],
@@ -272,31 +265,38 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v_hashes bytea[];
-    v_refused text[];
+    v_refused text[] := ledger_malformed(p_keys, p_leg_journals, p_codes, p_owners, p_currencies, p_amounts);
     v_new uuid[];
-    v_live boolean[]; -- posted in this round
-    v_open boolean[]; -- not refused yet: posted, or a key that was there before
-    v_accounts uuid[];
-    v_sides smallint[];
-    v_strict boolean[];
-    v_move record;
-    v_before bigint;
-    v_version bigint;
-    v_moved uuid[];
+    v_live boolean[]; -- by journal: posted in this round
+    v_open boolean[]; -- by journal: not refused yet, so either posted or a key that was there before
+    v_accounts uuid[]; -- by leg, as the three that follow
+    v_numbers smallint[];
+    v_running bigint[];
+    v_nth bigint[];
+    v_moved uuid[]; -- by strict account, in order, as the four that follow
     v_totals bigint[];
+    v_lowest bigint[];
+    v_counts bigint[];
+    v_found uuid[];
     v_befores bigint[];
     v_versions bigint[];
 BEGIN
-    SELECT array_agg(h.hash ORDER BY h.ord) INTO v_hashes FROM (
-        SELECT k.ord, ledger_body_hash(k.kind, k.order_id, array_agg(l.code ORDER BY l.ord),
-            array_agg(l.owner ORDER BY l.ord), array_agg(l.currency ORDER BY l.ord),
-            array_agg(l.amount ORDER BY l.ord)) AS hash
-        FROM unnest(p_kinds, p_order_ids) WITH ORDINALITY AS k (kind, order_id, ord)
-        LEFT JOIN unnest(p_leg_journals, p_codes, p_owners, p_currencies, p_amounts) WITH ORDINALITY
-            AS l (journal, code, owner, currency, amount, ord) ON l.journal = k.ord
-        GROUP BY k.ord, k.kind, k.order_id
-    ) h;
-    v_refused := ledger_malformed(p_keys, p_leg_journals, p_codes, p_owners, p_currencies, p_amounts);
+    SELECT array_agg(ledger_body_hash(k.kind, k.order_id, l.codes, l.owners, l.currencies, l.amounts) ORDER BY k.ord)
+    INTO v_hashes
+    FROM unnest(p_kinds, p_order_ids) WITH ORDINALITY AS k (kind, order_id, ord)
+    LEFT JOIN (
+        SELECT u.journal, array_agg(u.code ORDER BY u.ord) AS codes, array_agg(u.owner ORDER BY u.ord) AS owners,
+               array_agg(u.currency ORDER BY u.ord) AS currencies, array_agg(u.amount ORDER BY u.ord) AS amounts
+        FROM unnest(p_leg_journals, p_codes, p_owners, p_currencies, p_amounts) WITH ORDINALITY
+            AS u (journal, code, owner, currency, amount, ord) GROUP BY u.journal
+    ) l ON l.journal = k.ord;
+    SELECT array_agg(u.account ORDER BY u.ord), array_agg(u.number ORDER BY u.ord) INTO v_accounts, v_numbers
+    FROM (
+        SELECT ledger_account_id(l.code, l.owner, l.currency) AS account, l.ord,
+               row_number() OVER (PARTITION BY l.journal ORDER BY l.ord)::smallint AS number
+        FROM unnest(p_leg_journals, p_codes, p_owners, p_currencies) WITH ORDINALITY
+            AS l (journal, code, owner, currency, ord)
+    ) u;
     LOOP
         BEGIN
             WITH claimed AS (
@@ -318,63 +318,71 @@ BEGIN
             LEFT JOIN unnest(v_new) AS c (id) USING (id);
             EXIT WHEN v_new IS NULL;
 
-            FOR attempt IN 1 .. 2 LOOP
-                SELECT array_agg(a.id ORDER BY l.ord), array_agg(a.side ORDER BY l.ord), array_agg(a.strict ORDER BY l.ord)
-                INTO v_accounts, v_sides, v_strict
-                FROM unnest(p_codes, p_owners, p_currencies) WITH ORDINALITY AS l (code, owner, currency, ord)
-                LEFT JOIN LATERAL (
-                    SELECT * FROM ledger_accounts o
-                    WHERE o.code = l.code AND o.owner = l.owner AND o.currency = l.currency LIMIT 1
-                ) a ON true;
-                EXIT WHEN array_position(v_accounts, NULL) IS NULL;
-                PERFORM ledger_open_accounts(p_codes, p_owners, p_currencies, p_tenants);
-            END LOOP;
+            PERFORM FROM (
+                SELECT DISTINCT l.id FROM unnest(v_accounts, p_leg_journals) AS l (id, journal) WHERE v_open[l.journal]
+            ) l WHERE NOT EXISTS (SELECT FROM ledger_accounts a WHERE a.id = l.id);
+            IF FOUND THEN
+                PERFORM ledger_open_accounts(
+                    array_agg(l.code), array_agg(l.owner), array_agg(l.currency), array_agg(l.tenant))
+                FROM unnest(p_codes, p_owners, p_currencies, p_tenants, p_leg_journals)
+                    AS l (code, owner, currency, tenant, journal) WHERE v_open[l.journal];
+            END IF;
 
-            -- A row per strict account, in order: what the batch takes it through is known before it is locked, so
-            -- that taking the lock, looking whether it carries everything and moving it are one update. Accounts of
-            -- replays are locked too: one of them may turn out to be the first of its key.
-            v_moved := '{}';
-            v_totals := '{}';
-            v_befores := '{}';
-            v_versions := '{}';
-            FOR v_move IN
-                SELECT r.account_id, sum(r.move)::bigint AS total, min(r.running)::bigint AS lowest,
-                       count(*) FILTER (WHERE r.live) AS legs
+            -- What the batch takes each strict account through, known before it is locked. Accounts of replays are
+            -- among them: one of those may turn out to be the first of its key.
+            SELECT array_agg(r.running ORDER BY r.ord), array_agg(r.nth ORDER BY r.ord) INTO v_running, v_nth
+            FROM (
+                SELECT l.ord,
+                       CASE WHEN ledger_strict(l.code) THEN sum(CASE WHEN v_live[l.journal]
+                           THEN l.amount * ledger_side(l.code) ELSE 0 END) OVER legs END::bigint AS running,
+                       count(*) FILTER (WHERE v_live[l.journal]) OVER legs AS nth
+                FROM unnest(v_accounts, p_codes, p_amounts, p_leg_journals) WITH ORDINALITY
+                    AS l (account_id, code, amount, journal, ord)
+                WINDOW legs AS (PARTITION BY l.account_id ORDER BY l.ord ROWS UNBOUNDED PRECEDING)
+            ) r;
+            SELECT array_agg(m.account_id ORDER BY m.place), array_agg(m.total ORDER BY m.place),
+                   array_agg(m.lowest ORDER BY m.place), array_agg(m.legs ORDER BY m.place)
+            INTO v_moved, v_totals, v_lowest, v_counts
+            FROM (
+                SELECT g.account_id, g.total, g.lowest, g.legs,
+                       row_number() OVER (ORDER BY g.code, g.owner COLLATE "C", g.currency) AS place
                 FROM (
-                    SELECT l.account_id, v_live[l.journal] AS live, m.move,
-                           sum(m.move) OVER (PARTITION BY l.account_id ORDER BY l.ord ROWS UNBOUNDED PRECEDING) AS running
-                    FROM unnest(v_accounts, v_sides, v_strict, p_amounts, p_leg_journals) WITH ORDINALITY
-                        AS l (account_id, side, strict, amount, journal, ord)
-                    CROSS JOIN LATERAL (SELECT CASE WHEN v_live[l.journal] THEN l.amount * l.side ELSE 0 END AS move) m
-                    WHERE l.strict AND v_open[l.journal]
-                ) r GROUP BY r.account_id ORDER BY r.account_id
-            LOOP
-                UPDATE ledger_balances b
-                SET posted_minor = b.posted_minor + v_move.total, version = b.version + v_move.legs
-                WHERE b.account_id = v_move.account_id AND b.posted_minor + v_move.lowest >= 0
-                RETURNING b.posted_minor - v_move.total, b.version - v_move.legs INTO v_before, v_version;
-                IF NOT FOUND THEN
-                    v_refused := ledger_overdrawing(
-                        p_ids, p_keys, v_new, v_refused, p_leg_journals, v_accounts, p_amounts, v_moved, v_totals);
-                    -- Undo the claims of this round, then go again without the journals that cannot be carried.
-                    RAISE EXCEPTION USING ERRCODE = 'LY001', MESSAGE = 'batch goes another round';
-                END IF;
-                v_moved := v_moved || v_move.account_id;
-                v_totals := v_totals || v_move.total;
-                v_befores := v_befores || v_before;
-                v_versions := v_versions || v_version;
-            END LOOP;
+                    SELECT l.account_id, min(l.code) AS code, min(l.owner) AS owner, min(l.currency) AS currency,
+                           sum(l.amount * ledger_side(l.code)) FILTER (WHERE v_live[l.journal])::bigint AS total,
+                           min(l.running) AS lowest, count(*) FILTER (WHERE v_live[l.journal]) AS legs
+                    FROM unnest(v_accounts, p_codes, p_owners, p_currencies, p_amounts, v_running, p_leg_journals)
+                        AS l (account_id, code, owner, currency, amount, running, journal)
+                    WHERE ledger_strict(l.code) AND v_open[l.journal] GROUP BY l.account_id
+                ) g
+            ) m;
+
+            PERFORM FROM unnest(v_moved) WITH ORDINALITY AS m (account_id, place)
+            JOIN ledger_balances b USING (account_id) ORDER BY m.place FOR NO KEY UPDATE OF b;
+            WITH moved AS (
+                UPDATE ledger_balances b SET posted_minor = b.posted_minor + m.total, version = b.version + m.legs
+                FROM unnest(v_moved, v_totals, v_lowest, v_counts) AS m (account_id, total, lowest, legs)
+                WHERE b.account_id = m.account_id AND m.legs > 0 AND b.posted_minor + m.lowest >= 0
+                RETURNING b.account_id, b.posted_minor - m.total AS before, b.version - m.legs AS version
+            )
+            SELECT array_agg(account_id), array_agg(before), array_agg(version) INTO v_found, v_befores, v_versions
+            FROM moved;
+            IF coalesce(cardinality(v_found), 0)
+                < (SELECT count(*) FROM unnest(v_counts) AS m (legs) WHERE m.legs > 0) THEN
+                v_refused := ledger_overdrawing(p_ids, p_keys, v_new, v_refused, p_leg_journals, v_accounts, p_amounts,
+                    v_found, (SELECT array_agg(m.total ORDER BY f.place) FROM unnest(v_found) WITH ORDINALITY
+                        AS f (account_id, place) JOIN unnest(v_moved, v_totals) AS m (account_id, total) USING (account_id)));
+                -- Undo the claims of this round, then go again without the journals that cannot be carried.
+                RAISE EXCEPTION USING ERRCODE = 'LY001', MESSAGE = 'batch goes another round';
+            END IF;
 
             INSERT INTO ledger_entries
                 (journal_id, leg, account_id, currency, amount_minor, txid, balance_after, account_version)
-            SELECT p_ids[l.journal], row_number() OVER (PARTITION BY l.journal ORDER BY l.ord), l.account_id, l.currency,
-                   l.amount, pg_current_xact_id(),
-                   m.before + sum(l.amount * l.side) OVER one_account, m.version + row_number() OVER one_account
-            FROM unnest(v_accounts, v_sides, p_currencies, p_amounts, p_leg_journals) WITH ORDINALITY
-                AS l (account_id, side, currency, amount, journal, ord)
-            LEFT JOIN unnest(v_moved, v_befores, v_versions) AS m (account_id, before, version) USING (account_id)
-            WHERE v_live[l.journal]
-            WINDOW one_account AS (PARTITION BY l.account_id ORDER BY l.ord ROWS UNBOUNDED PRECEDING);
+            SELECT p_ids[l.journal], l.number, l.account_id, l.currency, l.amount, pg_current_xact_id(),
+                   m.before + l.running, m.version + l.nth
+            FROM unnest(v_accounts, p_currencies, p_amounts, p_leg_journals, v_numbers, v_running, v_nth)
+                AS l (account_id, currency, amount, journal, number, running, nth)
+            LEFT JOIN unnest(v_found, v_befores, v_versions) AS m (account_id, before, version) USING (account_id)
+            WHERE v_live[l.journal];
             EXIT;
         EXCEPTION WHEN SQLSTATE 'LY001' THEN
             NULL;
@@ -386,7 +394,7 @@ BEGIN
            CASE WHEN k.refused IS NOT NULL THEN k.refused WHEN k.live THEN 'posted'
                 WHEN j.body_hash = k.hash THEN 'replayed' ELSE 'ledger_key_reused' END
     FROM unnest(p_ids, p_keys, v_hashes, v_refused, v_live) WITH ORDINALITY AS k (id, key, hash, refused, live, ord)
-    LEFT JOIN ledger_journals j ON j.idem = k.key AND NOT k.live AND k.refused IS NULL
+    LEFT JOIN ledger_journals j ON j.idem = CASE WHEN NOT k.live AND k.refused IS NULL THEN k.key END
     ORDER BY k.ord;
 END $$;
 
@@ -397,13 +405,17 @@ RETURNS TABLE (ord integer, balance_minor bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
-    v_accounts uuid[] := ledger_account_ids(p_codes, p_owners, p_currencies);
+    v_accounts uuid[];
 BEGIN
-    IF array_position(v_accounts, NULL) IS NOT NULL THEN
-        v_accounts := ledger_open_accounts(p_codes, p_owners, p_currencies, p_tenants);
+    SELECT array_agg(ledger_account_id(l.code, l.owner, l.currency) ORDER BY l.ord) INTO v_accounts
+    FROM unnest(p_codes, p_owners, p_currencies) WITH ORDINALITY AS l (code, owner, currency, ord);
+    PERFORM FROM unnest(v_accounts) AS l (id) WHERE NOT EXISTS (SELECT FROM ledger_accounts a WHERE a.id = l.id);
+    IF FOUND THEN
+        PERFORM ledger_open_accounts(p_codes, p_owners, p_currencies, p_tenants);
     END IF;
-    PERFORM FROM ledger_balances b WHERE b.account_id = ANY (v_accounts) AND b.strict
-    ORDER BY b.account_id FOR NO KEY UPDATE;
+    PERFORM FROM unnest(v_accounts, p_codes, p_owners, p_currencies) AS l (account_id, code, owner, currency)
+    JOIN ledger_balances b USING (account_id) WHERE b.strict
+    ORDER BY l.code, l.owner COLLATE "C", l.currency FOR NO KEY UPDATE OF b;
     RETURN QUERY
     SELECT l.ord::integer, n.balance_minor
     FROM unnest(v_accounts) WITH ORDINALITY AS l (account_id, ord)
