@@ -93,7 +93,7 @@ async def on_refund_requested(
     async with db.unit_of_work(SYSTEM) as session:
         refund = (await session.execute(_LOCK_REFUND, {"id": event.refund_id})).one()
         await session.execute(_SENDING, {"id": event.refund_id, "now": now, "wait": LOOK_UP_AFTER})
-    if refund.status != RefundStatus.PENDING:
+    if refund.status != RefundStatus.PENDING or _forgotten(refund, payments, now):
         return
     try:
         answer = await payments.refund(
@@ -224,11 +224,16 @@ async def _chase(
     await on_refund_requested(db, event, payments=payments, clock=clock)
 
 
+def _forgotten(refund: Any, payments: PaymentGateway, now: datetime) -> bool:
+    """Whether the provider may not know the key any more. A message that comes again after days must not be the
+    second refund: the sweep looks first."""
+    first = refund.first_sent_at or now
+    return bool(now - first >= timedelta(hours=payments.capabilities().idempotency_hours))
+
+
 async def _fresh_key_when_due(db: Database, refund: Any, payments: PaymentGateway, now: datetime) -> None:
     """The look-up has found nothing: past the key's memory, or after equal failures, a new key is safe."""
-    first = refund.first_sent_at or now
-    forgotten = now - first >= timedelta(hours=payments.capabilities().idempotency_hours)
-    if forgotten or refund.tries >= EQUAL_ANSWERS:
+    if _forgotten(refund, payments, now) or refund.tries >= EQUAL_ANSWERS:
         async with db.unit_of_work(SYSTEM) as session:
             await session.execute(_NEW_KEY, {"id": RefundId.of(refund.id), "now": now})
 
@@ -277,8 +282,13 @@ async def _share_out(
 async def on_payment_came_late(
     db: Database, event: PaymentCameLate, *, payments: PaymentGateway, clock: Clock
 ) -> None:
-    """Paid after the hold ran out: the whole charge goes back, and the books say both."""
-    answer = await payments.refund(
+    """Paid after the hold ran out: the whole charge goes back, and the books say both.
+
+    Looked up first: when this message comes again, its key may be forgotten.
+    """
+    known = await payments.find_refunds(event.charge_id)
+    answer = next((each for each in known if "late_payment" in each.metadata), None)
+    answer = answer or await payments.refund(
         charge_or_intent=event.charge_id,
         amount_minor=event.amount_minor,
         key=f"late:{event.payment_id}",
