@@ -63,7 +63,7 @@ class CapturedLine:
     ``goods_minor`` and ``shipping_minor`` are what the customer paid without tax, after every discount;
     ``tax_minor`` and ``shipping_tax_minor`` the tax on each. ``supplier_cost_minor`` is for the whole
     quantity, ``supplier_shipping_minor`` its freight. ``basis_minor`` is the commission's basis,
-    ``goods_minor`` when it is left out.
+    the price (``goods_minor`` and what a coupon paid) when it is left out.
     """
 
     order_line_id: OrderLineId
@@ -79,6 +79,10 @@ class CapturedLine:
     platform_fee_minor: int = 0
     basis_minor: int | None = None
     settlement_days: int | None = None
+    coupon_minor: int = 0
+    """What a coupon paid of the price beside the customer: by the platform, or by ``coupon_payee_id`` (a promoter,
+    beyond what came off its commission). The parties share ``goods_minor`` and this."""
+    coupon_payee_id: str = ""
     sku: str = ""
     discounts: Mapping[str, int] = field(default_factory=dict)
     """By funder, what was taken off the list price before ``goods_minor``: for statements."""
@@ -166,7 +170,8 @@ def book_of(order: CapturedOrder) -> OrderBook:
 
 def _goods_line(order: CapturedOrder, line: CapturedLine, due_at: datetime, days: int) -> BookLine:
     commission = sum(share.amount_minor for share in line.commission)
-    residual = line.goods_minor - line.supplier_cost_minor - commission - line.platform_fee_minor
+    price = line.goods_minor + line.coupon_minor
+    residual = price - line.supplier_cost_minor - commission - line.platform_fee_minor
     cells = _base_cells(order, line.supplier_id, residual, line.supplier_cost_minor, due_at)
     # An individual sells for the promoter brand of the same win.
     brands = {s.winner: tenant_of(s.payee_id) for s in line.commission if s.role is Part.PROMOTER_BRAND}
@@ -185,9 +190,12 @@ def _goods_line(order: CapturedOrder, line: CapturedLine, due_at: datetime, days
     if line.tax_minor:
         cells[Part.TAX] = Cell(Part.TAX, "", None, line.tax_minor)
     others = [cell.amount_minor for cell in cells.values() if cell.part is not Part.MERCHANT]
-    if min(line.goods_minor, line.quantity - 1, *others) < 0:
+    if line.coupon_minor:
+        payer = line.coupon_payee_id
+        cells[Part.COUPON] = Cell(Part.COUPON, payer, tenant_of(payer), -line.coupon_minor)
+    if min(line.goods_minor, line.coupon_minor, line.quantity - 1, *others) < 0:
         raise SplitDoesNotSum(f"{line.order_line_id} has a part below zero")
-    basis = line.goods_minor if line.basis_minor is None else line.basis_minor
+    basis = price if line.basis_minor is None else line.basis_minor
     return BookLine(
         SplitLineId.new(), line.order_line_id, LineKind.GOODS, line.supplier_id, line.quantity,
         line.goods_minor, basis, days, cells,
@@ -218,7 +226,7 @@ def _lay_pending(book: OrderBook) -> None:
     """Everything above zero is pending; the merchant's lines below zero lower its other ones first."""
     for line in book.lines:
         for cell in line.cells.values():
-            if cell.part not in (Part.TAX, Part.MERCHANT):
+            if cell.part not in (Part.TAX, Part.MERCHANT, Part.COUPON):
                 cell.pending_minor = cell.amount_minor
     merchant = [line.cells[Part.MERCHANT] for line in book.lines]
     above = [max(cell.amount_minor, 0) for cell in merchant]
@@ -244,7 +252,8 @@ def capture_journal(book: OrderBook) -> Journal:
             jurisdiction=book.tax_jurisdiction,
             tenant_id=cell.tenant_id,
         )
-        legs.append(credit(account, cell.amount_minor if cell.part is Part.TAX else cell.pending_minor))
+        lies_there = cell.part in (Part.TAX, Part.COUPON)
+        legs.append(credit(account, cell.amount_minor if lies_there else cell.pending_minor))
     # One journal per order, so that order_id names all of an order's entries; a charge of several orders has
     # a journal for each.
     key = f"capture:{book.charge_id}:{book.order_id}"

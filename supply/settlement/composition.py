@@ -32,6 +32,9 @@ class Part(StrEnum):
     """The platform's part of the commission."""
     PLATFORM_FEE = "platform_fee"
     TAX = "tax"
+    COUPON = "coupon"
+    """What somebody else than the merchant and the supplier paid of the price: less than zero. The platform's
+    expense (no payee), or what its commission does not cover of a promoter's own coupon."""
 
 
 _ORDER = {part: rank for rank, part in enumerate(Part)}
@@ -115,6 +118,9 @@ class LineSale:
     individual_minor: int = 0
     platform_commission_minor: int = 0
     further: tuple[FurtherShare, ...] = ()
+    coupon_minor: int = 0
+    """Paid for the customer on top of ``goods_minor``, above zero; ``coupon_payee_id`` "" is the platform."""
+    coupon_payee_id: str = ""
 
     @property
     def parts(self) -> dict[Seat, int]:
@@ -127,7 +133,9 @@ class LineSale:
             Part.PLATFORM_FEE: self.platform_fee_minor,
             **{share.seat: share.amount_minor for share in self.further},
         }
-        return {Part.MERCHANT: self.goods_minor - sum(others.values()), **others, Part.TAX: self.tax_minor}
+        merchant = self.goods_minor + self.coupon_minor - sum(others.values())
+        parts = {Part.MERCHANT: merchant, **others, Part.TAX: self.tax_minor}
+        return parts | {Part.COUPON: -self.coupon_minor} if self.coupon_minor else parts
 
     @property
     def commission_seats(self) -> tuple[Seat, ...]:
@@ -143,6 +151,7 @@ class LineSale:
                 Part.SUPPLIER: self.supplier_id,
                 Part.PROMOTER_BRAND: self.promoter_brand_id,
                 Part.INDIVIDUAL: self.individual_id,
+                Part.COUPON: self.coupon_payee_id,
                 **{share.seat: share.party_id for share in self.further},
             },
         )
@@ -345,6 +354,11 @@ def _line_parts(state: LineState, returned: Returned, goods_minor: int, standing
         else 0,
         **_commission_parts(state, cumulative_part(sale.basis_minor, refunded, standing)),
     }
+    if sale.coupon_minor:
+        # What the coupon paid of the refunded value goes back to who paid it: a taking below zero.
+        due = cumulative_part(sale.coupon_minor + by_amount.get(Part.COUPON, 0), refunded, standing)
+        back = min(max(due + by_line.get(Part.COUPON, 0), 0), max(-held[Part.COUPON], 0))
+        taken[Part.COUPON] = -back
     taken[Part.MERCHANT] = goods_minor + taken[Part.TAX] - sum(taken.values())
     return taken
 
@@ -400,9 +414,16 @@ def refund_amount(order: OrderState, amount_minor: int) -> Refund:
     if not 0 <= amount_minor <= order.left_minor:
         raise RefundTooLarge(amount_minor, max(order.left_minor, 0))
     held = order.held
-    shares = allocate_remaining(amount_minor, [max(amount, 0) for amount in held.values()])
+    # Coupons get back what they paid of it; the others give the amount and that.
+    back = {
+        payee: cumulative_part(-amount, amount_minor, order.left_minor)
+        for payee, amount in held.items()
+        if payee.kind is Part.COUPON
+    }
+    given = amount_minor + sum(back.values())
+    shares = allocate_remaining(given, [max(amount, 0) for amount in held.values()])
     due = dict(zip(held, shares, strict=True))
-    return _refund(order, _over_cells(order, due))
+    return _refund(order, _over_cells(order, due | {payee: -amount for payee, amount in back.items()}))
 
 
 def refund_rest(order: OrderState) -> Refund:
@@ -426,12 +447,14 @@ def _over_cells(order: OrderState, due: Mapping[Payee, int]) -> OrderState:
     cells: dict[Payee, list[tuple[int, Seat, int]]] = {}
     for index, state in enumerate(states):
         for seat, amount in held_parts(state).items():
-            cells.setdefault(state.sale.payee(seat), []).append((index, seat, max(amount, 0)))
+            payee = state.sale.payee(seat)
+            holds = -amount if payee.kind is Part.COUPON else max(amount, 0)
+            cells.setdefault(payee, []).append((index, seat, holds))
     taken: list[dict[Seat, int]] = [{} for _ in states]
     for payee, amount in due.items():
-        shares = allocate_remaining(amount, [holds for _, _, holds in cells[payee]])
+        shares = allocate_remaining(abs(amount), [holds for _, _, holds in cells[payee]])
         for (index, seat, _), share in zip(cells[payee], shares, strict=True):
-            taken[index][seat] = share
+            taken[index][seat] = share if amount >= 0 else -share
     returned = [
         replace(s.returned, by_amount=_added(s.returned.by_amount, taken[i])) for i, s in enumerate(states)
     ]

@@ -180,6 +180,8 @@ class BookLine:
             promoter_brand_minor=self.amount(Part.PROMOTER_BRAND),
             individual_minor=self.amount(Part.INDIVIDUAL),
             platform_commission_minor=self.amount(Part.PLATFORM_COMMISSION),
+            coupon_minor=-self.amount(Part.COUPON),
+            coupon_payee_id=self.payee(Part.COUPON),
             further=tuple(
                 [
                     FurtherShare(cell.part, cell.winner, cell.payee_id, cell.amount_minor)
@@ -272,7 +274,7 @@ class OrderBook:
             cell.payee_id: cell.tenant_id
             for line in self.lines
             for cell in line.cells.values()
-            if cell.part in PARTY_PARTS
+            if cell.part in PARTY_PARTS or (cell.part is Part.COUPON and cell.payee_id)
         }
         return [
             party_account(code, party, self.currency, tenant)

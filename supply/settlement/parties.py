@@ -42,6 +42,11 @@ def platform_account(code: Code, currency: str) -> AccountKey:
     return AccountKey(code, PLATFORM, currency)
 
 
+def coupon_account(currency: str) -> AccountKey:
+    """What the platform paid of prices, apart from goodwill: every order's coupons can be told from it."""
+    return AccountKey(Code.GOODWILL, "platform:coupons", currency)
+
+
 def tax_account(jurisdiction: str, currency: str) -> AccountKey:
     return AccountKey(Code.TAX, f"tax:{jurisdiction}", currency)
 
@@ -53,7 +58,12 @@ def refund_account(refund_id: RefundId, currency: str) -> AccountKey:
 def pending_account(
     part: Part, party: str, currency: str, *, jurisdiction: str, tenant_id: TenantId | None
 ) -> AccountKey:
-    """Where a part lies between capture and release."""
+    """Where a part lies between capture and release. A coupon is nobody's money: it is an expense of the
+    platform, or owed by the promoter that gave it."""
+    if part is Part.COUPON:
+        if not party:
+            return coupon_account(currency)
+        return party_account(Code.RECEIVABLE, party, currency, tenant_id)
     if part is Part.TAX:
         return tax_account(jurisdiction, currency)
     if part in (Part.PLATFORM_FEE, Part.PLATFORM_COMMISSION):

@@ -32,13 +32,15 @@ _ORDER = text("SELECT * FROM split_orders WHERE order_id = :order_id")
 # merchant's cost, not its share, and a debt the platform takes over is given up, not earned.
 _CHECK = (
     "WITH parts AS (SELECT p.order_id, CASE WHEN p.part = 'tax' THEN 'tax:' || o.tax_jurisdiction"
+    "   WHEN p.part = 'coupon' AND p.payee_id = '' THEN 'platform:coupons'"
     "   WHEN p.part IN ('platform_fee', 'platform_commission') THEN 'platform' ELSE 'party:' || p.payee_id END"
     "   AS owner, sum(p.amount_minor - p.by_line_minor - p.by_amount_minor) AS held FROM split_parts p"
     "   JOIN split_orders o ON o.order_id = p.order_id WHERE {which} GROUP BY 1, 2),"
     " books AS (SELECT j.order_id, a.owner, -sum(e.amount_minor) AS held FROM ledger_journals j"
     "   JOIN ledger_entries e ON e.journal_id = j.id JOIN ledger_accounts a ON a.id = e.account_id"
     "   JOIN split_orders o ON o.order_id = j.order_id WHERE {which} AND j.kind NOT IN ('fee_recharge',"
-    "   'dispute_absorbed') AND a.code IN (1100, 2000, 2010, 2020, 2030, 2200, 2400, 4000) GROUP BY 1, 2),"
+    "   'dispute_absorbed') AND (a.code IN (1100, 2000, 2010, 2020, 2030, 2200, 2400, 4000)"
+    "   OR a.owner = 'platform:coupons') GROUP BY 1, 2),"
     " sums AS (SELECT o.order_id FROM split_orders o JOIN split_parts p ON p.order_id = o.order_id"
     "   WHERE {which} GROUP BY o.order_id, o.captured_minor, o.refunded_minor"
     "   HAVING sum(p.amount_minor) <> o.captured_minor OR sum(p.by_line_minor + p.by_amount_minor)"
@@ -77,7 +79,8 @@ _AGED = text(
 
 @dataclass(frozen=True, slots=True)
 class OrderIdentity:
-    """``customer_paid = suppliers + commissions + platform + merchant + tax + shipping``, and the books agree.
+    """``customer_paid + coupon = suppliers + commissions + platform + merchant + tax + shipping``, and the books
+    agree.
 
     Parts as captured and re-routed, in minor units of ``currency``; ``refunded_minor`` of it went back.
     ``shipping_minor`` is what was charged for it without tax (freight is inside). ``holds`` also asks that the
@@ -95,6 +98,8 @@ class OrderIdentity:
     shipping_minor: int
     refunded_minor: int
     holds: bool
+    coupon_minor: int = 0
+    """What the platform, or a promoter beyond its commission, paid of the price."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,12 +202,14 @@ async def order_identity(session: AsyncSession, order_id: OrderId) -> OrderIdent
         "tax_minor": total(Part.TAX) + total(Part.TAX, kind=LineKind.SHIPPING),
         "shipping_minor": total(Part.MERCHANT, Part.SUPPLIER, kind=LineKind.SHIPPING),
     }
+    coupon = -total(Part.COUPON)
     return OrderIdentity(
         order_id=order_id,
         currency=order.currency,
         customer_paid_minor=order.captured_minor,
         refunded_minor=order.refunded_minor,
-        holds=broken is None and sum(identity.values()) == order.captured_minor,
+        holds=broken is None and sum(identity.values()) == order.captured_minor + coupon,
+        coupon_minor=coupon,
         **identity,
     )
 

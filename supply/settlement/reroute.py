@@ -129,7 +129,7 @@ def _cut_cell(cell: Cell, units: Sequence[int], came_back: bool) -> Cell:
     it is a merchant's."""
     amount = _in_proportion(cell.amount_minor, units)
     stays = cell.amount_minor - amount
-    if cell.part is Part.MERCHANT:
+    if cell.part in (Part.MERCHANT, Part.COUPON):  # may be below zero
         by_line = 0 if came_back else _in_proportion(cell.by_line_minor, units)
         by_amount = _in_proportion(cell.by_amount_minor, units)
     else:

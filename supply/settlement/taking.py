@@ -12,7 +12,7 @@ from supply.ledger.chart import Code
 from supply.ledger.journal import AccountKey, Leg, credit, debit
 from supply.settlement.composition import Part
 from supply.settlement.order_book import Cell, OrderBook, platform_part
-from supply.settlement.parties import party_account, platform_account, tax_account
+from supply.settlement.parties import coupon_account, party_account, platform_account, tax_account
 
 Held = MutableMapping[AccountKey, int]
 
@@ -50,6 +50,9 @@ def _from_own_pending(book: OrderBook, share: Share, legs: list[Leg]) -> int:
     if cell.part is Part.TAX:
         legs.append(debit(tax_account(book.tax_jurisdiction, book.currency), amount))
         return 0
+    if cell.part is Part.COUPON:
+        legs.append(debit(_coupon_back(book, cell), amount))
+        return 0
     taken = min(amount, cell.pending_minor)
     cell.pending_minor -= taken
     legs.append(debit(_pending(book, cell), taken))
@@ -83,6 +86,13 @@ def give(book: OrderBook, share: Share) -> Leg:
     """Lay ``amount_minor`` into the cell as pending."""
     share.cell.pending_minor += share.amount_minor
     return credit(_pending(book, share.cell), share.amount_minor)
+
+
+def _coupon_back(book: OrderBook, cell: Cell) -> AccountKey:
+    """To the platform's expense; to a promoter as available, which pays off what it owes first (R7b)."""
+    if not cell.payee_id:
+        return coupon_account(book.currency)
+    return party_account(Code.AVAILABLE, cell.payee_id, book.currency, cell.tenant_id)
 
 
 def _pending(book: OrderBook, cell: Cell) -> AccountKey:

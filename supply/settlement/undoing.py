@@ -112,7 +112,7 @@ def _subtract_of_line(book: OrderBook, line: BookLine, name: str, number: int) -
 
 def _subtract_of_cell(book: OrderBook, line: BookLine, cell: Cell, name: str, number: int) -> None:
     """The same for a cell. What a sibling gives up it was never paid: its amount goes to this cell with it."""
-    if cell.part is Part.MERCHANT:  # may be below zero, and is never short of anything
+    if cell.part in (Part.MERCHANT, Part.COUPON):  # may be below zero, and is never short of anything
         setattr(cell, name, getattr(cell, name) - number)
         return
     here = min(number, getattr(cell, name))
@@ -175,6 +175,10 @@ def undo(
             # Paid off in the meantime: the party gets that back.
             undone.append(credit(replace(account, code=Code.AVAILABLE), amount - held[account]))
             amount = held[account]
+        if account.code is Code.AVAILABLE and -amount > held.get(account, 0):
+            # A promoter's coupon came back to it and is gone since: it owes that again.
+            undone.append(debit(replace(account, code=Code.RECEIVABLE), -amount - held.get(account, 0)))
+            amount = -held.get(account, 0)
         undone.append(credit(account, amount))
     return undone
 

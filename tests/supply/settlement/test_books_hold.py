@@ -33,10 +33,13 @@ from tests.factories.settlement import PAID_AT, Parties, line_of_o1, order_of
 def random_line(dice: random.Random, parties: Parties) -> CapturedLine:
     goods = dice.randrange(1, 20_000)
     commission = dice.randrange(0, goods // 5 + 1)
+    coupon = dice.choice([0, 0, goods // 4])
     return CapturedLine(
         order_line_id=OrderLineId.new(),
         quantity=dice.randrange(1, 6),
-        goods_minor=goods,
+        goods_minor=goods - coupon,
+        coupon_minor=coupon,
+        coupon_payee_id=dice.choice(["", str(parties.promoter_brand)]),
         tax_minor=dice.choice([0, goods * 6 // 100]),
         supplier_id=parties.supplier,
         supplier_cost_minor=dice.randrange(0, goods * 11 // 10 + 1),

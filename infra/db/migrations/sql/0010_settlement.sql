@@ -65,7 +65,7 @@ CREATE TABLE split_parts (
     agreement VARCHAR NOT NULL,
     rate_ppm INTEGER NOT NULL,
     CONSTRAINT pk_split_parts PRIMARY KEY (line_id, seat),
-    CONSTRAINT ck_split_parts_part CHECK (part IN ('merchant', 'supplier', 'promoter_brand', 'individual', 'platform_commission', 'platform_fee', 'tax')),
+    CONSTRAINT ck_split_parts_part CHECK (part IN ('merchant', 'supplier', 'promoter_brand', 'individual', 'platform_commission', 'platform_fee', 'tax', 'coupon')),
     CONSTRAINT ck_split_parts_seat CHECK (seat = part OR seat LIKE part || '.%'),
     CONSTRAINT ck_split_parts_not_negative CHECK (pending_minor >= 0 AND released_minor >= 0),
     CONSTRAINT fk_split_parts_line_id_split_lines FOREIGN KEY(line_id) REFERENCES split_lines (id)
