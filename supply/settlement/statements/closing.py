@@ -273,9 +273,10 @@ class _Open:
         self._journal.append(row)
 
     def _write_lines(self) -> None:
-        for section, line in lines_of(self.due.window.payee_id, self._journal, self._about):
-            self._moved.add(section, line)
-        self._journal = []
+        if self._journal:
+            for section, line in lines_of(self.due.window.payee_id, self._journal, self._about):
+                self._moved.add(section, line)
+            self._journal = []
 
     def closed(self, cutoff: str, now: datetime) -> Closing:
         self._write_lines()

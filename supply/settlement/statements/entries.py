@@ -18,10 +18,8 @@ import orjson
 
 from core.ids import BrandId, RefundId
 from supply.ledger.chart import Code
-from supply.settlement.composition import Part
 from supply.settlement.ids import SplitLineId
 from supply.settlement.kinds import Kind
-from supply.settlement.models import LineKind
 from supply.settlement.parties import owner_of
 
 ENTRIES_AT_ONCE = 20_000
@@ -31,9 +29,10 @@ PARTY_CODES = (Code.RECEIVABLE, Code.PENDING, Code.AVAILABLE, Code.IN_PAYOUT, Co
 # its journal was posted before the period's end. So a later statement takes what was posted in its own period,
 # and what was posted earlier by a transaction that ended too late. Nothing before ``resume`` can be either.
 _ENTRIES = """
-SELECT w.ord, j.id, e.leg, j.idem, j.kind, j.order_id, j.provider_ref, j.memo, j.effective_at, j.posted_at,
-    a.code, -e.amount_minor AS amount_minor, e.balance_after, e.txid::text AS txid, o.number, o.merchant_id,
-    j.posted_at >= w.period_to AS later
+SELECT w.ord, j.id, e.leg, CASE WHEN j.kind = ANY ($9::text[]) THEN j.idem END AS idem, j.kind, j.order_id,
+    j.provider_ref, j.memo, j.effective_at, j.posted_at,
+    a.code, -e.amount_minor AS amount_minor, e.balance_after, o.number, o.merchant_id,
+    j.posted_at >= w.period_to AS later, CASE WHEN j.posted_at >= w.period_to THEN e.txid::text END AS txid
 FROM unnest($1::text[], $2::bpchar[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::text[])
     WITH ORDINALITY AS w (owner, currency, previous, period_from, period_to, resume, ord)
 JOIN ledger_accounts a ON a.owner = w.owner AND a.currency = w.currency AND a.code = ANY ($8::int[])
@@ -42,11 +41,15 @@ JOIN ledger_journals j ON j.id = e.journal_id AND NOT (j.posted_at < w.period_fr
 LEFT JOIN split_orders o ON o.order_id = j.order_id
 ORDER BY w.ord, later, j.posted_at, e.txid, j.id, e.leg
 """
+# What a party got of an order line, or of its shipping, in the capture journal. Of an order whose merchant is asked
+# for, everybody's part. ``charged_minor`` is what the customer paid for the line, without tax, after discounts.
 _CELLS = """
-SELECT l.id, l.order_id, l.order_line_id, l.kind, l.sku, l.captured_minor AS charged_minor,
-    l.discounts::text AS discounts, p.part, p.captured_payee, p.captured_minor, p.agreement, p.rate_ppm
-FROM split_lines l JOIN split_parts p ON p.line_id = l.id
-WHERE l.order_id = ANY ($1::uuid[]) AND (p.captured_payee = ANY ($2::text[]) OR l.merchant_id = ANY ($3::uuid[]))
+SELECT l.order_id, l.order_line_id, l.kind, l.sku, l.captured_minor AS charged_minor,
+    CASE WHEN p.part = 'merchant' THEN l.discounts::text END AS discounts, p.part, p.captured_payee AS payee_id,
+    p.captured_minor AS amount_minor, p.agreement, p.rate_ppm
+FROM split_lines l JOIN split_parts p ON p.line_id = l.id AND p.order_id = l.order_id
+WHERE l.order_id = ANY ($1::uuid[]) AND p.order_id = ANY ($1::uuid[])
+    AND (p.captured_payee = ANY ($2::text[]) OR l.merchant_id = ANY ($3::uuid[]))
     AND (p.captured_minor <> 0 OR p.part = 'merchant')
 ORDER BY l.id, p.seat
 """
@@ -54,6 +57,10 @@ _TAKEN = (
     "SELECT refund_id, changes ->> 'taken' AS taken FROM split_refunds WHERE refund_id = ANY ($1::uuid[])"
 )
 _LINES = "SELECT id, order_line_id, sku FROM split_lines WHERE id = ANY ($1::uuid[])"
+
+_CAPTURE = Kind.CAPTURE.value
+_OF_REFUNDS = frozenset({Kind.REFUND_RESERVED.value, Kind.REFUND_VOIDED.value})
+_KEYS_READ = [*_OF_REFUNDS, Kind.RELEASE.value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,23 +76,6 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
-    """What one party got of one order line, or of its shipping, in the capture journal."""
-
-    order_line_id: UUID
-    kind: LineKind
-    sku: str
-    charged_minor: int
-    """What the customer paid for the line, without tax, after ``discounts`` (by funder)."""
-    discounts: dict[str, int]
-    part: Part
-    payee_id: str
-    amount_minor: int
-    agreement: str
-    rate_ppm: int
-
-
-@dataclass(frozen=True, slots=True)
 class OrderLineTaken:
     """What a refund took from one party of one order line, in minor units."""
 
@@ -98,8 +88,8 @@ class OrderLineTaken:
 class About:
     """What the journals of a block of entries were about."""
 
-    cells: dict[UUID, list[Cell]] = field(default_factory=lambda: defaultdict(list))
-    """By order."""
+    cells: dict[UUID, list[Any]] = field(default_factory=dict)
+    """By order: rows of ``_CELLS``."""
     taken: dict[tuple[UUID, str], list[OrderLineTaken]] = field(default_factory=lambda: defaultdict(list))
     """By refund and party."""
 
@@ -115,6 +105,7 @@ async def read(
         [owner_of(w.payee_id) for w in windows], [w.currency for w in windows],
         [w.previous_cutoff for w in windows], [w.period_from for w in windows],
         [w.period_to for w in windows], [w.resume for w in windows], cutoff, [int(c) for c in PARTY_CODES],
+        _KEYS_READ,
     )  # fmt: skip
     payees = [w.payee_id for w in windows]
     cursor = await connection.cursor(_ENTRIES, *arguments)
@@ -124,7 +115,7 @@ async def read(
 
 async def _about(connection: asyncpg.Connection[Any], block: Sequence[Any], payees: Sequence[str]) -> About:
     about = About()
-    captured = {row["order_id"]: row["merchant_id"] for row in block if row["kind"] == Kind.CAPTURE}
+    captured = {row["order_id"]: row["merchant_id"] for row in block if row["kind"] == _CAPTURE}
     captured.pop(None, None)
     if captured:
         await _read_cells(connection, captured, payees, about)
@@ -143,14 +134,13 @@ async def _read_cells(
     own = set(payees)
     merchants = {merchant for merchant in captured.values() if merchant and _brand(merchant) in own}
     rows = await connection.fetch(_CELLS, list(captured), list(own), list(merchants))
+    cells = about.cells
     for row in rows:
-        about.cells[row["order_id"]].append(
-            Cell(
-                row["order_line_id"], LineKind(row["kind"]), row["sku"], row["charged_minor"],
-                orjson.loads(row["discounts"]), Part(row["part"]), row["captured_payee"],
-                row["captured_minor"], row["agreement"], row["rate_ppm"],
-            )
-        )  # fmt: skip
+        order_id = row["order_id"]
+        if order_id in cells:
+            cells[order_id].append(row)
+        else:
+            cells[order_id] = [row]
 
 
 async def _read_taken(connection: asyncpg.Connection[Any], refunds: Iterable[UUID], about: About) -> None:
@@ -169,9 +159,9 @@ async def _read_taken(connection: asyncpg.Connection[Any], refunds: Iterable[UUI
             about.taken[refund, payee].append(OrderLineTaken(line["order_line_id"], line["sku"], amount))
 
 
-def refund_of(kind: str, key: str) -> UUID | None:
+def refund_of(kind: str, key: str | None) -> UUID | None:
     """The refund that a journal reserves or voids."""
-    if kind not in (Kind.REFUND_RESERVED, Kind.REFUND_VOIDED) or not key.startswith("refund:"):
+    if kind not in _OF_REFUNDS or key is None or not key.startswith("refund:"):
         return None
     return RefundId.parse(key.split(":")[1])
 

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
+import orjson
+
 from core.ids import BrandId, JournalId, MalformedId, OrderId, OrderLineId
-from core.money import PPM, half_up_ratio
+from core.money import PPM
 from supply.ledger.chart import Code
 from supply.settlement.composition import Part
 from supply.settlement.kinds import Kind
 from supply.settlement.models import LineKind
-from supply.settlement.statements.entries import About, Cell, refund_of
+from supply.settlement.statements.entries import About, OrderLineTaken, refund_of
 
 Line = dict[str, Any]
 
@@ -36,7 +39,9 @@ to zero; so does what of ``chargebacks`` is only held."""
 
 def instant(at: datetime) -> str:
     """RFC 3339 in UTC."""
-    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if at.tzinfo is not UTC:
+        at = at.astimezone(UTC)
+    return f"{at.isoformat()[:-6]}Z"
 
 
 _SECTION_OF: dict[str, str] = {
@@ -50,14 +55,19 @@ _SECTION_OF: dict[str, str] = {
     Kind.PAYOUT_SETTLED: "payouts",
     Kind.PAYOUT_VOIDED: "payouts",
 }
-_EARNED = {
-    Part.SUPPLIER: "supplied", Part.PROMOTER_BRAND: "commission_earned", Part.INDIVIDUAL: "commission_earned",
-    Part.MERCHANT: "sales",
+_EARNED: dict[str, str] = {
+    Part.SUPPLIER.value: "supplied", Part.PROMOTER_BRAND.value: "commission_earned",
+    Part.INDIVIDUAL.value: "commission_earned", Part.MERCHANT.value: "sales",
 }  # fmt: skip
-_PAID = {
-    Part.SUPPLIER: "supplier_cost", Part.PROMOTER_BRAND: "commission_paid", Part.INDIVIDUAL: "commission_paid",
-    Part.PLATFORM_COMMISSION: "commission_paid", Part.PLATFORM_FEE: "platform_fee",
+_PAID: dict[str, str] = {
+    Part.SUPPLIER.value: "supplier_cost", Part.PROMOTER_BRAND.value: "commission_paid",
+    Part.INDIVIDUAL.value: "commission_paid", Part.PLATFORM_COMMISSION.value: "commission_paid",
+    Part.PLATFORM_FEE.value: "platform_fee",
 }  # fmt: skip
+# Read a million times when a month is closed.
+_CAPTURE, _RELEASE, _VOIDED = Kind.CAPTURE.value, Kind.RELEASE.value, Kind.REFUND_VOIDED.value
+_MERCHANT, _TAX, _SHIPPING = Part.MERCHANT.value, Part.TAX.value, LineKind.SHIPPING.value
+_ACCOUNTS = {int(code): name for code, name in ACCOUNTS.items()}
 
 
 def section_of(kind: str) -> str:
@@ -68,102 +78,94 @@ def section_of(kind: str) -> str:
     return "chargebacks" if kind.startswith(("dispute", "chargeback")) else "adjustments"
 
 
-def lines_of(payee_id: str, rows: Sequence[Any], about: About) -> Iterator[tuple[str, Line]]:
+def lines_of(payee_id: str, rows: Sequence[Any], about: About) -> list[tuple[str, Line]]:
     """(section, line) of what one journal did to one party; ``rows`` are its entries there, by leg."""
-    if not rows:
-        return
+    kind = rows[0]["kind"]
+    if kind == _CAPTURE:
+        return _captured(payee_id, rows, about.cells.get(rows[0]["order_id"], ()))
+    refund = refund_of(kind, rows[0]["idem"])
+    if refund is not None:
+        return _refunded(payee_id, rows, about.taken.get((refund, payee_id), ()))
+    section, order_line = section_of(kind), _released_line(rows[0])
+    return [(section, _line(payee_id, row, row["amount_minor"], order_line=order_line)) for row in rows]
+
+
+def _captured(payee_id: str, rows: Sequence[Any], cells: Sequence[Any]) -> list[tuple[str, Line]]:
     first = rows[0]
-    if first["kind"] == Kind.CAPTURE:
-        yield from _captured(payee_id, rows, about)
-    elif (refund := refund_of(first["kind"], first["idem"])) is not None:
-        yield from _refunded(payee_id, rows, about, refund)
-    else:
-        section, order_line = section_of(first["kind"]), _released_line(first)
-        for row in rows:
-            yield section, _line(payee_id, row, row["amount_minor"], order_line=order_line)
-
-
-def _captured(payee_id: str, rows: Sequence[Any], about: About) -> Iterator[tuple[str, Line]]:
-    cells = about.cells.get(rows[0]["order_id"], [])
-    parts = [each for each in _parts_of(payee_id, cells) if each[2]]
-    if not parts or sum(amount for _, _, amount, _ in parts) != sum(row["amount_minor"] for row in rows):
-        earned = next((_EARNED[c.part] for c in cells if c.payee_id == payee_id), "sales")
-        for row in rows:
-            yield earned, _line(payee_id, row, row["amount_minor"])
-        return
+    earned = [cell for cell in cells if cell["payee_id"] == payee_id and cell["part"] in _EARNED]
+    if len(earned) == 1 and len(rows) == 1 and earned[0]["part"] != _MERCHANT:
+        cell, amount = earned[0], first["amount_minor"]
+        if cell["amount_minor"] == amount:
+            return [(_EARNED[cell["part"]], _line_of(payee_id, first, amount, cell))]
+    parts = [each for cell in earned for each in _parts_of(cell, cells) if each[2]]
+    if not parts or sum([amount for _, _, amount, _ in parts]) != sum([row["amount_minor"] for row in rows]):
+        section = _EARNED[earned[0]["part"]] if earned else "sales"
+        return [(section, _line(payee_id, row, row["amount_minor"])) for row in rows]
+    lines = []
     for section, cell, amount, counterparty in parts:
-        yield (
-            section,
-            _line(
-                payee_id,
-                rows[0],
-                amount,
-                order_line=OrderLineId.outer(cell.order_line_id.int),
-                cell=cell,
-                counterparty=counterparty,
-                tax_minor=_tax_on(cell, cells) if section == "sales" and counterparty else 0,
-            ),
-        )
+        line = _line_of(payee_id, first, amount, cell)
+        if counterparty:
+            line["counterparty"] = counterparty
+            line["tax_minor"] = _tax_on(cell, cells) if section == "sales" else 0
+        lines.append((section, line))
+    return lines
 
 
-def _parts_of(payee_id: str, cells: Sequence[Cell]) -> Iterator[tuple[str, Cell, int, str]]:
+def _parts_of(cell: Any, cells: Sequence[Any]) -> Iterator[tuple[str, Any, int, str]]:
     """(section, cell, amount, counterparty): what a party earned; of a merchant, what the customer paid for its
     goods and whom it paid of that."""
-    for cell in cells:
-        if cell.payee_id != payee_id or cell.part not in _EARNED:
-            continue
-        if cell.part is not Part.MERCHANT:
-            yield _EARNED[cell.part], cell, cell.amount_minor, ""
-            continue
-        taken_off = sum(cell.discounts.values())
-        yield "sales", cell, cell.charged_minor + taken_off, "customer"
-        for funder, discount in sorted(cell.discounts.items()):
-            yield "discounts", cell, -discount, funder
-        for other in cells:
-            same = (other.order_line_id, other.kind) == (cell.order_line_id, cell.kind)
-            if same and other.part in _PAID:
-                yield _PAID[other.part], other, -other.amount_minor, other.payee_id or "platform"
+    if cell["part"] != _MERCHANT:
+        yield _EARNED[cell["part"]], cell, cell["amount_minor"], ""
+        return
+    discounts = orjson.loads(cell["discounts"])
+    yield "sales", cell, cell["charged_minor"] + sum(discounts.values()), "customer"
+    for funder, discount in sorted(discounts.items()):
+        yield "discounts", cell, -discount, funder
+    for other in cells:
+        if _same_line(cell, other) and other["part"] in _PAID:
+            yield _PAID[other["part"]], other, -other["amount_minor"], other["payee_id"] or "platform"
 
 
-def _tax_on(cell: Cell, cells: Sequence[Cell]) -> int:
+def _same_line(one: Any, other: Any) -> bool:
+    return bool(one["order_line_id"] == other["order_line_id"] and one["kind"] == other["kind"])
+
+
+def _tax_on(cell: Any, cells: Sequence[Any]) -> int:
     """What the customer paid in tax on a merchant's line, on top of ``gross_minor``; the platform owes it."""
-    same = (cell.order_line_id, cell.kind)
-    return sum(c.amount_minor for c in cells if c.part is Part.TAX and (c.order_line_id, c.kind) == same)
+    return sum([c["amount_minor"] for c in cells if c["part"] == _TAX and _same_line(cell, c)])
 
 
-def _refunded(payee_id: str, rows: Sequence[Any], about: About, refund: UUID) -> Iterator[tuple[str, Line]]:
-    sign = 1 if rows[0]["kind"] == Kind.REFUND_VOIDED else -1
+def _refunded(payee_id: str, rows: Sequence[Any], taken: Sequence[OrderLineTaken]) -> list[tuple[str, Line]]:
+    sign = 1 if rows[0]["kind"] == _VOIDED else -1
     by_line: dict[UUID, int] = {}
-    skus: dict[UUID, str] = {}
-    for taken in about.taken.get((refund, payee_id), []):
-        by_line[taken.order_line_id] = by_line.get(taken.order_line_id, 0) + sign * taken.amount_minor
-        skus[taken.order_line_id] = taken.sku
+    for each in taken:
+        by_line[each.order_line_id] = by_line.get(each.order_line_id, 0) + sign * each.amount_minor
+    skus = {each.order_line_id: each.sku for each in taken}
     by_line = {line: amount for line, amount in by_line.items() if amount}
     if len(rows) == 1 and sum(by_line.values()) == rows[0]["amount_minor"]:
-        for line, amount in by_line.items():
-            yield (
-                "refunds",
-                _line(payee_id, rows[0], amount, order_line=OrderLineId.outer(line.int), sku=skus[line]),
-            )
-        return
-    only = next(iter(by_line)) if len(by_line) == 1 else None
-    for row in rows:
-        yield (
+        parts = [(rows[0], line, amount) for line, amount in by_line.items()]
+    else:
+        only = next(iter(by_line)) if len(by_line) == 1 else None
+        parts = [(row, only, row["amount_minor"]) for row in rows]
+    return [
+        (
             "refunds",
             _line(
                 payee_id,
                 row,
-                row["amount_minor"],
-                order_line=OrderLineId.outer(only.int) if only else "",
-                sku=skus[only] if only else "",
+                amount,
+                order_line=OrderLineId.outer(line.int) if line else "",
+                sku=skus[line] if line else "",
             ),
         )
+        for row, line, amount in parts
+    ]
 
 
 def _released_line(row: Any) -> str:
-    if row["kind"] != Kind.RELEASE:
+    if row["kind"] != _RELEASE:
         return ""
-    order_line = str(row["idem"].split(":")[1])
+    order_line = str(row["idem"]).split(":")[1]
     try:
         OrderLineId.parse(order_line)
     except MalformedId:
@@ -171,31 +173,34 @@ def _released_line(row: Any) -> str:
     return order_line
 
 
-def _line(
-    payee_id: str,
-    row: Any,
-    amount: int,
-    *,
-    order_line: str = "",
-    sku: str = "",
-    cell: Cell | None = None,
-    counterparty: str = "",
-    tax_minor: int = 0,
-) -> Line:
-    journal = JournalId.outer(row["id"].int)
-    line = {
-        "account": ACCOUNTS[row["code"]],
+def _line_of(payee_id: str, row: Any, amount: int, cell: Any) -> Line:
+    """A line that is about one part of an order line."""
+    line = _line(
+        payee_id, row, amount, order_line=OrderLineId.outer(cell["order_line_id"].int), sku=cell["sku"]
+    )
+    gross = cell["charged_minor"]
+    line["agreement"], line["rate_ppm"], line["gross_minor"] = cell["agreement"], cell["rate_ppm"], gross
+    line["shipping"] = cell["kind"] == _SHIPPING
+    if gross > 0:
+        line["share_ppm"] = (2 * abs(amount) * PPM + gross) // (2 * gross)
+    return line
+
+
+def _line(payee_id: str, row: Any, amount: int, *, order_line: str = "", sku: str = "") -> Line:
+    journal, order = JournalId.outer(row["id"].int), row["order_id"]
+    return {
+        "account": _ACCOUNTS[row["code"]],
         "agreement": "",
         "amount_minor": amount,
         "balance_after_minor": row["balance_after"],
-        "counterparty": counterparty or _other_side(payee_id, row),
+        "counterparty": _other_side(payee_id, row["merchant_id"]),
         "entry": f"{journal}/{row['leg']}",
         "event": row["kind"],
         "gross_minor": 0,
         "journal": journal,
         "memo": row["memo"] or "",
         "occurred_at": instant(row["effective_at"]),
-        "order": OrderId.outer(row["order_id"].int) if row["order_id"] else "",
+        "order": OrderId.outer(order.int) if order is not None else "",
         "order_line": order_line,
         "order_number": row["number"] or "",
         "posted_at": instant(row["posted_at"]),
@@ -204,18 +209,13 @@ def _line(
         "share_ppm": 0,
         "shipping": False,
         "sku": sku,
-        "tax_minor": tax_minor,
+        "tax_minor": 0,
     }
-    if cell is not None:
-        gross = cell.charged_minor
-        line["agreement"], line["rate_ppm"], line["sku"] = cell.agreement, cell.rate_ppm, cell.sku
-        line["gross_minor"], line["shipping"] = gross, cell.kind is LineKind.SHIPPING
-        line["share_ppm"] = half_up_ratio(abs(amount) * PPM, gross) if gross > 0 else 0
-    return line
 
 
-def _other_side(payee_id: str, row: Any) -> str:
-    if row["merchant_id"] is None:
+@lru_cache(maxsize=10_000)
+def _other_side(payee_id: str, merchant_id: UUID | None) -> str:
+    if merchant_id is None:
         return "platform"
-    merchant = BrandId.outer(row["merchant_id"].int)
+    merchant = BrandId.outer(merchant_id.int)
     return "customer" if merchant == payee_id else merchant
