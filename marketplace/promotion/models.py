@@ -226,6 +226,14 @@ class TrackedLink(Row, table=True):
         Index("ix_tracked_links_agreement_id", "agreement_id"),
         Index("ix_tracked_links_promoter_brand_id_id", "promoter_brand_id", "id"),
         Index("ix_tracked_links_advertiser_id_id", "advertiser_id", "id"),
+        Index(
+            "ix_tracked_links_expires_at",
+            "expires_at",
+            postgresql_where=text("status = 'ACTIVE' AND expires_at IS NOT NULL"),
+        ),
+        CheckConstraint(
+            "in_app_destination IS NULL OR in_app_destination LIKE '%{touch}%'", name="one_touch_in_app"
+        ),
     )
 
     id: LinkId = id_field(LinkId, primary_key=True)
@@ -248,6 +256,8 @@ class TrackedLink(Row, table=True):
     disabled_at: datetime | None = utc_field(default=None, nullable=True)
     expires_at: datetime | None = utc_field(default=None, nullable=True)
     revision: int = Field(sa_column=Column(BigInteger, FetchedValue(), nullable=False))
+    in_app_destination: str | None = None
+    """Where WeChat goes instead: a mini-program's address with ``{touch}`` where the token goes."""
 
 
 class Touch(Row, table=True):
@@ -257,6 +267,7 @@ class Touch(Row, table=True):
     __table_args__ = (
         one_of("kind", TouchKind, name="known_kind"),
         Index("ix_touches_link_id_at", "link_id", "at"),
+        Index("ix_touches_at", "at", postgresql_using="brin"),
         Index(
             "ix_touches_session_key_at",
             "session_key",
@@ -318,6 +329,7 @@ class CommissionLine(Row, table=True):
         CheckConstraint("reversed_minor BETWEEN 0 AND commission_minor", name="reversed_within_commission"),
         Index("ix_commission_lines_order_id", "order_id"),
         Index("ix_commission_lines_link_id", "link_id"),
+        Index("ix_commission_lines_created_at", "created_at"),
         Index("ix_commission_lines_agreement_id_id", "agreement_id", "id"),
     )
 
