@@ -7,6 +7,9 @@ from graph.context import Gateways
 from infra.config import Settings
 from infra.db.session import Database, make_engine
 from infra.observability.logs import configure_logging
+from infra.payments.profit_sharing import CAPABILITIES as SHARING
+from infra.payments.profit_sharing import ProfitSharing
+from infra.payments.sharing import SharingRail
 from infra.payments.stripe_gateway import StripeGateway
 from infra.search.postgres_index import PostgresIndex
 from infra.suppliers.http_endpoint import HttpEndpoint
@@ -35,6 +38,14 @@ def make_payments(settings: Settings) -> StripeGateway:
     )
 
 
+def make_rails(settings: Settings, clock: Clock) -> dict[str, SharingRail]:
+    """The sharing rail lives beside the embedded provider, behind the same key."""
+    if settings.stripe_api_base is None:
+        return {}
+    key = settings.stripe_api_key.get_secret_value()
+    return {SHARING.name: ProfitSharing(base=settings.stripe_api_base, key=key, clock=clock)}
+
+
 def make_gateways(settings: Settings) -> Gateways:
     clock = make_clock(settings)
     db = make_database(settings)
@@ -45,4 +56,5 @@ def make_gateways(settings: Settings) -> Gateways:
         search=PostgresIndex(),
         endpoints=HttpEndpoint(allow_private=settings.private_webhooks_allowed),
         settings=settings,
+        rails=make_rails(settings, clock),
     )

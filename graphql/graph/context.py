@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -20,6 +20,7 @@ from core.ids import TenantId
 from infra.config import Settings
 from infra.db.session import Database
 from infra.payments.gateway import PaymentGateway
+from infra.payments.sharing import SharingRail
 from infra.search.index import SearchIndex
 from infra.suppliers.endpoint import SupplierEndpoint
 from marketplace.brands.queries import StorefrontFacts
@@ -39,6 +40,8 @@ class Gateways:
     search: SearchIndex
     endpoints: SupplierEndpoint
     settings: Settings
+    rails: Mapping[str, SharingRail] = field(default_factory=dict)
+    """Rails that pay by instruction, by name; none where the vendor has none."""
 
 
 class Context(BaseContext):

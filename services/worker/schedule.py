@@ -12,6 +12,7 @@ from supply.fulfillment import sla, webhooks
 from supply.ledger import service as ledger
 from supply.settlement import platform_payouts
 from supply.settlement import service as settlement
+from supply.settlement.rails import service as rails
 from supply.settlement.disputes import applying as disputes
 from supply.settlement.reconciliation import service as reconciliation
 
@@ -40,6 +41,8 @@ _TABLE: dict[str, tuple[Sweep, float]] = {
     "settlement.platform_payouts": (platform_payouts.send_platform_payouts, 30),
     "settlement.reconciliation": (reconciliation.sweep_reconciliation, 60),
     "settlement.payouts_unknown": (settlement.resolve_payouts, 30),
+    "rails.send": (rails.send_shares, 5),
+    "rails.results": (rails.resolve_shares, 15),
     "ledger.rollup": (ledger.roll_up, 10),
     # Carrying
     "outbox.lost": (recovery.republish_lost, 30),

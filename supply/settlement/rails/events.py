@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from core.events import Event, event
+from core.ids import OrderId
+from supply.settlement.rails.ids import RailRequestId
+
+
+@event("settlement.rail_shared")
+@dataclass(frozen=True, slots=True)
+class RailShared(Event):
+    """The rail paid these payees their parts of an order."""
+
+    request_id: RailRequestId
+    order_id: OrderId
+    payee_ids: tuple[str, ...]
+    at: datetime
+
+
+@event("settlement.rail_refused")
+@dataclass(frozen=True, slots=True)
+class RailRefused(Event):
+    """The rail did not pay these payees and asking again by itself is over: somebody has to decide."""
+
+    request_id: RailRequestId
+    order_id: OrderId
+    payee_ids: tuple[str, ...]
+    reason: str
+    at: datetime
+
+
+@event("settlement.rail_lost")
+@dataclass(frozen=True, slots=True)
+class RailLost(Event):
+    """The freeze ended first: what was not paid went to the merchant, who owes it outside the rail."""
+
+    order_id: OrderId
+    payee_ids: tuple[str, ...]
+    at: datetime

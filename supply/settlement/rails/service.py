@@ -1,0 +1,27 @@
+"""The public verbs of sharing rails. Each lives in the file named for its rule."""
+
+from supply.settlement.rails.recording import (
+    record_shared_delivery,
+    record_shared_payment,
+    register_rail_account,
+)
+from supply.settlement.rails.sending import (
+    abandon_refused,
+    hasten,
+    resolve_shares,
+    retry_refused,
+    send_shares,
+    settle_share,
+)
+
+__all__ = [
+    "abandon_refused",
+    "hasten",
+    "record_shared_delivery",
+    "record_shared_payment",
+    "register_rail_account",
+    "resolve_shares",
+    "retry_refused",
+    "send_shares",
+    "settle_share",
+]
