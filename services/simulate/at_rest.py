@@ -11,7 +11,7 @@ from sqlalchemy import text
 from core.actor import SYSTEM
 from services.paysim import books
 from services.paysim.transaction import Tx
-from services.simulate import carrying, happenings
+from services.simulate import banks, carrying, happenings
 from services.simulate.world import World
 
 ROUNDS = 400
@@ -43,8 +43,9 @@ _REFUNDED = text(
     "SELECT charge_id, sum(refunded_minor)::bigint AS minor FROM payments WHERE charge_id IS NOT NULL GROUP BY 1"
 )
 _DISAGREE = text(
-    "SELECT o.number || ' refunded ' || o.refunded_minor || ', its split ' || s.refunded_minor FROM orders o"
-    " JOIN split_orders s ON s.order_id = o.id WHERE o.refunded_minor <> s.refunded_minor"
+    "SELECT o.number || ' refunded ' || o.refunded_minor || ', its splits ' || s.minor FROM orders o"
+    " JOIN (SELECT order_id, sum(amount_minor) AS minor FROM split_refunds WHERE status <> 'voided'"
+    " GROUP BY 1) s ON s.order_id = o.id WHERE o.refunded_minor <> s.minor"
     " UNION ALL SELECT o.number || ' is paid and has no split' FROM orders o WHERE o.paid_at IS NOT NULL"
     " AND NOT EXISTS (SELECT FROM split_orders s WHERE s.order_id = o.id)"
 )
@@ -56,6 +57,7 @@ async def come_to_rest(world: World) -> list[str]:
     await happenings.let_webhooks_go(world)
     world.unpaid.clear()
     world.healthy = True
+    await banks.decide_everything(world)
     waits = [*_WAITS, _OLDEST, *_WAITS]
     for _ in range(ROUNDS):
         if await _everything_once(world):

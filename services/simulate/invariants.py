@@ -64,7 +64,7 @@ FROM has FULL JOIN held USING (party, currency) FULL JOIN paid USING (party, cur
 FULL JOIN other USING (party, currency)
 WHERE coalesce(has.minor, 0)
    <> coalesce(held.minor, 0) - coalesce(paid.minor, 0) + coalesce(other.minor, 0)
-""".format(others="'fee_recharge', 'write_off'")
+""".format(others="'fee_recharge', 'write_off', 'dispute_absorbed'")
 
 RULES: tuple[Rule, ...] = (
     _rule(
@@ -101,6 +101,22 @@ RULES: tuple[Rule, ...] = (
         " WHERE c.minor <> o.minor",
     ),
     _rule(
+        3, "a payment that belongs to no order came once and went back once",
+        "SELECT j.provider_ref || ' was booked ' || count(*) || ' times' FROM ledger_journals j"
+        " WHERE j.idem LIKE 'late:%' AND j.kind = 'capture' GROUP BY j.provider_ref HAVING count(*) > 1",
+    ),
+    _rule(
+        3, "the provider's fee on a charge, and its becoming available, are booked once",
+        "SELECT c.charge_id || ' fee ' || c.fee_minor || ', booked ' || coalesce(b.fee, 0) || '; net ' || c.net_minor"
+        " || ', moved ' || coalesce(b.net, 0) FROM provider_charges c LEFT JOIN (SELECT j.provider_ref,"
+        "  sum(e.amount_minor) FILTER (WHERE a.code = 5000) AS fee, sum(e.amount_minor) FILTER (WHERE a.code = 1010)"
+        "  AS net FROM ledger_journals j JOIN ledger_entries e ON e.journal_id = j.id JOIN ledger_accounts a"
+        "  ON a.id = e.account_id WHERE j.kind IN ('provider_fee', 'funds_available') GROUP BY 1) b"
+        " ON b.provider_ref = c.transaction_id WHERE c.transaction_id IS NOT NULL"
+        " AND (c.fee_minor <> coalesce(b.fee, 0)"
+        "  OR coalesce(b.net, 0) <> CASE WHEN c.available THEN c.net_minor ELSE 0 END)",
+    ),
+    _rule(
         5, "the parts of an order are what was captured, what refunds took of them is what was refunded",
         "SELECT o.order_id || ' captured ' || o.captured_minor || ' split ' || sum(p.amount_minor)"
         " || ', refunded ' || o.refunded_minor || ' taken ' || sum(p.by_line_minor + p.by_amount_minor)"
@@ -115,10 +131,33 @@ RULES: tuple[Rule, ...] = (
         " OR by_line_minor < 0 OR by_amount_minor < 0)",
     ),
     _rule(
-        5, "refunds of an order are booked once, and together are what was refunded",
-        "SELECT o.order_id || ' refunded ' || o.refunded_minor || ', its refunds are ' || coalesce(r.minor, 0)"
-        " FROM split_orders o LEFT JOIN (SELECT order_id, sum(amount_minor) AS minor FROM split_refunds"
-        " WHERE status <> 'voided' GROUP BY 1) r USING (order_id) WHERE o.refunded_minor <> coalesce(r.minor, 0)",
+        5, "a line gives back tax and fee in proportion to what was refunded of it, rounded half up over all slices",
+        "SELECT l.order_id || ' ' || p.seat || ' gave ' || p.by_line_minor || ' of ' || p.amount_minor || ' for '"
+        " || l.by_quantity_minor + l.by_value_minor || ' of ' || l.charged_minor FROM split_lines l"
+        " JOIN split_parts p ON p.line_id = l.id AND p.part IN ('tax', 'platform_fee')"
+        " WHERE l.kind = 'goods' AND l.charged_minor > 0"
+        " AND NOT EXISTS (SELECT FROM split_parts q WHERE q.line_id = l.id AND q.by_amount_minor <> 0)"
+        " AND p.by_line_minor <> div(2 * p.amount_minor * (l.by_quantity_minor + l.by_value_minor)"
+        "  + l.charged_minor, 2 * l.charged_minor)",
+    ),
+    _rule(
+        5, "a line that was returned whole leaves nothing of its commission",
+        "SELECT l.order_id || ' ' || p.seat || ' keeps ' || p.amount_minor - p.by_line_minor FROM split_lines l"
+        " JOIN split_parts p ON p.line_id = l.id AND p.part IN ('promoter_brand', 'individual', 'platform_commission')"
+        " WHERE l.kind = 'goods' AND l.by_quantity_minor + l.by_value_minor = l.charged_minor AND l.charged_minor > 0"
+        " AND NOT EXISTS (SELECT FROM split_parts q WHERE q.line_id = l.id AND q.by_amount_minor <> 0)"
+        " AND p.amount_minor <> p.by_line_minor",
+    ),
+    _rule(
+        5, "what refunds and lost disputes took is what was refunded; the rest is the platform's goodwill",
+        "SELECT o.order_id || ' refunded ' || o.refunded_minor || ' for ' || coalesce(r.given, 0) || ' and disputes '"
+        " || coalesce(d.lost, 0) || ', goodwill ' || o.goodwill_minor || ' for ' || coalesce(r.goodwill, 0)"
+        " FROM split_orders o LEFT JOIN (SELECT order_id, sum((changes->>'given')::bigint) AS given,"
+        "  sum(amount_minor - (changes->>'given')::bigint) AS goodwill FROM split_refunds WHERE status <> 'voided'"
+        "  GROUP BY 1) r USING (order_id) LEFT JOIN (SELECT p.order_id, sum((p.lost->>'amount')::bigint) AS lost"
+        "  FROM dispute_orders p JOIN disputes d ON d.id = p.dispute_id AND d.stage = 'lost' GROUP BY 1) d"
+        " USING (order_id) WHERE o.refunded_minor <> coalesce(r.given, 0) + coalesce(d.lost, 0)"
+        " OR o.goodwill_minor <> coalesce(r.goodwill, 0) OR o.goodwill_minor < 0",
     ),
     _rule(
         5, "what is owed to customers is what refunds have reserved and not ended",
@@ -164,6 +203,24 @@ RULES: tuple[Rule, ...] = (
         " WHERE coalesce(b.deferred, 0) <> coalesce(p.deferred, 0) OR coalesce(b.fee, 0) <> coalesce(p.fee, 0)",
     ),
     _rule(
+        7, "what is kept back for a dispute is kept for an open one, and is what was frozen of parts",
+        "WITH books AS (SELECT substr(a.owner, 7) AS party, a.currency, -sum(e.amount_minor) AS minor"
+        "  FROM ledger_accounts a JOIN ledger_entries e ON e.account_id = a.id WHERE a.code = 2030 GROUP BY 1, 2),"
+        " open AS (SELECT s.payee_id AS party, s.currency, sum(s.pending_minor + s.available_minor) AS minor"
+        "  FROM dispute_shares s JOIN disputes d ON d.id = s.dispute_id AND d.stage = 'open' GROUP BY 1, 2)"
+        " SELECT party || ' has ' || coalesce(books.minor, 0) || ' ' || currency || ' kept, frozen '"
+        " || coalesce(open.minor, 0) FROM books FULL JOIN open USING (party, currency)"
+        " WHERE coalesce(books.minor, 0) <> coalesce(open.minor, 0)",
+    ),
+    _rule(
+        7, "a bank owes what it withdrew for a dispute that is not decided, and nothing for one that is",
+        "WITH books AS (SELECT substr(a.owner, 9) AS id, sum(e.amount_minor) AS minor FROM ledger_accounts a"
+        "  JOIN ledger_entries e ON e.account_id = a.id WHERE a.code = 1110 GROUP BY 1),"
+        " open AS (SELECT d.id, d.amount_minor AS minor FROM disputes d WHERE d.stage = 'open')"
+        " SELECT id || ' owes ' || coalesce(books.minor, 0) || ', withdrawn ' || coalesce(open.minor, 0)"
+        " FROM books FULL JOIN open USING (id) WHERE coalesce(books.minor, 0) <> coalesce(open.minor, 0)",
+    ),
+    _rule(
         9, "what is in payout is what payouts have reserved and not ended",
         "WITH books AS (SELECT substr(a.owner, 7) AS party, a.currency, -sum(e.amount_minor) AS minor"
         "  FROM ledger_accounts a JOIN ledger_entries e ON e.account_id = a.id WHERE a.code = 2020 GROUP BY 1, 2),"
@@ -193,10 +250,12 @@ RULES: tuple[Rule, ...] = (
         " OR number <> coalesce(last, 0) + 1",
     ),
     _rule(
-        12, "nothing unexplained lies in suspense",
-        "SELECT a.owner || ' ' || -sum(e.amount_minor) || ' ' || a.currency FROM ledger_accounts a"
-        " JOIN ledger_entries e ON e.account_id = a.id WHERE a.code = 2300 GROUP BY a.owner, a.currency"
-        " HAVING sum(e.amount_minor) <> 0",
+        12, "what lies in suspense is what reconciliation put there and nothing has explained since",
+        "WITH books AS (SELECT a.currency, -sum(e.amount_minor) AS minor FROM ledger_accounts a"
+        "  JOIN ledger_entries e ON e.account_id = a.id WHERE a.code = 2300 GROUP BY 1),"
+        " rows AS (SELECT currency, sum(suspended_minor) AS minor FROM psp_txn GROUP BY 1)"
+        " SELECT currency || ' ' || coalesce(books.minor, 0) || ' in suspense, rows ' || coalesce(rows.minor, 0)"
+        " FROM books FULL JOIN rows USING (currency) WHERE coalesce(books.minor, 0) <> coalesce(rows.minor, 0)",
     ),
 )  # fmt: skip
 

@@ -14,7 +14,7 @@ from time import monotonic
 from core.actor import SYSTEM
 from core.clock import FixedClock
 from infra.db.session import Database, make_engine
-from services.simulate import carrying, happenings
+from services.simulate import banks, carrying, happenings
 from services.simulate.at_rest import come_to_rest, provider_agrees
 from services.simulate.baskets import Shopper
 from services.simulate.invariants import violations
@@ -88,7 +88,7 @@ async def _live(world: World, orders: int) -> Sequence[str]:
             if world.step % CHECK_EVERY == 0 and (broken := await look(world)):
                 return broken
         restless = await come_to_rest(world)
-        return restless or await look(world) or await provider_agrees(world)
+        return restless or [*await look(world), *await provider_agrees(world)]
     except CallInsideTransaction as error:
         return [f"the provider's {error} was called inside a transaction"]
     except (
@@ -133,7 +133,12 @@ def _possible(world: World, orders: int) -> list[tuple[Step, int]]:
     if world.broker:
         possible.append((carrying.message, 60))
     if world.orders:
-        possible += [(happenings.refund, 6), (happenings.deliver, 3)]
+        possible += [
+            (happenings.refund, 6), (happenings.deliver, 3), (happenings.goodwill, 1), (banks.dispute, 1),
+            (banks.refund_past_us, 1),
+        ]  # fmt: skip
+    if world.disputes:
+        possible += [(banks.decide, 1), (banks.answer, 1)]
     return possible
 
 

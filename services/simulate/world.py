@@ -62,6 +62,8 @@ class World:
     orders: list[PlacedOrder] = field(default_factory=list)
     """Of checkouts that were paid; whether we know it yet is the webhooks' affair."""
     broker: list[Queued] = field(default_factory=list)
+    disputes: list[str] = field(default_factory=list)
+    """At the provider, as they were opened."""
     hooks: list[Hook] = field(default_factory=list)
     answered: list[Outcome] = field(default_factory=list)
     """Outcomes of deliveries that the provider was not told of yet."""
