@@ -10,14 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
+from asyncpg import PostgresError
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.actor import SYSTEM
 from core.ids import JournalId
-from infra.db.session import Database
+from infra.db.session import Database, driver_connection
 from supply.ledger.errors import JournalKeyReused, Overdraft, Unbalanced
 from supply.ledger.journal import AccountKey, Journal, merged
 
@@ -33,6 +35,8 @@ _POST_BATCH = text(
     " CAST(:codes AS integer[]), CAST(:owners AS text[]), CAST(:currencies AS bpchar[]),"
     " CAST(:tenants AS uuid[]), CAST(:amounts AS bigint[]))"
 )
+# The same for the driver: placeholders by number, types from the function.
+_POST_COMMITTED = "SELECT ord, journal_id, outcome FROM post_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
 _HOLD = text(
     "SELECT ord, balance_minor FROM hold_balances(CAST(:codes AS integer[]), CAST(:owners AS text[]),"
     " CAST(:currencies AS bpchar[]), CAST(:tenants AS uuid[]))"
@@ -76,16 +80,31 @@ async def post_many(session: AsyncSession, journals: Sequence[Journal], *, now: 
     """
     if not journals:
         return []
-    legs = [(place, leg) for place, journal in enumerate(journals, 1) for leg in merged(journal.legs)]
-    values = {
-        "posted_at": now, "ids": [JournalId.new() for _ in journals], "keys": [j.key for j in journals],
-        "kinds": [j.kind for j in journals], "effective_at": [j.effective_at for j in journals],
-        "order_ids": [j.order_id for j in journals], "provider_refs": [j.provider_ref for j in journals],
-        "memos": [j.memo for j in journals], "leg_journals": [place for place, _ in legs],
-        "amounts": [leg.amount_minor for _, leg in legs], **_columns([leg.account for _, leg in legs]),
-    }  # fmt: skip
-    rows = await session.execute(_POST_BATCH, values)
-    return [_outcome(journals[row.ord - 1].key, row) for row in rows]
+    rows = await session.execute(_POST_BATCH, _batch(journals, now))
+    return [_outcome(journals[row.ord - 1].key, row.journal_id, row.outcome) for row in rows]
+
+
+async def post_committed(db: Database, journals: Sequence[Journal], *, now: datetime) -> list[Outcome]:
+    """``post_many`` in a transaction of its own, in one round trip: committed when it returns.
+
+    The functions of the ledger are their own authority, so the transaction need not say who acts. Raises what
+    the driver raises; when the connection was lost it is unknown whether anything was posted.
+    """
+    if not journals:
+        return []
+    async with db.engine.connect() as connection:
+        driver = await driver_connection(connection)
+        try:
+            rows = await driver.fetch(_POST_COMMITTED, *_batch(journals, now).values())
+        except PostgresError:
+            if driver.is_closed():
+                await connection.invalidate()
+            raise
+        except BaseException:
+            # Whatever it was doing when it was stopped or lost, nobody else shall get this connection.
+            await connection.invalidate()
+            raise
+    return [_outcome(journals[ord - 1].key, journal_id, outcome) for ord, journal_id, outcome in rows]
 
 
 async def post_together(
@@ -117,6 +136,18 @@ async def roll_up(db: Database) -> int:
         return int((await session.execute(_ROLL_UP)).scalar_one())
 
 
+def _batch(journals: Sequence[Journal], now: datetime) -> dict[str, Any]:
+    """The arguments of ``post_batch``, by name and in its order."""
+    legs = [(place, leg) for place, journal in enumerate(journals, 1) for leg in merged(journal.legs)]
+    return {
+        "posted_at": now, "ids": [JournalId.new() for _ in journals], "keys": [j.key for j in journals],
+        "kinds": [j.kind for j in journals], "effective_at": [j.effective_at for j in journals],
+        "order_ids": [j.order_id for j in journals], "provider_refs": [j.provider_ref for j in journals],
+        "memos": [j.memo for j in journals], "leg_journals": [place for place, _ in legs],
+        **_columns([leg.account for _, leg in legs]), "amounts": [leg.amount_minor for _, leg in legs],
+    }  # fmt: skip
+
+
 def _columns(accounts: Sequence[AccountKey]) -> dict[str, list[Any]]:
     return {
         "codes": [int(account.code) for account in accounts],
@@ -126,10 +157,10 @@ def _columns(accounts: Sequence[AccountKey]) -> dict[str, list[Any]]:
     }
 
 
-def _outcome(key: str, row: Any) -> Outcome:
-    match row.outcome:
+def _outcome(key: str, journal_id: UUID, outcome: str) -> Outcome:
+    match outcome:
         case "posted" | "replayed":
-            return Outcome(key, JournalId.of(row.journal_id), replayed=row.outcome == "replayed")
+            return Outcome(key, JournalId.of(journal_id), replayed=outcome == "replayed")
         case "ledger_overdraft":
             return Outcome(key, None, error=Overdraft(f"{key} would overdraw an account"))
         case "ledger_key_reused":

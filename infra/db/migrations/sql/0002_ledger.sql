@@ -277,6 +277,8 @@ DECLARE
     v_totals bigint[];
     v_lowest bigint[];
     v_counts bigint[];
+    v_locked bigint;
+    v_missing boolean := false;
     v_found uuid[];
     v_befores bigint[];
     v_versions bigint[];
@@ -318,9 +320,12 @@ BEGIN
             LEFT JOIN unnest(v_new) AS c (id) USING (id);
             EXIT WHEN v_new IS NULL;
 
+            -- Accounts are opened before any is locked. That all strict ones are there shows when they are locked;
+            -- when not, this round is undone and the next one looks for them here.
             PERFORM FROM (
-                SELECT DISTINCT l.id FROM unnest(v_accounts, p_leg_journals) AS l (id, journal) WHERE v_open[l.journal]
-            ) l WHERE NOT EXISTS (SELECT FROM ledger_accounts a WHERE a.id = l.id);
+                SELECT DISTINCT l.account_id FROM unnest(v_accounts, p_codes, p_leg_journals) AS l (account_id, code, journal)
+                WHERE v_open[l.journal] AND (v_missing OR NOT ledger_strict(l.code))
+            ) l WHERE NOT EXISTS (SELECT FROM ledger_accounts a WHERE a.id = l.account_id);
             IF FOUND THEN
                 PERFORM ledger_open_accounts(
                     array_agg(l.code), array_agg(l.owner), array_agg(l.currency), array_agg(l.tenant))
@@ -358,6 +363,11 @@ BEGIN
 
             PERFORM FROM unnest(v_moved) WITH ORDINALITY AS m (account_id, place)
             JOIN ledger_balances b USING (account_id) ORDER BY m.place FOR NO KEY UPDATE OF b;
+            GET DIAGNOSTICS v_locked = ROW_COUNT;
+            IF v_locked < cardinality(v_moved) THEN
+                v_missing := true;
+                RAISE EXCEPTION USING ERRCODE = 'LY001', MESSAGE = 'batch goes another round';
+            END IF;
             WITH moved AS (
                 UPDATE ledger_balances b SET posted_minor = b.posted_minor + m.total, version = b.version + m.legs
                 FROM unnest(v_moved, v_totals, v_lowest, v_counts) AS m (account_id, total, lowest, legs)
