@@ -127,6 +127,7 @@ class TransferReversal:
     currency: str
     balance_transaction_id: str | None
     created_at: datetime
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

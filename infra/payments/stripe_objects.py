@@ -118,6 +118,7 @@ def reversal_of(row: Json) -> TransferReversal:
         currency=row["currency"].upper(),
         balance_transaction_id=reference(row.get("balance_transaction")),
         created_at=when(row["created"]),
+        metadata=row.get("metadata") or {},
     )
 
 

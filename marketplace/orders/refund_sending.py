@@ -10,6 +10,7 @@ import contextlib
 from datetime import datetime, timedelta
 from typing import Any
 
+import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -43,6 +44,7 @@ LOOK_UP_AFTER = timedelta(minutes=10)
 EQUAL_ANSWERS = 3
 """A provider that stored a failure under a key replays it: after so many tries a new key is due."""
 _BATCH = 50
+log = structlog.get_logger("refunds")
 _FINAL_YES, _FINAL_NO = "succeeded", frozenset({"failed", "canceled"})
 _PROVIDERS_REASONS = frozenset(
     {RefundCause.DUPLICATE, RefundCause.FRAUDULENT, RefundCause.REQUESTED_BY_CUSTOMER}
@@ -105,6 +107,10 @@ async def on_refund_requested(
         )
     except ProviderRefused as refused:
         await _fail(db, event.refund_id, provider_id=None, why=refused.message, clock=clock)
+        return
+    except IdempotencyMismatch as reused:
+        # A bug of ours, and asking again would only repeat it: somebody has to look.
+        log.error("refund's key was used for another body", refund=str(event.refund_id), key=reused.key)
         return
     await apply_provider_refund(db, event.refund_id, answer, clock=clock)
 

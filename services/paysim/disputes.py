@@ -128,9 +128,10 @@ def escalate(tx: Tx, dispute: JsonDict) -> JsonDict:
 def close_dispute(tx: Tx, dispute: JsonDict, *, won: bool, fee_back: bool = False) -> JsonDict:
     """The bank's verdict. Won gives the amount back; the fee stays with the provider unless ``fee_back``.
 
-    An inquiry is closed without anything having moved, whatever the verdict.
+    An inquiry is closed without anything having moved, whatever the verdict. A lost dispute may still be won:
+    the bank reopened it.
     """
-    if dispute["status"] not in OPEN:
+    if dispute["status"] not in OPEN and not (won and dispute["status"] == "lost"):
         raise ApiError(
             400, f"This dispute is already closed: {dispute['status']}.", code="resource_already_closed"
         )

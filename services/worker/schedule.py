@@ -12,8 +12,8 @@ from supply.fulfillment import sla, webhooks
 from supply.ledger import service as ledger
 from supply.settlement import platform_payouts
 from supply.settlement import service as settlement
-from supply.settlement.rails import service as rails
 from supply.settlement.disputes import applying as disputes
+from supply.settlement.rails import service as rails
 from supply.settlement.reconciliation import service as reconciliation
 
 Sweep = Callable[..., Awaitable[int]]
@@ -37,6 +37,7 @@ _TABLE: dict[str, tuple[Sweep, float]] = {
     "settlement.statements": (settlement.close_due_statements, 20),
     "settlement.disputes": (disputes.sweep_disputes, 60),
     "settlement.disputes_missed": (disputes.find_missed_disputes, 600),
+    "settlement.recoveries": (settlement.sweep_recoveries, 60),
     "settlement.payouts": (settlement.send_payouts, 2),
     "settlement.platform_payouts": (platform_payouts.send_platform_payouts, 30),
     "settlement.reconciliation": (reconciliation.sweep_reconciliation, 60),

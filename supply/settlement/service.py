@@ -18,7 +18,7 @@ from supply.settlement.payouts import (
     settle_payout,
 )
 from supply.settlement.provider_funds import collect_fees, funds_available, recharge_fee, record_fee
-from supply.settlement.recovery import net_receivables, record_reversal, reverse_transfers, write_off
+from supply.settlement.recovery import net_receivables
 from supply.settlement.refunds import (
     LineRefund,
     RefundPlan,
@@ -31,6 +31,7 @@ from supply.settlement.refunds import (
 )
 from supply.settlement.release import release_due
 from supply.settlement.reroute import MovedUnits, reroute
+from supply.settlement.reversing import record_reversal, reverse_transfers, sweep_recoveries
 from supply.settlement.statements.closing import (
     ClosedStatement,
     close_due_statements,
@@ -43,6 +44,7 @@ from supply.settlement.statements.terms import (
     set_settlement_terms,
     settlement_terms,
 )
+from supply.settlement.writing_off import ask_write_off, decide_write_off, write_off
 
 __all__ = [
     "CapturedLine",
@@ -56,9 +58,11 @@ __all__ = [
     "ReservedRefund",
     "ShippingRefund",
     "TermsView",
+    "ask_write_off",
     "close_due_statements",
     "close_statement",
     "collect_fees",
+    "decide_write_off",
     "funds_available",
     "hold_release",
     "lift_hold",
@@ -87,6 +91,7 @@ __all__ = [
     "settle_payout",
     "settle_refund",
     "settlement_terms",
+    "sweep_recoveries",
     "void_refund",
     "write_off",
 ]
