@@ -16,6 +16,7 @@ from graph.matching.mutations import MatchingMutations
 from graph.matching.queries import MatchingQueries
 from graph.orders.mutations import OrderMutations
 from graph.orders.queries import OrderQueries
+from graph.promotion.directory import DirectoryMutations, DirectoryQueries
 from graph.promotion.mutations import PromotionMutations
 from graph.promotion.queries import PromotionQueries
 from graph.scalars import SCALARS
@@ -31,6 +32,7 @@ Query = merge_types(
         CatalogQueries,
         AudienceQueries,
         PromotionQueries,
+        DirectoryQueries,
         MatchingQueries,
         OrderQueries,
         SupplyQueries,
@@ -44,6 +46,7 @@ Mutation = merge_types(
         CatalogMutations,
         AudienceMutations,
         PromotionMutations,
+        DirectoryMutations,
         MatchingMutations,
         OrderMutations,
         SupplyMutations,

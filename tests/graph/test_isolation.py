@@ -44,14 +44,14 @@ OPEN_TO_THE_ROLE = {
 """Tables without row-level security, and why."""
 
 READABLE = {
-    "brand": {"suppliers", "locations", "zone_rates"},
+    "brand": {"suppliers", "locations", "zone_rates", "partner_profiles"},
     "every": {
         "products", "variants", "prices", "search_documents", "search_generations", "tax_rates", "tenants",
-        "brand_profiles", *OPEN_TO_THE_ROLE,
+        "brand_profiles", "partner_listings", *OPEN_TO_THE_ROLE,
     },
 }  # fmt: skip
 """What another tenant may read in the database: goods on sale, tax, brands that want to be found; brands also
-where suppliers send from and for how much freight."""
+where suppliers send from and for how much freight, and what listed brands said of themselves before."""
 
 _PRIVATE_WORDS = (
     BUYER,
@@ -72,6 +72,7 @@ QUERIES: dict[str, dict[str, Any] | None] = {
     "communities": {"first": 100}, "invitation": {"id": "invitations"}, "invitations": {"first": 100},
     "agreement": {"id": "agreements"}, "agreements": {"first": 100}, "link": {"id": "tracked_links"},
     "links": {"first": 100}, "promoters": {"first": 100}, "explainAttribution": {"orderId": "orders"},
+    "partners": {"filter": {"text": "PRIVATE"}}, "partner": {"id": "PROMOTER"}, "ownPartnerProfile": None,
     "proposal": {"id": "proposals"}, "order": {"id": "orders"}, "orders": {"first": 100},
     "explainOrder": {"id": "orders"}, "fulfillmentOrder": {"id": "fulfillment_orders"},
     "fulfillmentOrders": {"first": 100}, "fulfillmentOfOrder": {"orderId": "orders"},
@@ -121,6 +122,8 @@ MUTATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "agreementEnd": ({"id": "agreements"}, ""),
     "agreementTerminate": ({"id": "agreements", "reason": "malice"}, ""),
     "promoterCreate": ({"name": "p", "kind": "KOC"}, OWN),
+    "partnerProfileUpsert": ({"headline": "mine", "roles": ["ADVERTISER"], "categories": ["beauty"]}, OWN),
+    "partnerProfileWithdraw": ({}, ""),
     "linkCreate": (
         {"agreementId": "agreements", "placementId": "placements", "destination": "https://x.example.com"}, "",
     ),
