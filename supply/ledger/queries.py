@@ -2,18 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Row, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from core.ids import JournalId, OrderId
+from core.ids import AccountId
 from core.money import Money
-from core.pagination import Page, PageRequest, page_of
+from core.pagination import BadPage, Page, PageRequest, page_of
+from supply.ledger.activity import BEGINNING, Activity, activity, activity_page, cutoff
 from supply.ledger.chart import Code
+from supply.ledger.entries import (
+    EntryFilter,
+    EntryLine,
+    entries_of_journal,
+    entries_of_order,
+    entries_page,
+    journal_entries,
+)
 from supply.ledger.journal import AccountKey
+
+__all__ = [
+    "BEGINNING",
+    "AccountBalance",
+    "AccountView",
+    "Activity",
+    "EntryFilter",
+    "EntryLine",
+    "Tail",
+    "TrialLine",
+    "accounts_page",
+    "activity",
+    "activity_page",
+    "balance",
+    "balances_of",
+    "cutoff",
+    "entries_of_journal",
+    "entries_of_order",
+    "entries_page",
+    "journal_entries",
+    "mismatched_balances",
+    "tail",
+    "trial_balance",
+    "unbalanced_journals",
+]
 
 _BALANCE = text(
     "SELECT balance_minor FROM ledger_balances_now"
@@ -23,26 +56,21 @@ _BALANCES_OF = text(
     "SELECT code, owner, currency, balance_minor FROM ledger_balances_now WHERE owner = ANY(:owners)"
     " ORDER BY owner, currency, code"
 )
-_LINES = (
-    "SELECT e.journal_id, e.leg, j.idem, j.kind, j.order_id, j.provider_ref, j.memo, j.effective_at,"
-    " j.posted_at, a.code, a.owner, a.currency, e.amount_minor, a.side, e.balance_after, e.txid::text AS txid"
-    " FROM ledger_entries e JOIN ledger_journals j ON j.id = e.journal_id"
-    " JOIN ledger_accounts a ON a.id = e.account_id "
+_ACCOUNTS = text(
+    "SELECT n.account_id, n.code, n.owner, n.currency, n.balance_minor FROM ledger_balances_now n"
+    " WHERE (CAST(:owner AS text) IS NULL OR n.owner = :owner)"
+    " AND (CAST(:currency AS text) IS NULL OR n.currency = :currency)"
+    " AND (CAST(:codes AS integer[]) IS NULL OR n.code = ANY(CAST(:codes AS integer[])))"
+    " AND (CAST(:after_code AS integer) IS NULL OR (n.code, n.owner, n.currency)"
+    "  > (CAST(:after_code AS integer), CAST(:after_owner AS text), CAST(:after_currency AS bpchar)))"
+    " ORDER BY n.code, n.owner, n.currency LIMIT :limit"
 )
-# The newest of each account by its index, then the newest of those: an owner has a handful of accounts.
-_ENTRIES = text(
-    _LINES.replace(
-        "FROM ledger_entries e ",
-        "FROM ledger_accounts o CROSS JOIN LATERAL (SELECT * FROM ledger_entries WHERE account_id = o.id"
-        " AND (CAST(:after AS bigint) IS NULL OR (txid, journal_id, leg)"
-        "  < (CAST(CAST(:txid AS text) AS xid8), CAST(:journal AS uuid), CAST(:after AS bigint)))"
-        " ORDER BY txid DESC, journal_id DESC, leg DESC LIMIT :limit) e ",
-    )
-    + "WHERE o.owner = :owner AND o.currency = coalesce(CAST(:currency AS bpchar), o.currency)"
-    " ORDER BY e.txid DESC, e.journal_id DESC, e.leg DESC LIMIT :limit"
+_TAIL = text(
+    "SELECT coalesce(sum(t.entries), 0)::bigint AS entries, count(*) FILTER (WHERE t.entries > 0) AS accounts,"
+    " coalesce(max(t.entries), 0) AS longest FROM ledger_balances b CROSS JOIN LATERAL ("
+    "  SELECT count(*) AS entries FROM ledger_entries e WHERE e.account_id = b.account_id AND e.txid >= b.rolled_to) t"
+    " WHERE NOT b.strict"
 )
-_OF_ORDER = text(_LINES + "WHERE j.order_id = :order_id ORDER BY e.txid, e.journal_id, e.leg")
-_OF_JOURNAL = text(_LINES + "WHERE j.idem = :key ORDER BY e.leg")
 _TRIAL = text(
     "SELECT n.code, c.name, n.currency, sum(n.balance_minor * n.side)::bigint AS debit_minor"
     " FROM ledger_balances_now n JOIN ledger_chart c USING (code)"
@@ -71,31 +99,24 @@ class AccountBalance:
 
 
 @dataclass(frozen=True, slots=True)
-class EntryLine:
-    """One leg with the journal it belongs to. ``amount_minor``: debit above zero, credit below.
+class AccountView:
+    """An account and what it holds, on its normal side."""
 
-    ``balance_after`` on the normal side; None for deferred accounts, which are not counted entry by entry.
-    """
-
-    journal_id: JournalId
-    leg: int
-    key: str
-    kind: str
-    order_id: OrderId | None
-    provider_ref: str | None
-    memo: str | None
-    effective_at: datetime
-    posted_at: datetime
+    id: AccountId
     code: Code
     owner: str
     currency: str
-    amount_minor: int
-    balance_after: int | None
-    txid: str
+    balance_minor: int
 
-    @property
-    def account(self) -> AccountKey:
-        return AccountKey(self.code, self.owner, self.currency)
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """What the deferred accounts' reads add up each time: entries that are not rolled up, on how many accounts,
+    and on the one that has most."""
+
+    entries: int
+    accounts: int
+    longest: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,26 +141,35 @@ async def balances_of(session: AsyncSession, owners: list[str]) -> list[AccountB
     return [AccountBalance(Code(row.code), row.owner, row.currency, row.balance_minor) for row in rows]
 
 
-async def entries_page(
-    session: AsyncSession, owner: str, page: PageRequest, *, currency: str | None = None
-) -> Page[EntryLine]:
-    """Everything that happened on one owner's accounts, newest first."""
-    txid, journal, after = page.key or (None, None, None)
+async def accounts_page(
+    session: AsyncSession,
+    page: PageRequest,
+    *,
+    owner: str | None = None,
+    codes: Sequence[Code] | None = None,
+    currency: str | None = None,
+) -> Page[AccountView]:
+    """The accounts the reader may see, by code, owner and currency."""
+    code, after_owner, after_currency = page.key or (None, None, None)
+    try:
+        after_code = None if code is None else int(code)
+    except ValueError as error:
+        raise BadPage("the cursor is not one of this list", field="after") from error
     where = {
-        "owner": owner, "currency": currency, "txid": txid, "journal": journal,
-        "after": int(after) if after else None, "limit": page.first + 1,
+        "owner": owner, "currency": currency, "codes": None if codes is None else [int(c) for c in codes],
+        "after_code": after_code, "after_owner": after_owner, "after_currency": after_currency,
+        "limit": page.first + 1,
     }  # fmt: skip
-    lines = [_line(row) for row in await session.execute(_ENTRIES, where)]
-    return page_of(lines, page, lambda line: (line.txid, line.journal_id.hex, str(line.leg)))
+    found = [
+        AccountView(AccountId.of(r.account_id), Code(r.code), r.owner, r.currency, r.balance_minor)
+        for r in await session.execute(_ACCOUNTS, where)
+    ]
+    return page_of(found, page, lambda account: (str(int(account.code)), account.owner, account.currency))
 
 
-async def entries_of_order(session: AsyncSession, order_id: OrderId) -> list[EntryLine]:
-    """Every entry of every journal of an order, in the order they were posted."""
-    return [_line(row) for row in await session.execute(_OF_ORDER, {"order_id": order_id})]
-
-
-async def entries_of_journal(session: AsyncSession, key: str) -> list[EntryLine]:
-    return [_line(row) for row in await session.execute(_OF_JOURNAL, {"key": key})]
+async def tail(session: AsyncSession) -> Tail:
+    row = (await session.execute(_TAIL)).one()
+    return Tail(row.entries, row.accounts, row.longest)
 
 
 async def trial_balance(session: AsyncSession) -> list[TrialLine]:
@@ -156,24 +186,3 @@ async def unbalanced_journals(session: AsyncSession) -> int:
 async def mismatched_balances(session: AsyncSession) -> int:
     """How many accounts hold something else than the sum of their entries: zero, or the books are broken."""
     return int((await session.execute(_MISMATCHED)).scalar_one())
-
-
-def _line(row: Row[Any]) -> EntryLine:
-    get = row._mapping
-    return EntryLine(
-        journal_id=JournalId.of(get["journal_id"]),
-        leg=get["leg"],
-        key=get["idem"],
-        kind=get["kind"],
-        order_id=OrderId.of(get["order_id"]) if get["order_id"] else None,
-        provider_ref=get["provider_ref"],
-        memo=get["memo"],
-        effective_at=get["effective_at"],
-        posted_at=get["posted_at"],
-        code=Code(get["code"]),
-        owner=get["owner"],
-        currency=get["currency"],
-        amount_minor=get["amount_minor"],
-        balance_after=get["balance_after"],
-        txid=get["txid"],
-    )

@@ -36,12 +36,16 @@ _POST_BATCH = text(
     " CAST(:tenants AS uuid[]), CAST(:amounts AS bigint[]))"
 )
 # The same for the driver: placeholders by number, types from the function.
-_POST_COMMITTED = "SELECT ord, journal_id, outcome FROM post_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+_POST_COMMITTED = (
+    f"SELECT ord, journal_id, outcome FROM post_batch({', '.join(f'${n}' for n in range(1, 15))})"
+)
 _HOLD = text(
     "SELECT ord, balance_minor FROM hold_balances(CAST(:codes AS integer[]), CAST(:owners AS text[]),"
     " CAST(:currencies AS bpchar[]), CAST(:tenants AS uuid[]))"
 )
 _ROLL_UP = text("SELECT roll_up_ledger()")
+_MAKE_PARTITIONS = text("SELECT make_ledger_partitions(:ahead)")
+_MONTHS_AHEAD = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,12 @@ async def roll_up(db: Database) -> int:
     """Sweep: move the tails of the deferred accounts into their balances. Returns how many moved."""
     async with db.unit_of_work(SYSTEM) as session:
         return int((await session.execute(_ROLL_UP)).scalar_one())
+
+
+async def make_partitions(db: Database) -> int:
+    """Sweep: make the partitions of this month and the next three, in real time. Returns how many it made."""
+    async with db.unit_of_work(SYSTEM) as session:
+        return int((await session.execute(_MAKE_PARTITIONS, {"ahead": _MONTHS_AHEAD})).scalar_one())
 
 
 def _batch(journals: Sequence[Journal], now: datetime) -> dict[str, Any]:
