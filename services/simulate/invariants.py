@@ -44,7 +44,7 @@ _PARTIES = """
 WITH held AS (
     SELECT payee_id AS party, o.currency, sum(p.amount_minor - p.by_line_minor - p.by_amount_minor) AS minor
     FROM split_parts p JOIN split_orders o USING (order_id)
-    WHERE p.part IN ('merchant', 'supplier', 'promoter_brand', 'individual') GROUP BY 1, 2
+    WHERE p.payee_id <> '' GROUP BY 1, 2
 ), paid AS (
     SELECT payee_id AS party, currency, sum(amount_minor - reversed_minor) AS minor FROM payouts
     WHERE status = 'paid' GROUP BY 1, 2
@@ -125,9 +125,9 @@ RULES: tuple[Rule, ...] = (
         " OR sum(p.by_line_minor + p.by_amount_minor) <> o.refunded_minor",
     ),
     _rule(
-        5, "nobody is refunded more of a part than it was given, the merchant apart",
+        5, "nothing gives back more than it was given, the merchant's residual apart",
         "SELECT order_id || ' ' || seat || ' has ' || amount_minor - by_line_minor - by_amount_minor"
-        " FROM split_parts WHERE part <> 'merchant' AND (amount_minor < by_line_minor + by_amount_minor"
+        " FROM split_parts WHERE part NOT IN ('merchant', 'coupon') AND (amount_minor < by_line_minor + by_amount_minor"
         " OR by_line_minor < 0 OR by_amount_minor < 0)",
     ),
     _rule(
