@@ -25,7 +25,7 @@ from infra.db.session import Database
 from infra.payments.errors import ProviderRefused, ProviderUnavailable, WebhookRejected
 from infra.payments.gateway import Event as ProviderEvent
 from infra.payments.gateway import PaymentGateway
-from marketplace.orders import paying, refund_sending
+from marketplace.orders import paying, payout_notices, refund_sending
 from marketplace.orders.errors import NotYet
 from marketplace.orders.events import ProviderNotified
 from supply.settlement import provider_accounts
@@ -77,6 +77,8 @@ NEWS: Mapping[str, NoticeHandler] = {
     "refund.": refund_sending.on_refund,
     "charge.refund.updated": refund_sending.on_refund,
     "charge.dispute.": on_dispute,
+    "transfer.": payout_notices.on_transfer,
+    "payout.": payout_notices.on_payout_notified,
 }
 """By type, or by its beginning with a dot at the end. Everything else is only kept."""
 

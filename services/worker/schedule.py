@@ -38,6 +38,7 @@ _TABLE: dict[str, tuple[Sweep, float]] = {
     "settlement.disputes": (disputes.sweep_disputes, 60),
     "settlement.disputes_missed": (disputes.find_missed_disputes, 600),
     "settlement.recoveries": (settlement.sweep_recoveries, 60),
+    "settlement.payable": (settlement.pay_statements, 20),
     "settlement.payouts": (settlement.send_payouts, 2),
     "settlement.platform_payouts": (platform_payouts.send_platform_payouts, 30),
     "settlement.reconciliation": (reconciliation.sweep_reconciliation, 60),

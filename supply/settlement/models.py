@@ -287,6 +287,12 @@ class Statement(Row, table=True):
         ),
         Index("uq_statements_payee_id_currency_number", "payee_id", "currency", "number", unique=True),
         Index("ix_statements_tenant_id", "tenant_id"),
+        Index(
+            "ix_statements_undecided",
+            "payee_id",
+            "currency",
+            postgresql_where=text("decided_at IS NULL"),
+        ),
         CheckConstraint("period_from < period_to", name="period"),
     )
 
@@ -318,3 +324,5 @@ class Statement(Row, table=True):
     document: str
     """Canonical JSON."""
     closed_at: datetime = utc_field()
+    decided_at: datetime | None = utc_field(default=None, nullable=True)
+    """When it was decided what of it is paid out, if anything."""

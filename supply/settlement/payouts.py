@@ -1,15 +1,17 @@
 """R8: pay what is available. Reserve, call, settle or void; what is not known stays reserved.
 
-A batch names a cycle and has at most one payout per party and currency. Every transfer has a group of its own
-(``payout:<id>``), so that a look-up by group says whether it happened.
+A batch names a cycle and has at most one payout per party and currency. Which parties are due, and how much of
+what they have, payout_schedule.py says; payout_sending.py talks to the provider.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
+import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -18,8 +20,6 @@ from core.clock import Clock
 from core.ids import PayoutBatchId, PayoutId, TenantId
 from infra import outbox
 from infra.db.session import Database
-from infra.payments.errors import IdempotencyMismatch, ProviderRefused, ProviderUnavailable
-from infra.payments.gateway import PaymentGateway, Transfer
 from supply.ledger import service as ledger
 from supply.ledger.chart import Code
 from supply.ledger.journal import Journal, credit, debit
@@ -28,12 +28,8 @@ from supply.settlement.kinds import Kind
 from supply.settlement.parties import party_account, party_of, provider_account
 from supply.settlement.recovery import net_receivables
 
+log = structlog.get_logger("payouts")
 PARTIES_AT_ONCE = 200
-PAYOUTS_AT_ONCE = 50
-LOOK_UP_AFTER = timedelta(minutes=10)
-"""An unanswered transfer is looked up when it is this old; later tries wait longer each time."""
-EQUAL_ANSWERS = 3
-"""A provider that stored a failure under a key replays it: after so many tries a new key is due."""
 
 _BATCH = text(
     "INSERT INTO payout_batches (id, cycle, created_at) VALUES (:id, :cycle, :now)"
@@ -55,20 +51,11 @@ _INSERT = text(
     " :currency, :amount_minor, :provider, :account_id, 'reserved', 1, 0, :now, :now, 0)"
     " ON CONFLICT (batch_id, payee_id, currency) DO NOTHING RETURNING id"
 )
-_CLAIM = text(
-    "UPDATE payouts SET status = 'sending', tries = tries + 1, first_sent_at = coalesce(first_sent_at, :now),"
-    " next_try_at = CAST(:now AS timestamptz) + CAST(:wait AS interval) * (tries + 1)"
-    " WHERE id IN (SELECT id FROM payouts WHERE status = :status AND next_try_at <= :now"
-    " ORDER BY created_at LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED) RETURNING *"
-)
+_FORGET = text("DELETE FROM payouts WHERE id = ANY(:ids)")
 _LOCK = text("SELECT * FROM payouts WHERE id = :id FOR NO KEY UPDATE")
 _END = text(
     "UPDATE payouts SET status = :status, transfer_id = :transfer_id, failure = :failure, ended_at = :now"
     " WHERE id = :id"
-)
-_NEW_KEY = text(
-    "UPDATE payouts SET attempt = attempt + 1, tries = 0, first_sent_at = :now WHERE id = :id"
-    " RETURNING attempt"
 )
 
 
@@ -79,8 +66,7 @@ async def make_batch(db: Database, *, cycle: str, clock: Clock) -> PayoutBatchId
     """
     now = clock.now()
     async with db.unit_of_work(SYSTEM) as session:
-        row = await session.execute(_BATCH, {"id": PayoutBatchId.new(), "cycle": cycle, "now": now})
-        batch_id = PayoutBatchId.of(row.scalar_one())
+        batch_id = await batch_of(session, cycle, now=now)
     after = {"owner": "", "currency": "", "limit": PARTIES_AT_ONCE}
     while True:
         async with db.unit_of_work(SYSTEM) as session:
@@ -88,12 +74,13 @@ async def make_batch(db: Database, *, cycle: str, clock: Clock) -> PayoutBatchId
             if not owed:
                 await session.execute(_COMPLETED, {"id": batch_id, "now": now})
                 return batch_id
-            await _reserve(session, batch_id, cycle, owed, now)
+            payables = [Payable(party_of(r.owner), r.currency, _tenant(r.tenant_id)) for r in owed]
+            await reserve_payouts(session, batch_id, cycle, payables, now=now)
         after = {**after, "owner": owed[-1].owner, "currency": owed[-1].currency}
 
 
 async def make_daily_batch(db: Database, *, clock: Clock) -> int:
-    """Sweep: the batch of the day (UTC), once; one that was cut short is continued. 1 when it did something."""
+    """The batch of the day (UTC), once; one that was cut short is continued. 1 when it did something."""
     cycle = clock.now().date().isoformat()
     async with db.reading(SYSTEM) as session:
         if (await session.execute(_CYCLE_DONE, {"cycle": cycle})).scalar_one():
@@ -102,118 +89,67 @@ async def make_daily_batch(db: Database, *, clock: Clock) -> int:
     return 1
 
 
-async def _reserve(
-    session: AsyncSession, batch_id: PayoutBatchId, cycle: str, owed: Sequence[Any], now: datetime
-) -> None:
-    parties = [(party_of(row.owner), row.currency, _tenant(row.tenant_id)) for row in owed]
-    accounts = {
-        (party, currency): party_account(Code.AVAILABLE, party, currency, tenant)
-        for party, currency, tenant in parties
-    }
+@dataclass(frozen=True, slots=True)
+class Payable:
+    """A party that may be paid. ``most_minor``: no more than this of what it has available, ``kept_minor``: this
+    much of it stays. None of the two for everything."""
+
+    party: str
+    currency: str
+    tenant_id: TenantId | None
+    most_minor: int | None = None
+    kept_minor: int = 0
+
+    def of(self, available_minor: int) -> int:
+        payable = available_minor - self.kept_minor
+        return max(payable if self.most_minor is None else min(payable, self.most_minor), 0)
+
+
+async def batch_of(session: AsyncSession, cycle: str, *, now: datetime) -> PayoutBatchId:
+    row = await session.execute(_BATCH, {"id": PayoutBatchId.new(), "cycle": cycle, "now": now})
+    return PayoutBatchId.of(row.scalar_one())
+
+
+async def reserve_payouts(
+    session: AsyncSession, batch_id: PayoutBatchId, cycle: str, payables: Sequence[Payable], *, now: datetime
+) -> int:
+    """Net receivables (R7b), then reserve (R8a) what is payable to each party; how many payouts that makes.
+
+    A party without an active payee, or below its minimum, is carried. A journal the ledger refuses takes no
+    other with it: that party is left for the next batch.
+    """
+    parties = [(p.party, p.currency, p.tenant_id) for p in payables]
     codes = (Code.AVAILABLE, Code.RECEIVABLE, Code.IN_PAYOUT)
     # Everything this transaction will touch, in one pass; netting and reserving find it locked.
     await ledger.hold(session, [party_account(c, p, cur, t) for p, cur, t in parties for c in codes])
     await net_receivables(session, cycle, parties, now=now)
-    held = await ledger.hold(session, list(accounts.values()))
+    accounts = [party_account(Code.AVAILABLE, *party) for party in parties]
+    held = await ledger.hold(session, accounts)
     rows = await session.execute(_PAYEES, {"ids": [party for party, _, _ in parties]})
     payees = {(row.payee_id, row.currency): row for row in rows}
-    journals = []
-    for party, currency, tenant in parties:
-        payee, amount = payees.get((party, currency)), held[accounts[party, currency]]
+    reserved: list[tuple[PayoutId, Journal]] = []
+    for payable, account in zip(payables, accounts, strict=True):
+        payee, amount = payees.get((payable.party, payable.currency)), payable.of(held[account])
         if payee is None or amount <= 0 or amount < payee.minimum_minor:
             continue
+        payout_id = PayoutId.new()
         values = {
-            "id": PayoutId.new(), "batch_id": batch_id, "payee_id": party, "tenant_id": tenant,
-            "currency": currency, "amount_minor": amount, "provider": payee.provider,
+            "id": payout_id, "batch_id": batch_id, "payee_id": payable.party, "tenant_id": payable.tenant_id,
+            "currency": payable.currency, "amount_minor": amount, "provider": payee.provider,
             "account_id": payee.account_id, "now": now,
         }  # fmt: skip
         if (await session.execute(_INSERT, values)).first() is None:
             continue
-        legs = (
-            debit(accounts[party, currency], amount),
-            credit(party_account(Code.IN_PAYOUT, party, currency, tenant), amount),
-        )
-        key = f"payout:{batch_id}:{party}:{currency}:reserve"
-        journals.append(Journal(key, Kind.PAYOUT_RESERVED, legs, now))
-    await ledger.post_together(session, journals, now=now)
-
-
-async def send_payouts(db: Database, *, payments: PaymentGateway, clock: Clock) -> int:
-    """Sweep: send what is reserved, some at a time. Returns how many were tried."""
-    payouts = await _claim(db, "reserved", clock.now())
-    for payout in payouts:
-        await _send(db, payout, payments=payments, clock=clock)
-    return len(payouts)
-
-
-async def resolve_payouts(db: Database, *, payments: PaymentGateway, clock: Clock) -> int:
-    """Sweep: look up transfers whose outcome is unknown, and send again those that did not happen.
-
-    The same key goes out again as long as the provider remembers it and does not keep replaying a failure;
-    then, and only after the look-up found nothing, a new one.
-    """
-    payouts = await _claim(db, "sending", clock.now())
-    for payout in payouts:
-        try:
-            transfers = await payments.find_transfers(transfer_group(payout.id))
-        except ProviderUnavailable:
-            continue
-        done = next((t for t in transfers if t.destination == payout.account_id), None)
-        if done is not None:
-            await _settle(db, payout.id, done, clock=clock)
-        else:
-            await _send(
-                db, await _with_fresh_key(db, payout, payments, clock.now()), payments=payments, clock=clock
-            )
-    return len(payouts)
-
-
-def transfer_group(payout_id: Any) -> str:
-    return f"payout:{PayoutId.of(payout_id)}"
-
-
-def transfer_key(payout: Any) -> str:
-    key = f"payout:{PayoutBatchId.of(payout.batch_id)}:{payout.payee_id}:{payout.currency}"
-    return key if payout.attempt == 1 else f"{key}:a{payout.attempt}"
-
-
-async def _claim(db: Database, status: str, now: datetime) -> list[Any]:
-    where = {"status": status, "now": now, "wait": LOOK_UP_AFTER, "limit": PAYOUTS_AT_ONCE}
-    async with db.unit_of_work(SYSTEM) as session:
-        return list((await session.execute(_CLAIM, where)).all())
-
-
-async def _with_fresh_key(db: Database, payout: Any, payments: PaymentGateway, now: datetime) -> Any:
-    age = now - payout.first_sent_at
-    forgotten = age >= timedelta(hours=payments.capabilities().idempotency_hours)
-    if not forgotten and payout.tries <= EQUAL_ANSWERS:
-        return payout
-    async with db.unit_of_work(SYSTEM) as session:
-        await session.execute(_NEW_KEY, {"id": payout.id, "now": now})
-        return (await session.execute(_LOCK, {"id": payout.id})).one()
-
-
-async def _send(db: Database, payout: Any, *, payments: PaymentGateway, clock: Clock) -> None:
-    try:
-        transfer = await payments.transfer(
-            destination=payout.account_id,
-            amount_minor=payout.amount_minor,
-            currency=payout.currency,
-            key=transfer_key(payout),
-            transfer_group=transfer_group(payout.id),
-            metadata={"payout": str(PayoutId.of(payout.id)), "party": payout.payee_id},
-        )
-    except ProviderRefused as refusal:
-        await _void(db, payout.id, refusal.provider_code or refusal.message, clock=clock)
-    except (ProviderUnavailable, IdempotencyMismatch):
-        return  # not known, or a bug of ours: it stays reserved until a look-up settles it
-    else:
-        await _settle(db, payout.id, transfer, clock=clock)
-
-
-async def _settle(db: Database, payout_id: Any, transfer: Transfer, *, clock: Clock) -> None:
-    async with db.unit_of_work(SYSTEM) as session:
-        await settle_payout(session, PayoutId.of(payout_id), transfer.id, now=clock.now())
+        in_payout = party_account(Code.IN_PAYOUT, payable.party, payable.currency, payable.tenant_id)
+        key = f"payout:{batch_id}:{payable.party}:{payable.currency}:reserve"
+        legs = (debit(account, amount), credit(in_payout, amount))
+        reserved.append((payout_id, Journal(key, Kind.PAYOUT_RESERVED, legs, now)))
+    outcomes = await ledger.post_many(session, [journal for _, journal in reserved], now=now)
+    refused = [id for (id, _), outcome in zip(reserved, outcomes, strict=True) if outcome.error is not None]
+    if refused:
+        log.error("payouts_refused_by_the_ledger", batch=str(batch_id), payouts=[str(id) for id in refused])
+        await session.execute(_FORGET, {"ids": refused})
+    return len(reserved) - len(refused)
 
 
 async def settle_payout(
@@ -236,18 +172,16 @@ async def settle_payout(
     await outbox.record(session, PayoutPaid(payout_id, payout.payee_id, amount, payout.currency, now))
 
 
-async def _void(db: Database, payout_id: Any, reason: str, *, clock: Clock) -> None:
-    """R8c: definitely refused; the amount is available again."""
-    now = clock.now()
-    async with db.unit_of_work(SYSTEM) as session:
-        payout = (await session.execute(_LOCK, {"id": payout_id})).one()
-        if payout.status in ("paid", "refused"):
-            return
-        available = party_account(Code.AVAILABLE, payout.payee_id, payout.currency, _tenant(payout.tenant_id))
-        legs = (debit(_in_payout(payout), payout.amount_minor), credit(available, payout.amount_minor))
-        await ledger.post(session, Journal(f"{_key(payout)}:void", Kind.PAYOUT_VOIDED, legs, now), now=now)
-        await _end(session, payout_id, "refused", now, failure=reason)
-        await outbox.record(session, PayoutRefused(PayoutId.of(payout_id), payout.payee_id, reason, now))
+async def void_payout(session: AsyncSession, payout_id: PayoutId, reason: str, *, now: datetime) -> None:
+    """R8c: definitely refused; the amount is available again. One that ended is left as it is."""
+    payout = (await session.execute(_LOCK, {"id": payout_id})).one()
+    if payout.status in ("paid", "refused"):
+        return
+    available = party_account(Code.AVAILABLE, payout.payee_id, payout.currency, _tenant(payout.tenant_id))
+    legs = (debit(_in_payout(payout), payout.amount_minor), credit(available, payout.amount_minor))
+    await ledger.post(session, Journal(f"{_key(payout)}:void", Kind.PAYOUT_VOIDED, legs, now), now=now)
+    await _end(session, payout_id, "refused", now, failure=reason)
+    await outbox.record(session, PayoutRefused(payout_id, payout.payee_id, reason, now))
 
 
 async def _end(

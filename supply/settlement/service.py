@@ -10,13 +10,9 @@ from supply.settlement.capture import (
 )
 from supply.settlement.delivery import hold_release, lift_hold, record_delivery
 from supply.settlement.payees import PayeeFacts, payees_of, register_payee
-from supply.settlement.payouts import (
-    make_batch,
-    make_daily_batch,
-    resolve_payouts,
-    send_payouts,
-    settle_payout,
-)
+from supply.settlement.payout_schedule import pay_statements
+from supply.settlement.payout_sending import resolve_payouts, send_payouts, take_transfer
+from supply.settlement.payouts import make_batch, make_daily_batch, settle_payout
 from supply.settlement.provider_funds import collect_fees, funds_available, recharge_fee, record_fee
 from supply.settlement.recovery import net_receivables
 from supply.settlement.refunds import (
@@ -72,6 +68,7 @@ __all__ = [
     "open_split",
     "open_splits",
     "open_terms",
+    "pay_statements",
     "payees_of",
     "preview_refund",
     "recharge_fee",
@@ -92,6 +89,7 @@ __all__ = [
     "settle_refund",
     "settlement_terms",
     "sweep_recoveries",
+    "take_transfer",
     "void_refund",
     "write_off",
 ]

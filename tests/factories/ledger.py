@@ -37,6 +37,13 @@ def earning(key: str, account: AccountKey, amount_minor: int, *, order_id: Order
     return Journal(key, "capture", legs, NOON, order_id=order_id)
 
 
+def arriving(key: str, amount_minor: int, currency: str = "CNY") -> Journal:
+    """R3: what the provider owed us it now has for us."""
+    there = AccountKey(Code.PROVIDER_AVAILABLE, "psp:stripe", currency)
+    legs = (Leg(there, amount_minor), Leg(provider(currency), -amount_minor))
+    return Journal(key, "funds_available", legs, NOON)
+
+
 def moving(key: str, source: AccountKey, target: AccountKey, amount_minor: int) -> Journal:
     return Journal(key, "release", (Leg(source, amount_minor), Leg(target, -amount_minor)), NOON)
 

@@ -58,11 +58,12 @@ _SECTION_OF: dict[str, str] = {
 _EARNED: dict[str, str] = {
     Part.SUPPLIER.value: "supplied", Part.PROMOTER_BRAND.value: "commission_earned",
     Part.INDIVIDUAL.value: "commission_earned", Part.MERCHANT.value: "sales",
+    Part.COUPON.value: "discounts",
 }  # fmt: skip
 _PAID: dict[str, str] = {
     Part.SUPPLIER.value: "supplier_cost", Part.PROMOTER_BRAND.value: "commission_paid",
     Part.INDIVIDUAL.value: "commission_paid", Part.PLATFORM_COMMISSION.value: "commission_paid",
-    Part.PLATFORM_FEE.value: "platform_fee",
+    Part.PLATFORM_FEE.value: "platform_fee", Part.COUPON.value: "discounts",
 }  # fmt: skip
 # Read a million times when a month is closed.
 _CAPTURE, _RELEASE, _VOIDED = Kind.CAPTURE.value, Kind.RELEASE.value, Kind.REFUND_VOIDED.value
@@ -165,7 +166,7 @@ def _refunded(payee_id: str, rows: Sequence[Any], taken: Sequence[OrderLineTaken
 def _released_line(row: Any) -> str:
     if row["kind"] != _RELEASE:
         return ""
-    order_line = str(row["idem"]).split(":")[1]
+    order_line = str(row["idem"]).removeprefix("release:").partition(":")[0]
     try:
         OrderLineId.parse(order_line)
     except MalformedId:

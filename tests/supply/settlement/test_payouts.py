@@ -21,7 +21,7 @@ from supply.settlement import queries, service
 from supply.settlement.models import PayoutStatus
 from supply.settlement.parties import party_account
 from supply.settlement.queries import PayoutView
-from tests.factories.ledger import NOON, available, earning
+from tests.factories.ledger import NOON, arriving, available, earning
 
 
 @dataclass
@@ -33,7 +33,8 @@ class Payee:
 async def payee_with(
     db: Database, paysim: Any, amount_minor: int, *, minimum_minor: int = 0, fund: bool = True
 ) -> Payee:
-    """A supplier with an account at the provider and ``amount_minor`` dollars (cents) available."""
+    """A supplier with an account at the provider and ``amount_minor`` dollars (cents) available. The books have
+    the money; the provider only with ``fund``."""
     if fund:
         paysim.funded(amount_minor * 2)
     payee = Payee(str(SupplierId.new()), paysim.account()["id"])
@@ -44,6 +45,7 @@ async def payee_with(
         )  # fmt: skip
         earned = available(payee.party, currency="USD")
         await posting.post(session, earning(f"e{payee.party}", earned, amount_minor), now=NOON)
+        await posting.post(session, arriving(f"a{payee.party}", amount_minor, "USD"), now=NOON)
     return payee
 
 
@@ -78,7 +80,7 @@ async def test_what_is_available_is_paid_once(
         (balance,) = await queries.party_balances(session, [payee.party])
         assert balance.net_minor == 0
         provider = await ledger.trial_balance(session)
-        assert {line.code: line.debit_minor for line in provider}[Code.PROVIDER_AVAILABLE] == -1_731
+        assert {line.code: line.debit_minor for line in provider}[Code.PROVIDER_AVAILABLE] == 0
         assert await ledger.mismatched_balances(session) == 0
 
 

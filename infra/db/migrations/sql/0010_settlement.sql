@@ -182,10 +182,12 @@ CREATE TABLE statements (
     hash VARCHAR NOT NULL,
     document VARCHAR NOT NULL,
     closed_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    decided_at TIMESTAMP WITH TIME ZONE,
     CONSTRAINT pk_statements PRIMARY KEY (id),
     CONSTRAINT ck_statements_period CHECK (period_from < period_to)
 );
 CREATE INDEX ix_statements_tenant_id ON statements (tenant_id);
+CREATE INDEX ix_statements_undecided ON statements (payee_id, currency) WHERE decided_at IS NULL;
 CREATE UNIQUE INDEX uq_statements_payee_id_currency_number ON statements (payee_id, currency, number);
 CREATE UNIQUE INDEX uq_statements_payee_id_currency_period_from ON statements (payee_id, currency, period_from);
 

@@ -20,3 +20,22 @@ CREATE TABLE settlement_terms (
 CREATE INDEX ix_settlement_terms_due_at ON settlement_terms (due_at);
 CREATE INDEX ix_settlement_terms_tenant_id ON settlement_terms (tenant_id);
 CALL protect_tenant_rows('settlement_terms');
+
+-- Payouts of connected accounts to their banks (supply/settlement/bank_payouts.py): status rows, nothing is posted.
+CREATE TABLE bank_payouts (
+    payout_id VARCHAR NOT NULL,
+    account_id VARCHAR NOT NULL,
+    payee_id VARCHAR NOT NULL,
+    tenant_id UUID,
+    currency CHAR(3) NOT NULL,
+    amount_minor BIGINT NOT NULL,
+    status VARCHAR NOT NULL,
+    failure VARCHAR,
+    arrives_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    created_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    updated_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_bank_payouts PRIMARY KEY (payout_id)
+);
+CREATE INDEX ix_bank_payouts_payee_id_created_at ON bank_payouts (payee_id, created_at);
+CREATE INDEX ix_bank_payouts_tenant_id ON bank_payouts (tenant_id);
+CALL protect_tenant_rows('bank_payouts');

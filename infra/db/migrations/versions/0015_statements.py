@@ -20,5 +20,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table in ("settlement_terms",):
+    for table in ("bank_payouts", "settlement_terms"):
         op.drop_table(table)
