@@ -19,7 +19,7 @@ INSERT_CLICKS = (
     " $7::text[], $8::bytea[], $9::uuid[], $10::boolean[], $11::uuid[], $12::bytea[], $13::bytea[],"
     " $14::text[]) ON CONFLICT (id) DO NOTHING"
 )
-_TARGET = "SELECT id, code, agreement_id, advertiser_id, promoter_brand_id, destination, revision"
+_TARGET = "SELECT id, code, agreement_id, advertiser_id, promoter_brand_id, destination, revision, in_app_destination"
 LINKS_SINCE = f"{_TARGET} FROM tracked_links WHERE revision > $1 ORDER BY revision"
 LINK_BY_CODE = f"{_TARGET} FROM tracked_links WHERE code = $1"
 
@@ -54,12 +54,14 @@ class LinkTarget(NamedTuple):
     promoter_brand_id: BrandId
     destination: str
     revision: int
+    in_app_destination: str | None = None
+    """Where WeChat goes instead, with ``{touch}`` where the token goes."""
 
     @classmethod
     def of(cls, row: Sequence[Any]) -> LinkTarget:
         agreement = AgreementId.of(row[2]) if isinstance(row[2], UUID) else None
         return cls(
-            LinkId.of(row[0]), row[1], agreement, BrandId.of(row[3]), BrandId.of(row[4]), row[5], row[6]
+            LinkId.of(row[0]), row[1], agreement, BrandId.of(row[3]), BrandId.of(row[4]), row[5], row[6], row[7]
         )
 
 

@@ -2,49 +2,38 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from core.actor import Actor, ActorKind, WrongTenant
+from core.actor import SYSTEM, Actor, ActorKind, WrongTenant
 from core.clock import Clock
-from core.ids import AgreementId, BrandId, LinkId, PlacementId, ProductId, PromoterId, ProposalId
+from core.errors import LianyuError
+from core.ids import AgreementId, LinkId, PlacementId, ProductId, PromoterId, ProposalId, StorefrontId
 from infra import outbox
 from infra.db.base import table_of
-from infra.db.session import driver_connection
-from marketplace.audiences import queries as audiences
+from infra.db.session import Database, driver_connection
 from marketplace.audiences.identity import IdentifierKind, IdentityVault, normalise
-from marketplace.catalog import queries as catalog
-from marketplace.promotion import queries
 from marketplace.promotion.clicks import Click, insert_clicks
 from marketplace.promotion.destinations import DestinationPolicy
-from marketplace.promotion.errors import (
-    AgreementNotActive,
-    AgreementNotFound,
-    BadDestination,
-    BadPromoter,
-    LinkNotFound,
-    NotInScope,
-    PromoterNotFound,
-)
+from marketplace.promotion.errors import BadPromoter, LinkNotFound
 from marketplace.promotion.events import LinkCreated
-from marketplace.promotion.models import (
-    AgreementStatus,
-    LinkStatus,
-    Promoter,
-    PromoterKind,
-    TrackedLink,
-)
+from marketplace.promotion.link_facts import NewLink, facts_of, link_row
+from marketplace.promotion.models import LinkStatus, Promoter, PromoterKind, TrackedLink
+from marketplace.promotion.reach_errors import BatchTooLarge, RowError
 
-# No 0/O, 1/l/I: a code is read aloud and typed from paper. 10 of 56 letters are 58 bits, not to be guessed.
-_LETTERS = "23456789abcdefghjkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ"
-_CODE_LENGTH = 10
+LARGEST_BATCH = 1000
+_EXPIRED_AT_ONCE = 1000
 _LONGEST_NAME = 120
 _LINKS, _PROMOTERS = table_of(TrackedLink), table_of(Promoter)
+_EXPIRE = text(
+    "UPDATE tracked_links SET status = 'EXPIRED' WHERE id IN (SELECT id FROM tracked_links"
+    " WHERE status = 'ACTIVE' AND expires_at <= :now ORDER BY expires_at LIMIT :limit FOR UPDATE SKIP LOCKED)"
+    " RETURNING id"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +41,14 @@ class CreatedLink:
     id: LinkId
     code: str
     destination: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedLinks:
+    """``links`` by row, ``None`` where the row was refused; why is in ``errors``."""
+
+    links: tuple[CreatedLink | None, ...]
+    errors: tuple[RowError, ...] = ()
 
 
 async def create_link(
@@ -63,38 +60,76 @@ async def create_link(
     destination: str,
     product_id: ProductId | None = None,
     promoter_id: PromoterId | None = None,
+    storefront_id: StorefrontId | None = None,
     expires_at: datetime | None = None,
     proposal_id: ProposalId | None = None,
     policy: DestinationPolicy,
     clock: Clock,
 ) -> CreatedLink:
-    """A link of the actor's brand for a slot in its own community.
+    """A link of the actor's brand for a slot in its own community (``link_facts.NewLink``).
 
-    ``agreement_id`` is ``None`` only for the brand's own products. Raises ``AgreementNotFound``,
-    ``AgreementNotActive``, ``PlacementNotFound``, ``ProductNotFound``, ``NotInScope``, ``PromoterNotFound``,
-    ``BadDestination``.
+    Raises what ``link_facts.link_row`` raises.
+    """
+    new = NewLink(
+        placement_id,
+        destination,
+        agreement_id,
+        product_id,
+        promoter_id,
+        storefront_id,
+        expires_at,
+        proposal_id,
+    )
+    made = await create_links(session, actor, [new], policy=policy, clock=clock)
+    if made.errors:
+        raise made.errors[0].error
+    assert made.links[0] is not None
+    return made.links[0]
+
+
+async def create_links(
+    session: AsyncSession,
+    actor: Actor,
+    links: Sequence[NewLink],
+    *,
+    all_or_none: bool = False,
+    policy: DestinationPolicy,
+    clock: Clock,
+) -> CreatedLinks:
+    """Up to 1,000 links at once; ten statements for any number of them.
+
+    A row that cannot be is named in ``errors`` and the others are made; with ``all_or_none`` none is then.
+    Raises ``BatchTooLarge``.
     """
     actor.require("promotion:write")
     if actor.kind is not ActorKind.BRAND:
         raise WrongTenant("only a brand can do this")
-    now, destination = clock.now(), policy.checked(destination)
-    if expires_at is not None and expires_at <= now:
-        raise BadDestination("a link expires in the future", field="expiresAt")
-    placement = await audiences.placement(session, actor, placement_id)
-    advertiser_id = await _advertiser(session, actor, agreement_id, product_id, now)
-    if promoter_id is not None:
-        await _own_promoter(session, actor, promoter_id)
-    link = CreatedLink(LinkId.new(), new_code(), destination)
-    row = {
-        "id": link.id, "code": link.code, "agreement_id": agreement_id, "advertiser_id": advertiser_id,
-        "promoter_brand_id": actor.brand_id, "community_id": placement.community_id,
-        "placement_id": placement_id, "promoter_id": promoter_id, "product_id": product_id,
-        "proposal_id": proposal_id, "destination": destination, "status": LinkStatus.ACTIVE,
-        "created_at": now, "expires_at": expires_at,
-    }  # fmt: skip
-    await session.execute(insert(_LINKS), [row])
-    await outbox.record(session, LinkCreated(link.id, actor.brand_id))
-    return link
+    if not 1 <= len(links) <= LARGEST_BATCH:
+        raise BatchTooLarge(LARGEST_BATCH, len(links), field="links")
+    facts = await facts_of(session, actor, links, clock.now())
+    rows, errors, made = [], [], list[CreatedLink | None]()
+    for number, link in enumerate(links, start=1):
+        try:
+            row = link_row(link, facts, policy)
+        except LianyuError as error:
+            errors.append(RowError(number, error))
+            made.append(None)
+            continue
+        rows.append(row)
+        made.append(CreatedLink(row["id"], row["code"], row["destination"]))
+    if errors and all_or_none:
+        return CreatedLinks((None,) * len(links), tuple(errors))
+    if rows:
+        await session.execute(insert(_LINKS), rows)
+        await outbox.record(session, *(LinkCreated(row["id"], actor.brand_id) for row in rows))
+    return CreatedLinks(tuple(made), tuple(errors))
+
+
+async def expire_links(db: Database, *, clock: Clock) -> int:
+    """Sweep: links whose time is over say so; how many. Their clicks qualified for nothing before it came by."""
+    async with db.unit_of_work(SYSTEM) as session:
+        rows = await session.execute(_EXPIRE, {"now": clock.now(), "limit": _EXPIRED_AT_ONCE})
+        return len(rows.all())
 
 
 async def disable_link(session: AsyncSession, actor: Actor, link_id: LinkId, *, clock: Clock) -> None:
@@ -151,41 +186,3 @@ async def record_clicks(session: AsyncSession, clicks: Sequence[Click]) -> int:
     """Store clicks inside the caller's SYSTEM transaction; those stored before are passed over."""
     await session.flush()
     return await insert_clicks(await driver_connection(session), clicks)
-
-
-def new_code() -> str:
-    return "".join(secrets.choice(_LETTERS) for _ in range(_CODE_LENGTH))
-
-
-async def _advertiser(
-    session: AsyncSession,
-    actor: Actor,
-    agreement_id: AgreementId | None,
-    product_id: ProductId | None,
-    now: datetime,
-) -> BrandId:
-    """Who pays for what this link sells, once the agreement and the product are found to allow it."""
-    product = await catalog.product(session, actor, product_id) if product_id is not None else None
-    if agreement_id is None:
-        if product is not None and product.brand_id != actor.brand_id:
-            raise NotInScope("another brand's product needs an agreement", field="agreementId")
-        return actor.brand_id
-    found = await queries.agreement(session, actor, agreement_id)
-    if found.promoter_brand_id != actor.brand_id:
-        raise AgreementNotFound("your brand is not the promoter here", field="agreementId")
-    in_force = await queries.version_in_force(session, agreement_id, now)
-    if found.status is not AgreementStatus.ACTIVE or in_force is None:
-        raise AgreementNotActive(agreement_id, found.status)
-    if product is not None:
-        skus = [v.sku for v in (await catalog.variants_of(session, [product.id])).get(product.id, [])]
-        covered = in_force.terms.scope.covers(product.id, product.category, skus)
-        if product.brand_id != found.advertiser_id or not covered:
-            raise NotInScope("this agreement does not cover the product", field="productId")
-    return found.advertiser_id
-
-
-async def _own_promoter(session: AsyncSession, actor: Actor, promoter_id: PromoterId) -> None:
-    c = _PROMOTERS.c
-    wanted = select(c.id).where(c.id == promoter_id, c.brand_id == actor.brand_id)
-    if await session.scalar(wanted) is None:
-        raise PromoterNotFound("no such promoter", field="promoterId")

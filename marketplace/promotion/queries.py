@@ -74,8 +74,8 @@ _SOLD_THROUGH = text(
     " JOIN tracked_links l ON l.id = c.link_id WHERE c.order_id = :order"
 )
 _LINK_TARGET = text(
-    "SELECT id, code, agreement_id, advertiser_id, promoter_brand_id, destination, revision"
-    " FROM tracked_links WHERE code = :code"
+    "SELECT id, code, agreement_id, advertiser_id, promoter_brand_id, destination, revision,"
+    " in_app_destination FROM tracked_links WHERE code = :code"
 )
 
 

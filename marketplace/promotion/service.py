@@ -24,10 +24,14 @@ from marketplace.promotion.attribute import attribute as attribute
 from marketplace.promotion.attribute import attributed as attributed
 from marketplace.promotion.explanation import AttributionExplained as AttributionExplained
 from marketplace.promotion.explanation import explain_attribution as explain_attribution
+from marketplace.promotion.link_facts import NewLink as NewLink
 from marketplace.promotion.links import CreatedLink as CreatedLink
+from marketplace.promotion.links import CreatedLinks as CreatedLinks
 from marketplace.promotion.links import create_link as create_link
+from marketplace.promotion.links import create_links as create_links
 from marketplace.promotion.links import create_promoter as create_promoter
 from marketplace.promotion.links import disable_link as disable_link
+from marketplace.promotion.links import expire_links as expire_links
 from marketplace.promotion.links import record_clicks as record_clicks
 from marketplace.promotion.reversal import LineRefund as LineRefund
 from marketplace.promotion.reversal import LineReversed as LineReversed

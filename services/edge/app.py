@@ -172,7 +172,11 @@ class Edge:
             await self.clicks.record(click)
         except ClickNotStored:
             return 503, [_HTML, _NO_STORE, (b"retry-after", b"1")], _LATER
-        location = f"{target.before}{self._signer.token(touch_id, link.id, at)}{target.after}"
+        token = self._signer.token(touch_id, link.id, at)
+        if visitor.in_wechat and target.in_app_before:
+            location = f"{target.in_app_before}{token}{target.in_app_after}"
+        else:
+            location = f"{target.before}{token}{target.after}"
         headers: Headers = [(b"location", location.encode()), _NO_STORE]
         if visitor.new_cookie is not None:
             headers.append((b"set-cookie", set_cookie(visitor.new_cookie, secure=self._secure_cookies)))

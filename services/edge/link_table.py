@@ -19,6 +19,7 @@ import orjson
 
 from core.ids import AgreementId, BrandId, LinkId
 from marketplace.promotion.clicks import LINK_BY_CODE, LINKS_SINCE, LinkTarget
+from marketplace.promotion.deep_link_mark import TOUCH
 from marketplace.promotion.touch_token import PARAMETER
 from services.edge.click_log import AWAY, Connect
 from services.edge.metrics import Metrics
@@ -33,11 +34,13 @@ _MOST_ASKING = 64
 
 
 class Target(NamedTuple):
-    """A link with its destination cut open where the token goes."""
+    """A link with its destinations cut open where the token goes; ``in_app_before`` is empty without a second."""
 
     link: LinkTarget
     before: str
     after: str
+    in_app_before: str = ""
+    in_app_after: str = ""
 
 
 class LinkUnknown(Exception):
@@ -135,7 +138,9 @@ class LinkTable:
         parts = urlsplit(link.destination)
         query = f"{parts.query}&{PARAMETER}=" if parts.query else f"{PARAMETER}="
         before = urlunsplit((parts.scheme, parts.netloc, parts.path or "/", query, ""))
-        target = Target(link, before, f"#{parts.fragment}" if parts.fragment else "")
+        in_app_before, _, in_app_after = (link.in_app_destination or "").partition(TOUCH)
+        after = f"#{parts.fragment}" if parts.fragment else ""
+        target = Target(link, before, after, in_app_before, in_app_after)
         self._by_code[link.code] = target
         self._metrics.links.set(len(self._by_code))
         return target
@@ -148,9 +153,7 @@ class LinkTable:
                 row = orjson.loads(line)
                 agreement = AgreementId(row[2]) if row[2] else None
                 self._keep(
-                    LinkTarget(
-                        LinkId(row[0]), row[1], agreement, BrandId(row[3]), BrandId(row[4]), row[5], row[6]
-                    )
+                    LinkTarget(LinkId(row[0]), row[1], agreement, BrandId(row[3]), BrandId(row[4]), *row[5:])
                 )
         self.loaded = self.loaded or bool(self._by_code)
 
@@ -160,6 +163,7 @@ class LinkTable:
                 [
                     link.id.hex, link.code, link.agreement_id.hex if link.agreement_id else None,
                     link.advertiser_id.hex, link.promoter_brand_id.hex, link.destination, link.revision,
+                    link.in_app_destination,
                 ]
             )
             for link in links

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from functools import lru_cache
 from urllib.parse import urlsplit
 
 from core.ids import LinkId, TouchId
+from marketplace.promotion.bots import is_bot
 from marketplace.promotion.errors import InvalidTouchToken
 from marketplace.promotion.touch_token import COOKIE, TouchSigner
 
@@ -23,17 +23,15 @@ _REMEMBERED_AGENTS = 4096
 _REMEMBERED_NETWORKS = 16_384
 _COOKIE_LIFE_S = 90 * 86_400
 _LONGEST_HOST = 253
-_BOTS = re.compile(
-    rb"bot\b|bot/|crawl|spider|slurp|preview|scanner|monitor|headless|phantom|curl/|wget/|python-|aiohttp|httpx"
-    rb"|go-http|java/|okhttp|libwww|facebookexternalhit|whatsapp|telegram|skypeuri|lighthouse|pingdom|uptime",
-    re.IGNORECASE,
-)
+_WECHAT = b"MicroMessenger"
+"""In the agent of WeChat's and WeCom's own browsers, which can open a mini-program."""
 _PREFETCH = frozenset({b"prefetch", b"preview", b"prerender"})
 
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """``session_key`` names the browser; ``new_cookie`` is what it must be given to be known again."""
+    """``session_key`` names the browser; ``new_cookie`` is what it must be given to be known again. ``in_wechat``:
+    it can open a mini-program."""
 
     session_key: bytes
     new_cookie: str | None
@@ -41,6 +39,7 @@ class Visitor:
     ip_prefix_hash: bytes | None
     user_agent_hash: bytes | None
     referrer_host: str | None
+    in_wechat: bool = False
 
 
 class VisitorReader:
@@ -63,14 +62,15 @@ class VisitorReader:
             elif name in (b"purpose", b"sec-purpose", b"x-moz"):
                 purpose = value.lower().split(b";")[0].strip()
         session_key, new_cookie = self._session(cookies)
-        is_bot, agent_hash = self._agent(agent)
+        bot, agent_hash, in_wechat = self._agent(agent)
         return Visitor(
             session_key=session_key,
             new_cookie=new_cookie,
-            is_bot=is_bot or purpose in _PREFETCH,
+            is_bot=bot or purpose in _PREFETCH,
             ip_prefix_hash=None if client is None else self._network(client[0]),
             user_agent_hash=agent_hash,
             referrer_host=_host(referrer),
+            in_wechat=in_wechat,
         )
 
     def _session(self, cookies: bytes) -> tuple[bytes, str | None]:
@@ -84,11 +84,9 @@ class VisitorReader:
         cookie, session_key = self._signer.new_session()
         return session_key, cookie
 
-    def _read_agent(self, agent: bytes) -> tuple[bool, bytes | None]:
-        """Whether it is a bot, and its keyed hash. No browser comes without an agent."""
-        if not agent:
-            return True, None
-        return _BOTS.search(agent) is not None, self._signer.trace(agent)
+    def _read_agent(self, agent: bytes) -> tuple[bool, bytes | None, bool]:
+        """Whether it is a bot, its keyed hash, and whether it is WeChat."""
+        return is_bot(agent), self._signer.trace(agent) if agent else None, _WECHAT in agent
 
     def _read_network(self, host: str) -> bytes | None:
         """A keyed hash of the /24 (IPv4) or /48 (IPv6) the click came from, never of the address."""

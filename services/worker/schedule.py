@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 
 from marketplace.matching import documents
 from marketplace.orders import notices, paying, refund_sending
-from marketplace.promotion import agreements
+from marketplace.promotion import agreements, links
+from marketplace.promotion.directory import recording
 from services.worker import recovery
 from supply.fulfillment import sla, webhooks
 from supply.ledger import service as ledger
@@ -21,6 +22,8 @@ Sweep = Callable[..., Awaitable[int]]
 _TABLE: dict[str, tuple[Sweep, float]] = {
     # Selling
     "agreements.invitations": (agreements.expire_invitations, 60),
+    "links.expired": (links.expire_links, 30),
+    "directory.records": (recording.keep_track_records, 60),
     "matching.stock": (documents.refresh_stock, 30),
     # Paying
     "orders.checkouts": (paying.sweep_checkouts, 5),

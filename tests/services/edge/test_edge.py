@@ -215,6 +215,49 @@ async def test_a_disabled_link_redirects_and_its_clicks_do_not_qualify(
         assert (await browser.get(f"/l/{link.code}")).status_code == 302
 
 
+@pytest.mark.parametrize("known_from_disk", [False, True])
+async def test_wechat_opens_the_mini_program_and_everybody_else_the_page(
+    edge: Edge,
+    gate: Gate,
+    link: CreatedLink,
+    db: Database,
+    clock: FixedClock,
+    tmp_path: Path,
+    known_from_disk: bool,
+) -> None:
+    in_app = "weixin://dl/business/?appid=wx0123456789abcdef&path=p&query=lyt%3D{touch}%26x%3D1"
+    async with db.unit_of_work(SYSTEM) as session:
+        market = await make.market(session, MERCHANT, PROMOTER, clock)
+        new = await make.link(session, market, clock)
+        # A link never changes once it is made; this one is made with a mini-program before the edge hears of it.
+        await session.execute(
+            text("UPDATE tracked_links SET in_app_destination = :in_app WHERE id = :id"),
+            {"in_app": in_app, "id": new.id},
+        )
+    if known_from_disk:
+        for _ in range(100):
+            if (tmp_path / "edge" / "links.jsonl").read_bytes().count(b"\n") == 2:
+                break
+            await asyncio.sleep(0.05)
+        await edge.close()
+        await gate.shut()
+        edge = _edge(gate, clock, tmp_path)
+        await edge.start()
+    async with _browser(edge) as wechat:
+        inside = (await wechat.get(f"/l/{new.code}")).headers["location"]
+    async with _browser(edge, **{"user-agent": "Mozilla/5.0 (iPhone) Safari/605"}) as safari:
+        outside = (await safari.get(f"/l/{new.code}")).headers["location"]
+    if known_from_disk:
+        await edge.close()
+
+    before, after = in_app.split("{touch}")
+    assert inside.startswith(before)
+    assert inside.endswith(after)
+    signed = TouchSigner(SECRET).read(inside.removeprefix(before).removesuffix(after))
+    assert signed.link_id == new.id
+    assert outside.startswith("https://shop.example.com/cream?lyt=")
+
+
 async def test_clicks_go_on_without_the_database_and_come_home_once(
     edge: Edge, gate: Gate, link: CreatedLink, db: Database
 ) -> None:
