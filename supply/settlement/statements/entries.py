@@ -43,6 +43,14 @@ ORDER BY w.ord, later, j.posted_at, e.txid, j.id, e.leg
 """
 # What a party got of an order line, or of its shipping, in the capture journal. Of an order whose merchant is asked
 # for, everybody's part. ``charged_minor`` is what the customer paid for the line, without tax, after discounts.
+_OF_JOURNAL = """
+SELECT j.id, e.leg, j.idem, j.kind, j.order_id, j.provider_ref, j.memo, j.effective_at, j.posted_at,
+    a.code, -e.amount_minor AS amount_minor, e.balance_after, e.txid::text AS txid, o.number, o.merchant_id
+FROM ledger_journals j JOIN ledger_entries e ON e.journal_id = j.id
+JOIN ledger_accounts a ON a.id = e.account_id AND a.owner = $2 AND a.code = ANY ($3::int[])
+LEFT JOIN split_orders o ON o.order_id = j.order_id
+WHERE j.id = $1 ORDER BY e.leg
+"""
 _CELLS = """
 SELECT l.order_id, l.order_line_id, l.kind, l.sku, l.captured_minor AS charged_minor,
     CASE WHEN p.part = 'merchant' THEN l.discounts::text END AS discounts, p.part, p.captured_payee AS payee_id,
@@ -110,10 +118,19 @@ async def read(
     payees = [w.payee_id for w in windows]
     cursor = await connection.cursor(_ENTRIES, *arguments)
     while block := await cursor.fetch(ENTRIES_AT_ONCE):
-        yield block, await _about(connection, block, payees)
+        yield block, await about_of(connection, block, payees)
 
 
-async def _about(connection: asyncpg.Connection[Any], block: Sequence[Any], payees: Sequence[str]) -> About:
+async def read_journal(
+    connection: asyncpg.Connection[Any], journal_id: UUID, payee_id: str
+) -> tuple[list[Any], About]:
+    """What one journal did to one party, in the form of ``read``."""
+    rows = await connection.fetch(_OF_JOURNAL, journal_id, owner_of(payee_id), [int(c) for c in PARTY_CODES])
+    return rows, await about_of(connection, rows, [payee_id])
+
+
+async def about_of(connection: asyncpg.Connection[Any], block: Sequence[Any], payees: Sequence[str]) -> About:
+    """What the journals of these rows were about, as far as it concerns these parties."""
     about = About()
     captured = {row["order_id"]: row["merchant_id"] for row in block if row["kind"] == _CAPTURE}
     captured.pop(None, None)
