@@ -121,6 +121,18 @@ CREATE FUNCTION ledger_malformed(
     ) bad ON bad.journal = k.ord
 $$;
 
+-- Refuses legs that can never be posted. Asked before a journal is refused for any other reason.
+CREATE FUNCTION ledger_well_formed(
+    p_key text, p_codes integer[], p_owners text[], p_currencies bpchar[], p_amounts bigint[]
+) RETURNS void LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF (ledger_malformed(ARRAY[p_key], array_fill(1, ARRAY[cardinality(p_codes)]), p_codes, p_owners, p_currencies,
+                         p_amounts))[1] IS NOT NULL THEN
+        RAISE EXCEPTION 'the legs do not balance'
+            USING ERRCODE = '23514', CONSTRAINT = 'ledger_unbalanced', DETAIL = p_key;
+    END IF;
+END $$;
+
 -- One journal, its legs in the order of accounts. Returns its id; the id of the first when the same key came before
 -- with the same body. 23505 another body under this key; 23514 unbalanced, or a strict account would go below zero.
 CREATE FUNCTION post_journal(
@@ -161,13 +173,9 @@ BEGIN
         IF v_found.body_hash = v_hash THEN
             RETURN v_found.id;
         END IF;
-        IF (ledger_malformed(ARRAY[p_key], array_fill(1, ARRAY[v_legs]), p_codes, p_owners, p_currencies, p_amounts))[1]
-            IS NULL THEN
-            RAISE EXCEPTION 'the key % was used for another journal', p_key
-                USING ERRCODE = '23505', CONSTRAINT = 'ledger_key_reused', DETAIL = p_key;
-        END IF;
-        RAISE EXCEPTION 'the legs do not balance'
-            USING ERRCODE = '23514', CONSTRAINT = 'ledger_unbalanced', DETAIL = p_key;
+        PERFORM ledger_well_formed(p_key, p_codes, p_owners, p_currencies, p_amounts);
+        RAISE EXCEPTION 'the key % was used for another journal', p_key
+            USING ERRCODE = '23505', CONSTRAINT = 'ledger_key_reused', DETAIL = p_key;
     END IF;
     IF v_known < v_legs THEN
         PERFORM ledger_open_accounts(p_codes, p_owners, p_currencies, p_tenants);
@@ -181,6 +189,7 @@ BEGIN
         WHERE b.account_id = v_accounts[i] AND b.posted_minor + v_move >= 0
         RETURNING b.posted_minor, b.version INTO v_posted, v_version;
         IF NOT FOUND THEN
+            PERFORM ledger_well_formed(p_key, p_codes, p_owners, p_currencies, p_amounts);
             SELECT p_codes[i] || '|' || p_currencies[i] || '|' || b.posted_minor || '|' || -v_move || '|' || p_owners[i]
                 AS detail INTO v_found FROM ledger_balances b WHERE b.account_id = v_accounts[i];
             RAISE EXCEPTION 'an account would go below zero: %', v_found.detail

@@ -38,7 +38,7 @@ DECLARE
     v_made integer := 0;
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended('ledger partitions', 0));
-    FOR i IN 0 .. p_ahead LOOP
+    FOR i IN 0 .. least(p_ahead, 60) LOOP
         v_month := date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => i);
         v_name := 'ledger_entries_p' || to_char(v_month, 'YYYYMM');
         CONTINUE WHEN to_regclass('ledger_partitions.' || v_name) IS NOT NULL;

@@ -126,6 +126,7 @@ def downgrade() -> None:
         "detach_ledger_partition",
         "ledger_first_id",
         "ledger_overdrawing",
+        "ledger_well_formed",
         "ledger_malformed",
         "ledger_open_accounts",
         "ledger_account_id",
