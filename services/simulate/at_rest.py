@@ -9,12 +9,15 @@ from typing import Any
 from sqlalchemy import text
 
 from core.actor import SYSTEM
+from core.ids import StatementId
 from services.paysim import books
 from services.paysim.transaction import Tx
-from services.simulate import banks, carrying, happenings
+from services.simulate import banks, carrying, happenings, operators
 from services.simulate.world import World
+from supply.settlement.service import recompute_statement
 
 ROUNDS = 400
+RECOMPUTED = 12
 _WAITS = (
     timedelta(minutes=12),
     timedelta(minutes=45),
@@ -26,6 +29,7 @@ _WAITS = (
 _OLDEST = timedelta(days=61)
 """Longer than any return window and the wait for a delivery that nobody told of."""
 
+_STATEMENTS = text("SELECT id FROM statements ORDER BY payee_id, currency, number")
 _CASH = text(
     "SELECT currency, sum(balance_minor * side)::bigint AS minor FROM ledger_balances_now"
     " WHERE code IN (1000, 1010) GROUP BY currency HAVING sum(balance_minor * side) <> 0"
@@ -65,7 +69,7 @@ async def come_to_rest(world: World) -> list[str]:
         if not waits:
             return [f"given up: {each}" for each in world.failures]
         world.clock.advance(waits.pop(0))
-        await happenings.pay_out(world)
+        await operators.pay_out(world)
     return [f"nothing comes to rest: {len(world.broker)} messages, {len(world.hooks)} webhooks wait"]
 
 
@@ -90,6 +94,16 @@ async def _everything_once(world: World) -> bool:
 async def _noted(world: World, what: str) -> None:
     world.step += 1
     world.note(what)
+
+
+async def statements_agree(world: World) -> list[str]:
+    """Invariant 10: a closed period never changes, so closing it again gives the same bytes. Some of them."""
+    async with world.calm.reading(SYSTEM) as session:
+        known = [StatementId.of(each) for each in (await session.execute(_STATEMENTS)).scalars()]
+        chosen = world.dice.sample(known, min(len(known), RECOMPUTED))
+        changed = [each for each in chosen if len(set(await recompute_statement(session, each))) > 1]
+    world.happened["statements"] = len(known)
+    return [f"10. closing statement {each} again gives other bytes" for each in changed]
 
 
 async def provider_agrees(world: World) -> list[str]:

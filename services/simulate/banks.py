@@ -6,16 +6,16 @@ from typing import Any
 
 from sqlalchemy import text
 
-from core.actor import SYSTEM, Actor, ActorKind
+from core.actor import SYSTEM
 from core.errors import LianyuError
 from core.ids import BrandId, OrderId
 from infra.payments.errors import ProviderRefused, ProviderUnavailable
 from services.simulate.carrying import survive
 from services.simulate.market import brand_actor
+from services.simulate.operators import OPERATOR
 from services.simulate.world import World
 from supply.settlement.disputes import absorbing, evidence
 
-OPERATOR = Actor(ActorKind.PLATFORM, None, scopes=frozenset({"platform:admin", "orders:write"}))
 _UNDECIDED = frozenset({"needs_response", "under_review", "warning_needs_response", "warning_under_review"})
 _CHARGE = text(
     "SELECT p.charge_id, p.captured_minor FROM payments p JOIN orders o ON o.checkout_id = p.checkout_id"

@@ -12,12 +12,11 @@ from infra.payments.errors import PaymentDeclined, ProviderRefused, ProviderUnav
 from marketplace.orders import paying, payment, refunding
 from marketplace.orders.errors import CheckoutNotOpen, PaymentUnavailable, ReservationExpired
 from marketplace.orders.refunding import RefundCommand, RefundLine
-from services.simulate.banks import OPERATOR
 from services.simulate.baskets import PlacedCheckout, PlacedOrder
 from services.simulate.carrying import survive
 from services.simulate.market import brand_actor
+from services.simulate.operators import OPERATOR
 from services.simulate.world import World
-from supply.settlement import service as settlement
 from supply.settlement.delivery import Delivered, record_deliveries
 
 CHECKOUTS_AT_ONCE = 12
@@ -182,28 +181,3 @@ async def fault(world: World) -> str:
 async def let_webhooks_go(world: World) -> str:
     answer = await world.provider.admin("POST", "/webhooks/release")
     return f"held webhooks go: {answer.json()['released']}"
-
-
-async def pay_out(world: World) -> str:
-    """The batch of the day, made once however often it is started."""
-    _, cut = await survive(world, lambda: settlement.make_daily_batch(world.db, clock=world.clock))
-    return f"payout batch of {world.now:%m-%d}{cut}"
-
-
-async def recover(world: World) -> str:
-    """An operator takes back from a party's transfers what it owes."""
-    dice = world.dice
-    party = dice.choice(world.market.parties)
-    currency = dice.choice(("CNY", "JPY", "KWD"))
-
-    async def reverse() -> int:
-        return await settlement.reverse_transfers(
-            world.db, party, currency, payments=world.gateways.payments, clock=world.clock
-        )
-
-    try:
-        done, cut = await survive(world, reverse)
-    except (ProviderUnavailable, ProviderRefused) as error:
-        return f"reversal from {world.market.names[party]}: {type(error).__name__}"
-    world.happened["recovered minor"] += done or 0
-    return f"reversal from {world.market.names[party]} takes {done} {currency}{cut}"

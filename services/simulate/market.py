@@ -24,12 +24,16 @@ from marketplace.promotion.destinations import DestinationPolicy
 from marketplace.promotion.models import PromoterKind
 from marketplace.promotion.terms import Terms
 from supply.settlement import service as settlement
+from supply.settlement.processing_fees import set_fee_bearer
+from supply.settlement.reconciliation.models import Bearer
+from supply.settlement.statements.cycles import Cycle
 from supply.suppliers import service as suppliers
 
 CURRENCIES = ("CNY", "CNY", "JPY", "KWD")
 """What storefronts sell in: two, none and three decimals."""
 BRANDS, PROMOTING, PEOPLE, SUPPLIERS = 6, 3, 2, 5
 COUNTRY = "CN"
+_CYCLES = (Cycle.DAILY, Cycle.WEEKLY, Cycle.WEEKLY, Cycle.HALF_MONTHLY, Cycle.MONTHLY)
 _UNPAYABLE = 4
 """One party in so many has nowhere to be paid: what it earns is carried."""
 
@@ -85,6 +89,8 @@ async def open_market(
         for number, promoter in enumerate(market.brands[:PROMOTING]):
             await _promote(session, market, promoter, number, dice, secret, clock)
     await _pay_into(db, market, payments, clock)
+    async with db.unit_of_work(SYSTEM) as session:
+        await _agree_terms(session, market, dice, clock)
     return market
 
 
@@ -195,3 +201,17 @@ async def _pay_into(db: Database, market: Market, payments: PaymentGateway, cloc
                     session, party, currency=currency, account_id=account.id, now=clock.now(),
                     minimum_minor=number % 3 * 200,
                 )  # fmt: skip
+
+
+async def _agree_terms(session: AsyncSession, market: Market, dice: Random, clock: Clock) -> None:
+    """Cycles of all lengths, rolling reserves, a merchant that bears the provider's fee."""
+    for party in market.parties:
+        for currency in sorted(set(CURRENCIES)):
+            await settlement.set_settlement_terms(
+                session, party, currency=currency, now=clock.now(), cycle=dice.choice(_CYCLES),
+                time_zone=dice.choice(["UTC", "Asia/Shanghai"]), reserve_ppm=dice.choice([0, 0, 100_000]),
+                reserve_days=30,
+            )  # fmt: skip
+    await set_fee_bearer(
+        session, market.brands[1], Bearer.MERCHANT, reason="agreed", decided_by="simulation", now=clock.now()
+    )

@@ -14,8 +14,8 @@ from time import monotonic
 from core.actor import SYSTEM
 from core.clock import FixedClock
 from infra.db.session import Database, make_engine
-from services.simulate import banks, carrying, happenings
-from services.simulate.at_rest import come_to_rest, provider_agrees
+from services.simulate import banks, carrying, happenings, operators
+from services.simulate.at_rest import come_to_rest, provider_agrees, statements_agree
 from services.simulate.baskets import Shopper
 from services.simulate.invariants import violations
 from services.simulate.kill import CallInsideTransaction, KillableDatabase, KillSwitch
@@ -88,7 +88,7 @@ async def _live(world: World, orders: int) -> Sequence[str]:
             if world.step % CHECK_EVERY == 0 and (broken := await look(world)):
                 return broken
         restless = await come_to_rest(world)
-        return restless or [*await look(world), *await provider_agrees(world)]
+        return restless or [*await look(world), *await provider_agrees(world), *await statements_agree(world)]
     except CallInsideTransaction as error:
         return [f"the provider's {error} was called inside a transaction"]
     except (
@@ -122,7 +122,8 @@ def _possible(world: World, orders: int) -> list[tuple[Step, int]]:
     """What can happen next, and how likely it is."""
     possible: list[tuple[Step, int]] = [
         (carrying.relay, 24), (_any_sweep, 12), (happenings.pass_time, 4), (happenings.fault, 2),
-        (happenings.let_webhooks_go, 1), (happenings.pay_out, 1), (happenings.recover, 1),
+        (happenings.let_webhooks_go, 1), (operators.pay_out, 1), (operators.recover, 1), (operators.write_off, 1),
+        (operators.pay_ourselves, 1),
     ]  # fmt: skip
     if world.shopper.orders < orders and len(world.unpaid) < happenings.CHECKOUTS_AT_ONCE:
         possible.append((happenings.place, 12))

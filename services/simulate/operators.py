@@ -1,0 +1,96 @@
+"""What operators do by hand: batches outside the cycles, recoveries, write-offs, the platform's own payout."""
+
+from __future__ import annotations
+
+from sqlalchemy import text
+
+from core.actor import SYSTEM, Actor, ActorKind
+from core.errors import LianyuError
+from core.ids import TokenId
+from core.money import Money
+from infra.payments.errors import ProviderRefused, ProviderUnavailable
+from services.simulate.carrying import survive
+from services.simulate.market import CURRENCIES
+from services.simulate.world import World
+from supply.settlement import platform_payouts
+from supply.settlement import service as settlement
+
+OPERATOR = Actor(ActorKind.PLATFORM, None, scopes=frozenset({"platform:admin", "orders:write"}))
+_SECOND = Actor(ActorKind.PLATFORM, None, scopes=OPERATOR.scopes, token_id=TokenId.new())
+_OWING = text(
+    "SELECT substr(n.owner, 7) AS party, n.currency, n.balance_minor, a.tenant_id FROM ledger_balances_now n"
+    " JOIN ledger_accounts a ON a.id = n.account_id WHERE n.code = 1100 AND n.balance_minor > 0"
+    " ORDER BY n.owner, n.currency"
+)
+
+
+async def pay_out(world: World) -> str:
+    """A batch of everything, whatever the cycles say; made once a day however often it is started."""
+    _, cut = await survive(world, lambda: settlement.make_daily_batch(world.db, clock=world.clock))
+    return f"payout batch of {world.now:%m-%d}{cut}"
+
+
+async def recover(world: World) -> str:
+    """What a party owes is taken back from its transfers."""
+    party, currency = world.dice.choice(world.market.parties), world.dice.choice(CURRENCIES)
+
+    async def reverse() -> int:
+        return await settlement.reverse_transfers(
+            world.db, party, currency, payments=world.gateways.payments, clock=world.clock
+        )
+
+    try:
+        done, cut = await survive(world, reverse)
+    except (ProviderUnavailable, ProviderRefused) as error:
+        return f"reversal from {world.market.names[party]}: {type(error).__name__}"
+    world.happened["reversals by hand"] += bool(done)
+    return f"reversal from {world.market.names[party]} takes {done} {currency}{cut}"
+
+
+async def write_off(world: World) -> str:
+    """One operator asks to give a debt up, another decides."""
+    async with world.calm.reading(SYSTEM) as session:
+        owing = (await session.execute(_OWING)).all()
+    if not owing:
+        return "nobody owes anything"
+    debt = world.dice.choice(owing)
+    amount, approve = world.dice.randrange(1, debt.balance_minor + 1), world.dice.randrange(4) > 0
+
+    async def decide() -> None:
+        async with world.db.unit_of_work(SYSTEM) as session:
+            asked = await settlement.ask_write_off(
+                session, OPERATOR, debt.party, debt.currency, amount, reason="simulated", clock=world.clock,
+                tenant_id=debt.tenant_id,
+            )  # fmt: skip
+            await settlement.decide_write_off(session, _SECOND, asked, approve=approve, clock=world.clock)
+
+    try:
+        _, cut = await survive(world, decide)
+    except LianyuError as refused:
+        return f"write-off for {world.market.names[debt.party]}: {refused.code}"
+    world.happened["write-offs"] += approve and not cut
+    return f"write-off for {world.market.names[debt.party]}: {amount} {debt.currency}, {approve}{cut}"
+
+
+async def pay_ourselves(world: World) -> str:
+    """R11: a part of what is the platform's own goes to its bank."""
+    currency = world.dice.choice(CURRENCIES)
+
+    async def request() -> str:
+        async with world.db.unit_of_work(SYSTEM) as session:
+            own = await platform_payouts.own_funds(session, currency)
+            step = 10 if currency == "KWD" else 1
+            most = own.amount_minor // step
+            if most < 1:
+                return "nothing"
+            amount = Money(step * world.dice.randrange(1, most + 1), currency)
+            await platform_payouts.request_platform_payout(
+                session, OPERATOR, amount, reference=f"step {world.step}", now=world.now
+            )
+            return str(amount)
+
+    try:
+        done, cut = await survive(world, request)
+    except LianyuError as refused:
+        return f"platform payout: {refused.code}"
+    return f"platform payout of {done}{cut}"
