@@ -23,6 +23,7 @@ SECONDS = Histogram(
 )  # fmt: skip
 MESSAGES = Counter("lianyu_messages_total", "Outbox messages by handler and outcome", ["handler", "outcome"])
 OUTBOX_LAG = Gauge("lianyu_outbox_oldest_seconds", "Age of the oldest unpublished message")
+LEDGER_TAIL = Gauge("lianyu_ledger_tail_entries", "Entries of deferred accounts that are not rolled up yet")
 MATCHED = Gauge(
     "lianyu_reconciliation_matched_ratio",
     "Share of the provider's volume of 30 days matched with ours",

@@ -29,10 +29,18 @@ from infra import outbox
 from infra.config import Environment
 from infra.http.body_limit import BodyLimit
 from infra.observability.context import request_id
-from infra.observability.metrics import MATCHED, OLDEST_UNMATCHED, OUTBOX_LAG, RequestMiddleware, metrics
+from infra.observability.metrics import (
+    LEDGER_TAIL,
+    MATCHED,
+    OLDEST_UNMATCHED,
+    OUTBOX_LAG,
+    RequestMiddleware,
+    metrics,
+)
 from services.api.auth import STOREFRONT_KEY, Authenticator
 from services.api.webhooks import payment_webhooks
 from services.wiring import make_gateways, read_settings
+from supply.ledger import queries as ledger
 from supply.settlement.reconciliation import queries as reconciliation
 
 LARGEST_BODY = 12 * 1024 * 1024
@@ -156,6 +164,7 @@ def _metrics(gateways: Gateways) -> Any:
         with contextlib.suppress(SQLAlchemyError, OSError):
             async with gateways.db.reading(SYSTEM) as session:
                 OUTBOX_LAG.set(await outbox.oldest_age_s(session))
+                LEDGER_TAIL.set((await ledger.tail(session)).entries)
                 for found in await reconciliation.health_of_all(session, now=gateways.clock.now()):
                     MATCHED.labels(found.provider).set(found.matched_ppm / PPM)
                     OLDEST_UNMATCHED.labels(found.provider).set(found.oldest_unmatched_s)

@@ -49,6 +49,7 @@ _TABLE: dict[str, tuple[Sweep, float]] = {
     "rails.send": (rails.send_shares, 5),
     "rails.results": (rails.resolve_shares, 15),
     "ledger.rollup": (ledger.roll_up, 10),
+    "ledger.partitions": (ledger.make_partitions, 3600),
     # Carrying
     "outbox.lost": (recovery.republish_lost, 30),
     "outbox.done": (recovery.forget_done, 600),
