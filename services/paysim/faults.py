@@ -98,10 +98,7 @@ def fire(tx: Tx, kind: str, **facts: Any) -> JsonDict | None:
     """The options of the first switch of this kind that fits, counted down; None when none does."""
     for fault in tx.faults():
         if fault["kind"] == kind and fault["remaining"] != 0 and _fits(fault["match"], facts):
-            tx.db.execute(
-                "UPDATE fault SET remaining = remaining - 1, fired = fired + 1 WHERE id = ?", (fault["id"],)
-            )
-            tx.faults_changed()
+            tx.fault_fired(fault["id"])
             options: JsonDict = fault["options"]
             return options
     return None

@@ -22,11 +22,6 @@ CANCELABLE = ("requires_payment_method", "requires_capture", "requires_confirmat
 def create(tx: Tx, params: JsonDict) -> JsonDict:
     if tx.config.enforce_minimum:
         refuse_unchargeable(params["amount"], params["currency"])
-    if "automatic_payment_methods" in params and "payment_method_types" in params:
-        message = (
-            "You may only specify one of these parameters: automatic_payment_methods, payment_method_types."
-        )
-        raise ApiError(400, message)
     automatic = params.get("automatic_payment_methods")
     id = new_id("pi")
     intent: JsonDict = {

@@ -135,7 +135,6 @@ INTENT_CREATE: Shape = {
     "confirm": boolean,
     "confirmation_method": one_of("automatic", "manual"),
     "on_behalf_of": filled,
-    "payment_method_types": list_of(filled),
     "transfer_data": opaque,
 }
 INTENT_UPDATE: Shape = {
@@ -148,7 +147,7 @@ INTENT_UPDATE: Shape = {
     "transfer_data": opaque,
 }
 INTENT_CONFIRM: Shape = {
-    **_INTENT_COMMON,
+    **{name: rule for name, rule in _INTENT_COMMON.items() if name != "metadata"},
     **_CONFIRMATION,
     "amount_to_confirm": amount,
     "client_secret": filled,

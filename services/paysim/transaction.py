@@ -75,6 +75,7 @@ class Tx:
         self.freed: set[str] = set()
         """Accounts whose pending money became available in this commit."""
         self._queued = False
+        self._fired: list[int] = []
         self._faults: list[JsonDict] | None = None
         self.platform = self._platform_id()
 
@@ -86,6 +87,7 @@ class Tx:
         # A clock file may be frozen or jump, but recorded time never runs backwards.
         self.now = max(self.now, int(at.timestamp()))
         self._queued = False
+        self._fired.clear()
         self.db.execute("BEGIN IMMEDIATE")
 
     def commit(self) -> bool:
@@ -102,11 +104,14 @@ class Tx:
     def savepoint(self) -> Iterator[None]:
         """Undoes what was done inside when it raises, except errors that keep their effects."""
         self.db.execute("SAVEPOINT step")
+        fired_before = len(self._fired)
         try:
             yield
         except BaseException as error:
             if not (isinstance(error, ApiError) and error.keeps_effects):
                 self.db.execute("ROLLBACK TO step")
+                # A switch that made the step fail has fired all the same.
+                self._count_down(self._fired[fired_before:])
                 self._forget()
             self.db.execute("RELEASE step")
             raise
@@ -229,6 +234,17 @@ class Tx:
                 for id, kind, remaining, fired, match, options in rows
             ]
         return self._faults
+
+    def fault_fired(self, id: int) -> None:
+        self._fired.append(id)
+        self._count_down([id])
+        self.faults_changed()
+
+    def _count_down(self, ids: list[int]) -> None:
+        self.db.executemany(
+            "UPDATE fault SET remaining = remaining - 1, fired = fired + 1 WHERE id = ?",
+            [(id,) for id in ids],
+        )
 
     def faults_changed(self) -> None:
         self._faults = None

@@ -249,7 +249,8 @@ def provider(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> It
 
 @pytest.fixture
 def paysim(provider: Paysim, receiver: Receiver) -> Iterator[Paysim]:
-    """The module's process without faults; its books must balance after every test."""
+    """The module's process without faults; after every test its books balance and every webhook it sent is
+    well-formed Stripe."""
     receiver.deliveries.clear()
     receiver.whole.clear()
     receiver.answer = lambda event: 200
@@ -257,6 +258,9 @@ def paysim(provider: Paysim, receiver: Receiver) -> Iterator[Paysim]:
     if provider.process.poll() is None:
         provider.admin("DELETE", "/faults")
         provider.books()
+    for event in receiver.events():
+        if event.get("object") == "event":
+            problems_of(event)
 
 
 @pytest.fixture

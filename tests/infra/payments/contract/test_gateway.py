@@ -1,10 +1,8 @@
-"""One contract for paysim and for Stripe's test mode; the second needs ``STRIPE_TEST_API_KEY``."""
+"""The gateway port in front of either provider."""
 
 from __future__ import annotations
 
-import os
 import uuid
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -14,19 +12,6 @@ from infra.payments.gateway import IntentStatus, PaymentIntent
 from infra.payments.stripe_gateway import StripeGateway
 
 RETURN_URL = "https://example.com/back"
-
-
-@pytest.fixture(params=["paysim", "stripe"])
-async def either(request: pytest.FixtureRequest) -> AsyncIterator[StripeGateway]:
-    if request.param == "paysim":
-        base = request.getfixturevalue("paysim").url
-        gateway = StripeGateway(secret_key="sk_test_suite", webhook_secret="whsec_x", api_base=base)
-    elif key := os.environ.get("STRIPE_TEST_API_KEY"):
-        gateway = StripeGateway(secret_key=key, webhook_secret="whsec_x")
-    else:
-        pytest.skip("STRIPE_TEST_API_KEY is not set")
-    yield gateway
-    await gateway.close()
 
 
 async def opened(gateway: StripeGateway, amount_minor: int = 10_388) -> tuple[PaymentIntent, str]:
