@@ -20,6 +20,7 @@ from graph.promotion.directory import DirectoryMutations, DirectoryQueries
 from graph.promotion.mutations import PromotionMutations
 from graph.promotion.queries import PromotionQueries
 from graph.scalars import SCALARS
+from graph.settlement.ledger import LedgerQueries
 from graph.settlement.mutations import SettlementMutations
 from graph.settlement.queries import SettlementQueries
 from graph.supply.mutations import SupplyMutations
@@ -37,6 +38,7 @@ Query = merge_types(
         OrderQueries,
         SupplyQueries,
         SettlementQueries,
+        LedgerQueries,
     ),
 )
 Mutation = merge_types(

@@ -39,3 +39,13 @@ class JournalKeyReused(Conflict):
     def __init__(self, key: str) -> None:
         super().__init__(f"the journal key {key!r} was used for another journal")
         self.key = key
+
+
+class UnknownAccountCode(Invalid):
+    """No such code in the chart of accounts."""
+
+    code = "LEDGER_ACCOUNT_CODE"
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"{number} is not a code of the chart of accounts", field="accountCodes")
+        self.number = number

@@ -80,6 +80,7 @@ QUERIES: dict[str, dict[str, Any] | None] = {
     "balances": {"payeeId": "MERCHANT"}, "ledgerEntries": {"payeeId": "MERCHANT"},
     "payouts": {"payeeId": "MERCHANT"}, "statements": {"payeeId": "MERCHANT"},
     "statementDocument": {"id": "statements"}, "payees": {"payeeId": "MERCHANT"},
+    "ledgerAccounts": {"payeeId": "MERCHANT"}, "explainAmount": {"id": "ENTRY"},
 }  # fmt: skip
 
 # The same for mutations. OWN: it makes or changes rows of the caller alone, whatever is asked.
@@ -314,6 +315,20 @@ async def _ids_of(postgres: TestDatabase) -> dict[str, list[str]]:
         await connection.close()
 
 
+async def _entry_of(postgres: TestDatabase, brand_id: ids.BrandId) -> str:
+    connection = await asyncpg.connect(postgres.url("postgres"))
+    try:
+        found = await connection.fetchrow(
+            "SELECT e.journal_id, e.leg FROM ledger_entries e JOIN ledger_accounts a ON a.id = e.account_id"
+            " WHERE a.owner = $1 LIMIT 1",
+            f"party:{brand_id}",
+        )
+        assert found is not None
+        return f"{ids.JournalId.of(found['journal_id'])}/{found['leg']}"
+    finally:
+        await connection.close()
+
+
 @pytest.fixture(scope="module")
 async def db(_shared_db: Database, postgres: TestDatabase) -> AsyncIterator[Database]:
     """One market for all of the walk: no step of it may change a row."""
@@ -342,6 +357,7 @@ async def filled(served: Served, db: Database, clock: FixedClock, postgres: Test
     named = {
         "MERCHANT": str(shop.promotion.merchant.brand_id), "PROMOTER": str(shop.promotion.promoter.brand_id),
         "SUPPLIER": str(shop.source.supplier_id), "SKU": shop.product.skus[0], "CONTENT_HASH": "0" * 64,
+        "ENTRY": await _entry_of(postgres, shop.promotion.merchant.brand_id),
     }  # fmt: skip
     return Walk(served, market, known, named, await rows_of(postgres), {}, postgres)
 

@@ -10,12 +10,12 @@ from strawberry.permission import BasePermission
 from core.errors import NotFound
 from core.ids import StatementId
 from core.pagination import PageRequest
-from graph.context import Context, Info
+from graph.context import Info
 from graph.pagination import After, Connection, First, connection
 from graph.permissions import scope
+from graph.settlement.ledger import party_of
 from graph.settlement.types import (
     BooksCheck,
-    LedgerEntry,
     PartyBalance,
     Payee,
     Payout,
@@ -25,7 +25,6 @@ from graph.settlement.types import (
 )
 from supply.ledger import queries as ledger
 from supply.settlement import payees, queries
-from supply.settlement.parties import owner_of
 from supply.settlement.statements.document import csv_of
 
 _READ: list[type[BasePermission]] = [scope("settlement:read")]
@@ -36,11 +35,6 @@ class StatementNotFound(NotFound):
     code = "STATEMENT_NOT_FOUND"
 
 
-def party_of(context: Context, payee_id: strawberry.ID | None) -> str:
-    """The caller itself unless another party is named; row-level security decides what is seen of it."""
-    return str(payee_id) if payee_id else str(context.tenant)
-
-
 @strawberry.type
 class SettlementQueries:
     @strawberry.field(permission_classes=_READ)
@@ -48,24 +42,6 @@ class SettlementQueries:
         async with info.context.reading() as session:
             rows = await queries.party_balances(session, [party_of(info.context, payee_id)])
         return [PartyBalance.of(row) for row in rows]
-
-    @strawberry.field(
-        permission_classes=_READ, description="Everything on the party's accounts, newest first."
-    )
-    async def ledger_entries(
-        self,
-        info: Info,
-        first: First = 20,
-        after: After = None,
-        payee_id: strawberry.ID | None = None,
-        currency_code: str | None = None,
-    ) -> Connection[LedgerEntry]:
-        owner = owner_of(party_of(info.context, payee_id))
-        async with info.context.reading() as session:
-            page = await ledger.entries_page(
-                session, owner, PageRequest(first, after), currency=currency_code
-            )
-        return connection(page, LedgerEntry.of)
 
     @strawberry.field(permission_classes=_READ)
     async def payouts(

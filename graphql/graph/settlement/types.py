@@ -7,8 +7,7 @@ from datetime import datetime
 import strawberry
 
 from graph.scalars import Money
-from supply.ledger.chart import Code
-from supply.ledger.queries import EntryLine, TrialLine
+from supply.ledger.queries import TrialLine
 from supply.settlement import queries
 from supply.settlement.models import PayeeStatus, PayoutStatus
 from supply.settlement.payees import PayeeFacts
@@ -42,38 +41,6 @@ class PartyBalance:
             reserved=money(row.reserved_minor),
             receivable=money(row.receivable_minor),
             net=money(row.net_minor),
-        )
-
-
-@strawberry.type(description="One leg of a journal. Debit above zero, credit below.")
-class LedgerEntry:
-    journal: str
-    kind: str
-    account: str
-    account_code: int
-    owner: str
-    order_id: strawberry.ID | None
-    amount: Money
-    balance_after: Money | None
-    effective_at: datetime
-    posted_at: datetime
-    provider_ref: str | None
-
-    @classmethod
-    def of(cls, row: EntryLine) -> LedgerEntry:
-        after = row.balance_after
-        return cls(
-            journal=row.key,
-            kind=row.kind,
-            account=Code(row.code).name.lower(),
-            account_code=int(row.code),
-            owner=row.owner,
-            order_id=strawberry.ID(str(row.order_id)) if row.order_id else None,
-            amount=Money.minor(row.amount_minor, row.currency),
-            balance_after=None if after is None else Money.minor(after, row.currency),
-            effective_at=row.effective_at,
-            posted_at=row.posted_at,
-            provider_ref=row.provider_ref,
         )
 
 
