@@ -94,9 +94,9 @@ async def on_refund_requested(
     now = clock.now()
     async with db.unit_of_work(SYSTEM) as session:
         refund = (await session.execute(_LOCK_REFUND, {"id": event.refund_id})).one()
+        if refund.status != RefundStatus.PENDING or _forgotten(refund, payments, now):
+            return
         await session.execute(_SENDING, {"id": event.refund_id, "now": now, "wait": LOOK_UP_AFTER})
-    if refund.status != RefundStatus.PENDING or _forgotten(refund, payments, now):
-        return
     try:
         answer = await payments.refund(
             charge_or_intent=refund.charge_id,
