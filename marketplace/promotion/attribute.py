@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import insert, text
@@ -27,9 +27,11 @@ from core.ids import (
 )
 from infra import outbox
 from infra.db.base import table_of
+from marketplace.promotion import counters
+from marketplace.promotion.attribution import decide
 from marketplace.promotion.attribution_facts import LineFact, OrderFact, canonical_inputs
 from marketplace.promotion.commission import OrderDiscount
-from marketplace.promotion.crediting import Amounts, Credit, LineMoney, ShareEarned, credit
+from marketplace.promotion.crediting import Adjustment, Amounts, Credit, LineMoney, ShareEarned, credit
 from marketplace.promotion.errors import InvalidTouchToken
 from marketplace.promotion.events import OrderCredited
 from marketplace.promotion.models import (
@@ -43,6 +45,8 @@ from marketplace.promotion.terms import category_path
 from marketplace.promotion.touch_facts import TouchesOfOrder, touch_facts_for
 from marketplace.promotion.touch_token import SignedTouch, TouchSigner
 
+EXPECTED_UNDELIVERED = timedelta(days=45)
+"""When a line is expected to be due as long as nothing was delivered (cps.md §2)."""
 _DECISIONS = table_of(AttributionDecision)
 _NEW_DECISION = upsert(_DECISIONS).on_conflict_do_nothing(index_elements=["order_id"])
 _NEW_LINES = insert(table_of(CommissionLine))
@@ -119,6 +123,8 @@ class Attributed:
     order_id: OrderId
     input_hash: str
     lines: tuple[LineAttributed, ...]
+    adjustments: tuple[Adjustment, ...] = ()
+    """Only of the call that stored them."""
 
 
 async def attribute(
@@ -126,7 +132,8 @@ async def attribute(
 ) -> Attributed:
     """Decide who sold an order and what they earn, and store it. A second call returns what the first stored.
 
-    At most five statements, the outbox included, in a SYSTEM transaction.
+    At most five statements, the outbox included, in a SYSTEM transaction; three more for each order that is
+    sold under caps or tiers, whose counters stay locked until it ends.
     """
     found = await touch_facts_for(
         session,
@@ -138,6 +145,8 @@ async def attribute(
         buyer_keys=sorted(order.buyer_keys),
     )
     facts, amounts = _order_fact(order, found), _amounts(order, found)
+    held = await _hold_limits(session, order, facts, found)
+    amounts = replace(amounts, limits=tuple(each.limit for each in held))
     credited = credit(facts, found.touches, found.agreements, amounts)
     row = _decision_row(
         order, found, amounts, credited, canonical_inputs(facts, found.touches, found.agreements)
@@ -146,9 +155,39 @@ async def attribute(
     stored = await session.execute(_NEW_DECISION.returning(_DECISIONS.c.id), row)
     if stored.first() is None:
         return await attributed(session, order.order_id)
-    lines = await _store_lines(session, order, row["id"], credited, found.links, clock.now())
+    lines = await _store_lines(session, order, row["id"], credited, found.links, clock.now(), held)
+    for each in held:
+        await _reserve(session, each, credited)
     await outbox.record(session, OrderCredited(order.order_id, row["id"]))
-    return Attributed(row["id"], order.order_id, row["input_hash"], lines)
+    return Attributed(row["id"], order.order_id, row["input_hash"], lines, credited.adjustments)
+
+
+async def _hold_limits(
+    session: AsyncSession, order: OrderForAttribution, facts: OrderFact, found: TouchesOfOrder
+) -> list[counters.Held]:
+    """The counters of the agreements that win lines of this order, as far as they have caps or tiers."""
+    if not found.limited:
+        return []
+    wanted = []
+    for award in decide(facts, found.touches, found.agreements).awards:
+        terms = found.limited.get((award.agreement_id, award.agreement_version))
+        if terms is not None:
+            last = award.winners[-1]
+            promoter = last.promoter_id or last.promoter_brand_id
+            wanted.append(counters.Wanted(award.agreement_id, award.agreement_version, terms, promoter))
+    paid_at = order.paid_at or order.created_at
+    return await counters.hold(session, wanted, currency=order.currency, paid_at=paid_at)
+
+
+async def _reserve(session: AsyncSession, held: counters.Held, credited: Credit) -> None:
+    lines = [line for line in credited.lines if line.agreement_id == held.limit.agreement_id]
+    owed = [a.amount_minor for a in credited.adjustments if a.agreement_id == held.limit.agreement_id]
+    await counters.reserve(
+        session,
+        held,
+        commission_minor=sum(line.commission_minor for line in lines) + sum(owed),
+        basis_minor=sum(line.basis_minor for line in lines),
+    )
 
 
 async def attributed(session: AsyncSession, order_id: OrderId) -> Attributed:
@@ -242,8 +281,10 @@ async def _store_lines(
     credited: Credit,
     links: Mapping[str, LinkId],
     now: datetime,
+    held: Sequence[counters.Held],
 ) -> tuple[LineAttributed, ...]:
     lines, shares, done = [], [], []
+    keys = {each.limit.agreement_id: counters.written_keys(each.keys) for each in held}
     for earned in credited.lines:
         line_id = CommissionLineId.new()
         lines.append(
@@ -258,7 +299,8 @@ async def _store_lines(
                 "rate_ppm": earned.rate_ppm, "currency": order.currency, "basis_minor": earned.basis_minor,
                 "commission_minor": earned.commission_minor, "refunded_basis_minor": 0, "reversed_minor": 0,
                 "status": CommissionStatus.PENDING, "return_window_days": earned.return_window_days,
-                "created_at": now,
+                "created_at": now, "counters": keys.get(earned.agreement_id, []),
+                "expected_pay_at": (order.paid_at or now) + EXPECTED_UNDELIVERED,
             }
         )  # fmt: skip
         shares += [

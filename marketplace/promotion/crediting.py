@@ -7,7 +7,7 @@ brand runs ``recompute`` on them and must find the same hashes.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from core.canonical import canonical_json, sha256_hex
@@ -21,6 +21,7 @@ from marketplace.promotion.attribution_facts import (
     read_inputs,
 )
 from marketplace.promotion.commission import Funder, LineAmounts, OrderDiscount
+from marketplace.promotion.limits import Limit, limited
 from marketplace.promotion.models import ShareRole
 
 PLATFORM = "platform"
@@ -57,8 +58,13 @@ class Amounts:
     lines: tuple[LineMoney, ...]
     discounts: tuple[OrderDiscount, ...]
     splits: tuple[SplitRule, ...]
+    limits: tuple[Limit, ...] = ()
 
     def text(self) -> str:
+        limits = [
+            [x.agreement_id, x.version, x.caps, x.tiers, x.tier_mode, x.prior_basis_minor]
+            for x in self.limits
+        ]
         return canonical_json(
             [
                 self.currency,
@@ -68,17 +74,22 @@ class Amounts:
                     [s.agreement_id, s.version, s.fee_ppm, s.individual_ppm, s.return_window_days]
                     for s in self.splits
                 ),
+                *([limits] if limits else []),
             ]
         )
 
     @classmethod
     def read(cls, text: str) -> Amounts:
-        currency, lines, discounts, splits = json.loads(text)
+        currency, lines, discounts, splits, *limits = json.loads(text)
         return cls(
             currency,
             tuple(LineMoney(*line) for line in lines),
             tuple(OrderDiscount(amount, Funder(funder)) for amount, funder in discounts),
             tuple(SplitRule(*split) for split in splits),
+            tuple(
+                Limit(agreement, version, tuple(map(tuple, caps)), tuple(map(tuple, tiers)), mode, prior)
+                for agreement, version, caps, tiers, mode, prior in (limits[0] if limits else ())
+            ),
         )
 
 
@@ -111,13 +122,26 @@ class LineEarned:
 
 
 @dataclass(frozen=True, slots=True)
+class Adjustment:
+    """R5 RETROACTIVE: what the order that reached a tier owes for the period's earlier ones, once."""
+
+    agreement_id: str
+    agreement_version: int
+    promoter_brand_id: str
+    amount_minor: int
+    shares: tuple[ShareEarned, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Credit:
     decision: Decision
     lines: tuple[LineEarned, ...]
+    adjustments: tuple[Adjustment, ...] = ()
 
     def text(self) -> str:
         d = self.decision
-        return canonical_json([d.awards, d.lines, d.rejected, self.lines])
+        owed = [self.adjustments] if self.adjustments else []
+        return canonical_json([d.awards, d.lines, d.rejected, self.lines, *owed])
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +164,7 @@ def credit(
         [LineAmounts(line.gross_minor, line.discount_minor, line.tax_ppm) for line in amounts.lines],
         amounts.discounts,
     )
-    commissions = _commissions(decision, amounts, bases)
+    commissions, owed = _commissions(decision, amounts, bases)
     splits = {(split.agreement_id, split.version): split for split in amounts.splits}
     award_of = {line_id: award for award in decision.awards for line_id in award.line_ids}
     earned = []
@@ -165,17 +189,38 @@ def credit(
                 shares=_shares(award, commissions[index], split),
             )
         )
-    return Credit(decision, tuple(earned))
+    return Credit(decision, tuple(earned), _adjustments(decision, owed, splits))
 
 
-def _commissions(decision: Decision, amounts: Amounts, bases: Sequence[int]) -> list[int]:
-    """R2: rounded once for each agreement of the order, then brought back to its lines."""
+def _adjustments(
+    decision: Decision, owed: Mapping[str, int], splits: Mapping[tuple[str, int], SplitRule]
+) -> tuple[Adjustment, ...]:
+    return tuple(
+        Adjustment(
+            award.agreement_id,
+            award.agreement_version,
+            award.winners[-1].promoter_brand_id,
+            owed[award.agreement_id],
+            _shares(award, owed[award.agreement_id], splits[award.agreement_id, award.agreement_version]),
+        )
+        for award in decision.awards
+        if owed.get(award.agreement_id)
+    )
+
+
+def _commissions(
+    decision: Decision, amounts: Amounts, bases: Sequence[int]
+) -> tuple[list[int], dict[str, int]]:
+    """R2: rounded once for each agreement of the order, then brought back to its lines; R5 and R4 where it has
+    tiers or caps. (by line, adjustments by agreement)."""
+    limits = {limit.agreement_id: limit for limit in amounts.limits}
+    owed: dict[str, int] = {}
     by_agreement: dict[str, list[int]] = {}
     for index, line in enumerate(decision.lines):
         if line.agreement_id is not None:
             by_agreement.setdefault(line.agreement_id, []).append(index)
     commissions = [0] * len(bases)
-    for indexes in by_agreement.values():
+    for agreement_id, indexes in by_agreement.items():
         exact = []
         for index in indexes:
             line, basis = decision.lines[index], bases[index]
@@ -184,9 +229,14 @@ def _commissions(decision: Decision, amounts: Amounts, bases: Sequence[int]) -> 
             else:
                 quantity = amounts.lines[index].quantity
                 exact.append(commission.exact_fixed(line.fixed_minor, quantity=quantity, basis_minor=basis))
-        for index, rounded in zip(indexes, commission.round_to_lines(exact), strict=True):
+        earned = commission.round_to_lines(exact)
+        limit = limits.get(agreement_id)
+        if limit is not None:
+            kept = limited(limit, bases=[bases[index] for index in indexes], commissions=earned)
+            earned, owed[agreement_id] = list(kept.commissions), kept.adjustment_minor
+        for index, rounded in zip(indexes, earned, strict=True):
             commissions[index] = rounded
-    return commissions
+    return commissions, owed
 
 
 def _shares(award: Award, commission_minor: int, split: SplitRule) -> tuple[ShareEarned, ...]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from core.events import Event, event
-from core.ids import AgreementId, BrandId, DecisionId, LinkId, OrderId
+from core.ids import AgreementId, BrandId, CommissionLineId, DecisionId, LinkId, OrderId
 
 
 @event("promotion.agreement_changed")
@@ -34,3 +34,18 @@ class OrderCredited(Event):
 
     order_id: OrderId
     decision_id: DecisionId
+
+
+@dataclass(frozen=True, slots=True)
+class ReversedLine:
+    """Minor units of commission and basis that are sold no longer; below zero when a refund came back."""
+
+    commission_line_id: CommissionLineId
+    commission_minor: int
+    basis_minor: int
+
+
+@event("promotion.commission_reversed")
+@dataclass(frozen=True, slots=True)
+class CommissionReversed(Event):
+    lines: tuple[ReversedLine, ...]

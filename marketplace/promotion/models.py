@@ -353,6 +353,31 @@ class CommissionLine(Row, table=True):
     status: CommissionStatus = Field(sa_type=String)
     return_window_days: int
     created_at: datetime = utc_field()
+    counters: list[Any] = Field(sa_column=Column(JSONB, nullable=False, server_default=text("'[]'::jsonb")))
+    """The caps and tiers it counts in (counters.CounterKey)."""
+    expected_pay_at: datetime = utc_field()
+    """When its payee can expect the money, as far as is known now."""
+    confirmed_at: datetime | None = utc_field(default=None, nullable=True)
+    """When the return window of it was released; its transaction in the ledger is ``confirmed_txid``."""
+    confirmed_txid: int | None = Field(default=None, sa_type=BigInteger)
+    payable_at: datetime | None = utc_field(default=None, nullable=True)
+    """When the statement it is in was closed."""
+    paid_at: datetime | None = utc_field(default=None, nullable=True)
+    invalid_reason: str | None = None
+
+
+class CommissionCounter(Row, table=True):
+    """What an agreement has paid of a cap, or sold for its tiers, in a period (limits.CounterKey)."""
+
+    __tablename__ = "commission_counters"
+    __table_args__ = (CheckConstraint("amount_minor >= 0", name="not_negative"),)
+
+    agreement_id: AgreementId = _key(AgreementId, foreign_key="agreements.id")
+    kind: str = Field(primary_key=True)
+    promoter: str = Field(primary_key=True)
+    period_from: datetime = utc_field(primary_key=True)
+    currency: str = currency_field(primary_key=True)
+    amount_minor: int = minor_field()
 
 
 class CommissionShare(Row, table=True):

@@ -6,7 +6,7 @@ of refund or lost dispute it was, and ``restore`` gives it back when the money c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,14 +17,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.clock import Clock
 from core.ids import CommissionLineId, OrderLineId, RefundId
 from core.money import allocate_remaining, cumulative_part
+from infra import outbox
 from infra.db.base import table_of
 from marketplace.promotion.commission import reverse_line
 from marketplace.promotion.errors import RefundBeyondBasis
+from marketplace.promotion.events import CommissionReversed, ReversedLine
 from marketplace.promotion.models import CommissionReversal, CommissionStatus, ShareRole
 
 _LOCK = text(
-    "SELECT id, order_line_id, basis_minor, commission_minor, refunded_basis_minor, reversed_minor, status"
-    " FROM commission_lines WHERE order_line_id = ANY(:lines) ORDER BY id FOR UPDATE"
+    "SELECT id, order_line_id, basis_minor, commission_minor, refunded_basis_minor, reversed_minor, status,"
+    " counters FROM commission_lines WHERE order_line_id = ANY(:lines) ORDER BY id FOR UPDATE"
 )
 _SHARES = text(
     "SELECT s.commission_line_id, s.position, s.role, s.payee, s.earned_minor - s.reversed_minor AS held,"
@@ -169,6 +171,7 @@ async def _store(session: AsyncSession, refund_id: RefundId, lines: Sequence[_Li
             "amounts": [amount for _, _, amount in taken],
         },
     )  # fmt: skip
+    await _free(session, [(line.id, line.row, sum(line.taken), line.refunded) for line in lines])
     await session.execute(
         _ADVANCE,
         {
@@ -176,6 +179,17 @@ async def _store(session: AsyncSession, refund_id: RefundId, lines: Sequence[_Li
             "taken": [sum(line.taken) for line in lines], "statuses": [line.status.value for line in lines],
         },
     )  # fmt: skip
+
+
+async def _free(session: AsyncSession, lines: Iterable[tuple[CommissionLineId, Any, int, int]]) -> None:
+    """What these lines counted in caps and tiers counts no longer: (line, its row before, taken, refunded basis)."""
+    freed = [
+        ReversedLine(line_id, taken, refunded - row.refunded_basis_minor)
+        for line_id, row, taken, refunded in lines
+        if row.counters
+    ]
+    if freed:
+        await outbox.record(session, CommissionReversed(tuple(freed)))
 
 
 def _answer(line: _Line) -> LineReversed:
@@ -256,7 +270,7 @@ _RESTORE = text(
     " round(l.basis_minor::numeric * (l.reversed_minor + b.amount) / l.commission_minor) END,"
     " status = CASE WHEN l.status = 'REVERSED' THEN 'PENDING' ELSE l.status END"
     " FROM (SELECT commission_line_id, sum(amount_minor)::bigint AS amount FROM back GROUP BY 1) b"
-    " WHERE l.id = b.commission_line_id"
+    " WHERE l.id = b.commission_line_id RETURNING l.id, l.counters, b.amount"
 )
 
 
@@ -266,4 +280,7 @@ async def restore(session: AsyncSession, refund_id: RefundId, *, clock: Clock) -
     Call it once per refund. A line that was wholly reversed waits for its confirmation again.
     """
     values = {"refund": refund_id, "new": RefundId.new(), "now": clock.now()}
-    await session.execute(_RESTORE, values)
+    restored = (await session.execute(_RESTORE, values)).all()
+    counted = [ReversedLine(CommissionLineId.of(r.id), r.amount, 0) for r in restored if r.counters]
+    if counted:
+        await outbox.record(session, CommissionReversed(tuple(counted)))

@@ -18,6 +18,7 @@ from marketplace.promotion.attribution_facts import (
     ScopeKind,
 )
 from marketplace.promotion.errors import BadTerms
+from marketplace.promotion.limits import CapTerm, TierTerms, checked_limits, limits_json
 
 PLATFORM_FEE_PPM = 50_000
 """The platform's part of every commission; brands may agree on more, never on less."""
@@ -56,6 +57,9 @@ class Terms:
     model: AttributionModel = AttributionModel.LAST_TOUCH
     allow_self_purchase: bool = False
     lead_binding_days: int = 0
+    caps: tuple[CapTerm, ...] = ()
+    tiers: TierTerms | None = None
+    """With tiers, every line earns their rate instead of its rule's."""
 
     @classmethod
     def flat(
@@ -67,12 +71,17 @@ class Terms:
         return cls(tuple(rules) or (Rule(rate_ppm),), **more)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        plain = asdict(self)
+        del plain["caps"], plain["tiers"]
+        return {**plain, **limits_json(self.caps, self.tiers)}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Terms:
         rules = tuple(Rule(**{**rule, "scope": ScopeKind(rule["scope"])}) for rule in stored["rules"])
-        return cls(**{**stored, "rules": rules, "model": AttributionModel(stored["model"])})
+        caps = tuple(CapTerm.from_json(cap) for cap in stored.get("caps", ()))
+        tiers = TierTerms.from_json(stored["tiers"]) if stored.get("tiers") else None
+        kinds = {"rules": rules, "model": AttributionModel(stored["model"]), "caps": caps, "tiers": tiers}
+        return cls(**{**stored, **kinds})
 
     @property
     def scope(self) -> Scope:
@@ -133,6 +142,7 @@ def checked(terms: Terms, *, lowest_fee_ppm: int = PLATFORM_FEE_PPM) -> Terms:
         f"one of {', '.join(map(str, RETURN_WINDOWS_DAYS))}",
     )
     _require(0 <= terms.lead_binding_days <= 90, "leadBindingDays", "0 to 90")
+    checked_limits(terms.caps, terms.tiers, highest_rate_ppm=HIGHEST_RATE_PPM)
     return terms
 
 

@@ -71,6 +71,8 @@ class TouchesOfOrder:
     buyer_staff_of: frozenset[str] = frozenset()
     links: Mapping[str, LinkId] = field(default_factory=dict)
     """By touch id."""
+    limited: Mapping[tuple[str, int], Terms] = field(default_factory=dict)
+    """By agreement and version, those with caps or tiers."""
 
 
 async def touch_facts_for(
@@ -103,6 +105,7 @@ async def touch_facts_for(
     links: dict[str, LinkId] = {}
     agreements: dict[tuple[str, int], AgreementTerms] = {}
     splits: dict[tuple[str, int], SplitRule] = {}
+    limited: dict[tuple[str, int], Terms] = {}
     staff_of: frozenset[str] = frozenset()
     for row in rows:
         fact = _touch(row)
@@ -121,7 +124,11 @@ async def touch_facts_for(
                 terms=terms,
             )
             splits[key] = SplitRule(*key, terms.fee_ppm, terms.individual_ppm, terms.return_window_days)
-    return TouchesOfOrder(tuple(touches), tuple(agreements.values()), tuple(splits.values()), staff_of, links)
+            if terms.caps or terms.tiers:
+                limited[key] = terms
+    return TouchesOfOrder(
+        tuple(touches), tuple(agreements.values()), tuple(splits.values()), staff_of, links, limited
+    )
 
 
 def _touch(row: Any) -> TouchFact:

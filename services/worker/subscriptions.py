@@ -17,7 +17,8 @@ from marketplace.orders.events import (
     ProviderNotified,
     RefundRequested,
 )
-from marketplace.promotion.events import OrderCredited
+from marketplace.promotion import commission_states, counters
+from marketplace.promotion.events import CommissionReversed, OrderCredited
 from supply.fulfillment import handlers as fulfillment
 from supply.fulfillment.events import (
     FulfillmentCancellationRequested,
@@ -32,10 +33,11 @@ from supply.fulfillment.events import (
 )
 from supply.routing import handlers as routing
 from supply.settlement import handlers as settlement
+from supply.settlement.rails import handlers as rails
 from supply.settlement.disputes import evidence
 from supply.settlement.disputes import handlers as disputes
 from supply.settlement.disputes.events import DisputeConceded, DisputeLost, EvidenceGiven
-from supply.settlement.events import RefundVoided
+from supply.settlement.events import CommissionReleased, PayoutPaid, RefundVoided, StatementsClosed
 
 Handler = Callable[..., Awaitable[Any]]
 
@@ -54,6 +56,11 @@ SUBSCRIPTIONS: dict[type[Event], tuple[Handler, ...]] = {
     EvidenceGiven: (evidence.on_evidence_given,),
     DisputeConceded: (evidence.on_dispute_conceded,),
     RefundVoided: (disputes.on_refund_voided,),
+    # Settling
+    CommissionReleased: (commission_states.on_commission_released,),
+    CommissionReversed: (counters.on_commission_reversed,),
+    StatementsClosed: (commission_states.on_statements_closed,),
+    PayoutPaid: (commission_states.on_payout_paid,),
     # Delivering
     FulfillmentOrderSubmitted: (progress.on_fulfillment_moved, fulfillment.on_submitted),
     FulfillmentOrderAccepted: (progress.on_fulfillment_moved, fulfillment.on_accepted),
@@ -65,6 +72,8 @@ SUBSCRIPTIONS: dict[type[Event], tuple[Handler, ...]] = {
     FulfillmentOrderShipped: (progress.on_fulfillment_moved, fulfillment.on_shipped),
     FulfillmentOrderDelivered: (
         settlement.on_fulfillment_delivered,
+        rails.on_fulfillment_delivered,
+        commission_states.on_fulfillment_delivered,
         progress.on_fulfillment_moved,
         fulfillment.on_delivered,
     ),

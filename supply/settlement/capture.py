@@ -108,6 +108,8 @@ class CapturedOrder:
     provider: str = "stripe"
     amount_minor: int | None = None
     number: str = ""
+    adjustment: Sequence[CommissionShare] = ()
+    """Commission the merchant owes with this order for earlier ones (cps.md R5, RETROACTIVE)."""
 
 
 async def open_split(session: AsyncSession, order: CapturedOrder, *, clock: Clock) -> None:
@@ -160,6 +162,8 @@ def book_of(order: CapturedOrder) -> OrderBook:
         book.lines.append(_goods_line(order, captured_line, due_at, days))
         if captured_line.shipping_minor or captured_line.supplier_shipping_minor:
             book.lines.append(_shipping_line(order, captured_line, due_at, days))
+    if order.adjustment:
+        book.lines.append(_adjustment_line(order, due_at))
     _lay_pending(book)
     for line in book.lines:
         line.captured_minor = line.charged_minor
@@ -201,6 +205,18 @@ def _goods_line(order: CapturedOrder, line: CapturedLine, due_at: datetime, days
         line.goods_minor, basis, days, cells,
         sku=line.sku, discounts=dict(line.discounts),
     )  # fmt: skip
+
+
+def _adjustment_line(order: CapturedOrder, due_at: datetime) -> BookLine:
+    """The merchant pays it out of this order; it is due with the order's first line, and no refund of a line
+    touches it."""
+    first = order.lines[0]
+    nothing = CapturedLine(
+        first.order_line_id, 1, 0, 0, first.supplier_id, 0, commission=order.adjustment
+    )  # fmt: skip
+    line = _goods_line(order, nothing, due_at, 0)
+    line.kind = LineKind.ADJUSTMENT
+    return line
 
 
 def _shipping_line(order: CapturedOrder, line: CapturedLine, due_at: datetime, days: int) -> BookLine:

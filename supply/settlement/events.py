@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from core.events import Event, event
-from core.ids import OrderId, PayoutId, RefundId, StatementId
+from core.ids import OrderId, OrderLineId, PayoutId, RefundId, StatementId
 
 
 @event("settlement.refund_settled")
@@ -67,4 +67,14 @@ class StatementsClosed(Event):
     """Up to a thousand parties at once."""
 
     statements: tuple[StatementRef, ...]
+    at: datetime
+
+
+@event("settlement.commission_released")
+@dataclass(frozen=True, slots=True)
+class CommissionReleased(Event):
+    """The return window of commissions is over; ``txid`` is the ledger's transaction that released them."""
+
+    order_line_ids: tuple[OrderLineId, ...]
+    txid: int
     at: datetime

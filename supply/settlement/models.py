@@ -30,6 +30,8 @@ from supply.settlement.ids import SplitLineId
 class LineKind(StrEnum):
     GOODS = "goods"
     SHIPPING = "shipping"
+    ADJUSTMENT = "adjustment"
+    """Nothing the customer paid for: what the order owes a promoter for earlier ones (cps.md R5)."""
 
 
 class RefundStatus(StrEnum):

@@ -160,7 +160,7 @@ class BookLine:
             by_line=MappingProxyType({seat: cell.by_line_minor for seat, cell in self.cells.items()}),
             by_amount=MappingProxyType({seat: cell.by_amount_minor for seat, cell in self.cells.items()}),
         )
-        if self.is_goods:
+        if self.kind is not LineKind.SHIPPING:
             return LineState(self._line_sale(), returned)
         return ShippingState(self._shipping_sale(), returned)
 
@@ -257,7 +257,9 @@ class OrderBook:
 
     def shipping_of(self, order_line_id: OrderLineId | None) -> list[BookLine]:
         return [
-            line for line in self.lines if not line.is_goods and order_line_id in (None, line.order_line_id)
+            line
+            for line in self.lines
+            if line.kind is LineKind.SHIPPING and order_line_id in (None, line.order_line_id)
         ]
 
     def cells_of(self, payee_id: str) -> list[Cell]:

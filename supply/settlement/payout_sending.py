@@ -6,6 +6,7 @@ is not known stays reserved until a look-up, or the provider's notice, has said 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -147,7 +148,7 @@ async def _claim(db: Database, now: datetime) -> list[Any]:
         return list((await session.execute(_SENDING, values)).all())
 
 
-async def _funded(session: AsyncSession, rows: list[Any]) -> set[Any]:
+async def _funded(session: AsyncSession, rows: Sequence[Any]) -> set[Any]:
     kinds = sorted({(row.provider, row.currency) for row in rows})
     asked = {"providers": [p for p, _ in kinds], "currencies": [c for _, c in kinds]}
     found = (await session.execute(_FUNDS, asked)).all()

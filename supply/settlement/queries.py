@@ -192,7 +192,8 @@ async def order_identity(session: AsyncSession, order_id: OrderId) -> OrderIdent
     broken = (await session.execute(_BROKEN_ONE, {"order_id": order_id})).first()
 
     def total(*parts: Part, kind: LineKind = LineKind.GOODS) -> int:
-        return sum(row.amount_minor for row in rows if row.part in parts and row.kind == kind)
+        kinds = (kind, LineKind.ADJUSTMENT) if kind is LineKind.GOODS else (kind,)
+        return sum(row.amount_minor for row in rows if row.part in parts and row.kind in kinds)
 
     identity = {
         "suppliers_minor": total(Part.SUPPLIER),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from sqlalchemy import text
@@ -9,14 +10,19 @@ from sqlalchemy import text
 from core.actor import SYSTEM
 from core.clock import Clock
 from core.ids import OrderId, OrderLineId
+from infra import outbox
 from infra.db.session import Database
 from supply.ledger import service as ledger
 from supply.ledger.journal import Journal, Leg, credit, debit, merged
+from supply.settlement.composition import Part
+from supply.settlement.events import CommissionReleased
 from supply.settlement.kinds import Kind
 from supply.settlement.order_book import OrderBook, load_many, save
 from supply.settlement.parties import pending_account, released_account
 
 ORDERS_AT_ONCE = 100
+_COMMISSION = (Part.PROMOTER_BRAND, Part.INDIVIDUAL)
+_TXID = text("SELECT pg_current_xact_id()::text::bigint")
 _DUE = text(
     "SELECT order_id FROM split_orders WHERE order_id IN (SELECT p.order_id FROM split_parts p"
     " JOIN split_lines l ON l.id = p.line_id AND l.open_holds = 0"
@@ -31,11 +37,32 @@ async def release_due(db: Database, *, clock: Clock) -> int:
     async with db.unit_of_work(SYSTEM) as session:
         due = list((await session.execute(_DUE, {"now": now, "limit": 4 * ORDERS_AT_ONCE})).scalars())
         books = await load_many(session, [OrderId.of(each) for each in due[:ORDERS_AT_ONCE]])
+        waiting = pending_commissions(books)
         journals = [journal for book in books for journal in release_journals(book, now)]
         if journals:
             await save(session, books)
             await ledger.post_together(session, journals, now=now)
+        if commissions := [line for book in books for line in released_commissions(book, waiting)]:
+            txid = (await session.execute(_TXID)).scalar_one()
+            await outbox.record(session, CommissionReleased(tuple(commissions), txid, now))
     return len(books)
+
+
+def pending_commissions(books: Iterable[OrderBook]) -> set[tuple[OrderId, OrderLineId]]:
+    """Order lines of which a promoter's share is pending."""
+    return {
+        (book.order_id, line.order_line_id)
+        for book in books
+        for line in book.lines
+        for cell in line.cells.values()
+        if cell.part in _COMMISSION and cell.pending_minor
+    }
+
+
+def released_commissions(book: OrderBook, waiting: set[tuple[OrderId, OrderLineId]]) -> list[OrderLineId]:
+    """Of those that were pending, the lines of which nothing is any more."""
+    still = pending_commissions([book])
+    return [line for order, line in sorted(waiting - still) if order == book.order_id]
 
 
 def release_journals(book: OrderBook, now: datetime) -> list[Journal]:

@@ -367,12 +367,13 @@ async def _write(
     connection: Any, closings: Sequence[Closing], cutoff: str, now: datetime
 ) -> list[StatementId]:
     """One statement for all of them (COPY does not go through row-level security)."""
+    ids = [StatementId.new() for _ in closings]
     rows = []
-    for closing in closings:
+    for statement_id, closing in zip(ids, closings, strict=True):
         due, window, document = closing.due, closing.due.window, closing.document
         rows.append(
             (
-                StatementId.new(), window.payee_id, due.tenant_id, window.currency, due.number,
+                statement_id, window.payee_id, due.tenant_id, window.currency, due.number,
                 window.period_from, window.period_to, due.opening_minor, document.closing_minor,
                 *(document.split[name] for name in _SPLIT), cutoff, closing.resume, due.cycle, due.time_zone,
                 due.legal_name, due.tax_id, due.previous_hash, document.hash, document.text, now,
@@ -380,7 +381,7 @@ async def _write(
         )  # fmt: skip
     if rows:
         await connection.execute(_INSERT, *zip(*rows, strict=True))
-    return [row[0] for row in rows]
+    return ids
 
 
 def _ref(closing: Closing, statement_id: StatementId, cutoff: str) -> StatementRef:

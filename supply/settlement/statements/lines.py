@@ -144,7 +144,9 @@ def _refunded(payee_id: str, rows: Sequence[Any], taken: Sequence[OrderLineTaken
     skus = {each.order_line_id: each.sku for each in taken}
     by_line = {line: amount for line, amount in by_line.items() if amount}
     if len(rows) == 1 and sum(by_line.values()) == rows[0]["amount_minor"]:
-        parts = [(rows[0], line, amount) for line, amount in by_line.items()]
+        parts: list[tuple[Any, UUID | None, int]] = [
+            (rows[0], line, amount) for line, amount in by_line.items()
+        ]
     else:
         only = next(iter(by_line)) if len(by_line) == 1 else None
         parts = [(row, only, row["amount_minor"]) for row in rows]

@@ -40,7 +40,7 @@ CREATE TABLE split_lines (
     captured_minor BIGINT NOT NULL,
     discounts JSONB NOT NULL,
     CONSTRAINT pk_split_lines PRIMARY KEY (id),
-    CONSTRAINT ck_split_lines_kind CHECK (kind IN ('goods', 'shipping')),
+    CONSTRAINT ck_split_lines_kind CHECK (kind IN ('goods', 'shipping', 'adjustment')),
     CONSTRAINT ck_split_lines_quantity CHECK (quantity >= 0 AND delivered_quantity >= 0),
     CONSTRAINT fk_split_lines_order_id_split_orders FOREIGN KEY(order_id) REFERENCES split_orders (order_id)
 );

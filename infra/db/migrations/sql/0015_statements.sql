@@ -39,3 +39,26 @@ CREATE TABLE bank_payouts (
 CREATE INDEX ix_bank_payouts_payee_id_created_at ON bank_payouts (payee_id, created_at);
 CREATE INDEX ix_bank_payouts_tenant_id ON bank_payouts (tenant_id);
 CALL protect_tenant_rows('bank_payouts');
+
+-- Caps and tiers of agreements (marketplace/promotion/counters.py), and where a commission line stands.
+CREATE TABLE commission_counters (
+    agreement_id UUID NOT NULL,
+    kind VARCHAR NOT NULL,
+    promoter VARCHAR NOT NULL,
+    period_from TIMESTAMP WITH TIME ZONE NOT NULL,
+    currency CHAR(3) NOT NULL,
+    amount_minor BIGINT NOT NULL,
+    CONSTRAINT pk_commission_counters PRIMARY KEY (agreement_id, kind, promoter, period_from, currency),
+    CONSTRAINT ck_commission_counters_not_negative CHECK (amount_minor >= 0),
+    CONSTRAINT fk_commission_counters_agreement_id_agreements FOREIGN KEY(agreement_id) REFERENCES agreements (id)
+);
+CALL protect_rows_of('commission_counters', 'agreements', 'agreement_id');
+
+ALTER TABLE commission_lines
+    ADD COLUMN counters JSONB NOT NULL DEFAULT '[]'::jsonb,
+    ADD COLUMN expected_pay_at TIMESTAMP WITH TIME ZONE NOT NULL DEFAULT now() + interval '45 days',
+    ADD COLUMN confirmed_at TIMESTAMP WITH TIME ZONE,
+    ADD COLUMN confirmed_txid BIGINT,
+    ADD COLUMN payable_at TIMESTAMP WITH TIME ZONE,
+    ADD COLUMN paid_at TIMESTAMP WITH TIME ZONE,
+    ADD COLUMN invalid_reason VARCHAR;

@@ -20,5 +20,10 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table in ("bank_payouts", "settlement_terms"):
+    for table in ("commission_counters", "bank_payouts", "settlement_terms"):
         op.drop_table(table)
+    for column in (
+        "counters", "expected_pay_at", "confirmed_at", "confirmed_txid", "payable_at", "paid_at",
+        "invalid_reason",
+    ):  # fmt: skip
+        op.drop_column("commission_lines", column)
