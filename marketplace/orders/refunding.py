@@ -157,7 +157,7 @@ async def record(
     retry_of: RefundId | None = None,
 ) -> RefundId:
     """``request`` without asking the provider."""
-    order = await _lock_order(session, actor, command.order_id)
+    order = await lock_order(session, actor, command.order_id)
     await _refuse_again(session, command)
     _check(command, actor)
     lines = {
@@ -187,7 +187,8 @@ async def record(
     return refund_id
 
 
-async def _lock_order(session: AsyncSession, actor: Actor, order_id: OrderId) -> Any:
+async def lock_order(session: AsyncSession, actor: Actor, order_id: OrderId) -> Any:
+    """The paid order of the merchant, or of anybody for the platform. Raises ``OrderNotFound``, ``OrderNotPaid``."""
     who = {"everything": actor.sees_everything, "merchant": None if actor.sees_everything else actor.brand_id}
     order = (await session.execute(_LOCK_ORDER, {"id": order_id, **who})).first()
     if order is None:

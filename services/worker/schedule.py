@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from marketplace.matching import documents
-from marketplace.orders import notices, paying, refund_sending
+from marketplace.orders import notices, paying, refund_sending, returning
 from marketplace.promotion import agreements, links
 from marketplace.promotion.directory import recording
 from services.worker import recovery
@@ -30,6 +30,7 @@ _TABLE: dict[str, tuple[Sweep, float]] = {
     "orders.payments": (paying.sweep_payments, 60),
     "orders.refunds": (refund_sending.sweep_refunds, 60),
     "orders.notices": (notices.sweep_notices, 15),
+    "orders.returns": (returning.sweep_returns, 300),
     # Delivering
     "fulfillment.clocks": (sla.sweep_clocks, 5),
     "fulfillment.webhooks": (webhooks.send_due, 5),

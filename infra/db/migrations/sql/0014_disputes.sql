@@ -129,6 +129,45 @@ CREATE TABLE write_offs (
 );
 CREATE INDEX ix_write_offs_payee_id ON write_offs (payee_id);
 
+CREATE TABLE returns (
+    id UUID NOT NULL,
+    order_id UUID NOT NULL,
+    merchant_id UUID NOT NULL,
+    supplier_id UUID NOT NULL,
+    status VARCHAR NOT NULL,
+    cause VARCHAR NOT NULL,
+    reason VARCHAR NOT NULL,
+    refund_if_refused BOOLEAN NOT NULL,
+    announced_by VARCHAR NOT NULL,
+    announced_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    expires_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    received_at TIMESTAMP WITH TIME ZONE,
+    closed_at TIMESTAMP WITH TIME ZONE,
+    accepted_refund_id UUID,
+    refused_refund_id UUID,
+    CONSTRAINT pk_returns PRIMARY KEY (id),
+    CONSTRAINT ck_returns_status CHECK (status IN ('announced', 'received', 'closed', 'withdrawn', 'expired')),
+    CONSTRAINT fk_returns_order_id_orders FOREIGN KEY(order_id) REFERENCES orders (id)
+);
+CREATE INDEX ix_returns_order_id ON returns (order_id);
+CREATE INDEX ix_returns_merchant_id_id ON returns (merchant_id, id);
+CREATE INDEX ix_returns_supplier_id_id ON returns (supplier_id, id);
+CREATE INDEX ix_returns_open ON returns (expires_at) WHERE status = 'announced';
+
+CREATE TABLE return_lines (
+    return_id UUID NOT NULL,
+    order_line_id UUID NOT NULL,
+    merchant_id UUID NOT NULL,
+    supplier_id UUID NOT NULL,
+    quantity INTEGER NOT NULL,
+    received INTEGER NOT NULL,
+    accepted INTEGER NOT NULL,
+    CONSTRAINT pk_return_lines PRIMARY KEY (return_id, order_line_id),
+    CONSTRAINT ck_return_lines_units CHECK (quantity > 0 AND received BETWEEN 0 AND quantity AND accepted BETWEEN 0 AND received),
+    CONSTRAINT fk_return_lines_return_id_returns FOREIGN KEY(return_id) REFERENCES returns (id)
+);
+CREATE INDEX ix_return_lines_order_line_id ON return_lines (order_line_id);
+
 -- Money the platform gave a customer out of its own pocket (5030), and how much of it came back since.
 ALTER TABLE split_orders ADD COLUMN goodwill_minor BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE split_orders ALTER COLUMN goodwill_minor DROP DEFAULT;
@@ -185,3 +224,11 @@ CALL protect_tenant_rows('dispute_evidence', 'merchant_id');
 CALL protect_platform_rows('settlement_policies');
 CALL protect_tenant_rows('recoveries');
 CALL protect_tenant_rows('write_offs');
+
+-- A return concerns the merchant and the supplier the goods go back to.
+ALTER TABLE returns ENABLE ROW LEVEL SECURITY;
+CREATE POLICY merchant_and_supplier ON returns USING (
+    (SELECT app_sees_everything()) OR merchant_id = (SELECT app_tenant()) OR supplier_id = (SELECT app_tenant()));
+ALTER TABLE return_lines ENABLE ROW LEVEL SECURITY;
+CREATE POLICY merchant_and_supplier ON return_lines USING (
+    (SELECT app_sees_everything()) OR merchant_id = (SELECT app_tenant()) OR supplier_id = (SELECT app_tenant()));

@@ -14,6 +14,8 @@ revision = "0014"
 down_revision = "0013"
 
 TABLES = (
+    "return_lines",
+    "returns",
     "write_offs",
     "recoveries",
     "settlement_policies",
@@ -22,6 +24,9 @@ TABLES = (
     "dispute_orders",
     "disputes",
 )
+REFUND_COLUMNS = (
+    "kind", "cause", "reference", "request", "retry_of", "attempt", "tries", "first_sent_at", "next_try_at",
+)  # fmt: skip
 
 
 def upgrade() -> None:
@@ -35,3 +40,16 @@ def downgrade() -> None:
     for table in TABLES:
         op.drop_table(table)
     op.drop_column("split_orders", "goodwill_minor")
+    op.drop_index("ix_provider_events_due")
+    for column in ("account", "tries", "next_try_at", "applied_at", "parked"):
+        op.drop_column("provider_events", column)
+    for index in (
+        "ix_refunds_pending",
+        "uq_refunds_order_id_reference",
+        "uq_refunds_retry_of",
+        "ix_refunds_provider_id",
+    ):
+        op.drop_index(index)
+    for column in REFUND_COLUMNS:
+        op.drop_column("refunds", column)
+    op.execute("CREATE INDEX ix_refunds_pending ON refunds (created_at) WHERE status = 'pending'")
