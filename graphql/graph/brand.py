@@ -16,9 +16,12 @@ from graph.matching.mutations import MatchingMutations
 from graph.matching.queries import MatchingQueries
 from graph.orders.mutations import OrderMutations
 from graph.orders.queries import OrderQueries
+from graph.promotion.coupons import CouponMutations, CouponQueries
 from graph.promotion.directory import DirectoryMutations, DirectoryQueries
 from graph.promotion.mutations import PromotionMutations
 from graph.promotion.queries import PromotionQueries
+from graph.promotion.reach import ReachMutations, ReachQueries
+from graph.promotion.touches import TouchMutations
 from graph.scalars import SCALARS
 from graph.settlement.ledger import LedgerQueries
 from graph.settlement.mutations import SettlementMutations
@@ -33,7 +36,9 @@ Query = merge_types(
         CatalogQueries,
         AudienceQueries,
         PromotionQueries,
+        CouponQueries,
         DirectoryQueries,
+        ReachQueries,
         MatchingQueries,
         OrderQueries,
         SupplyQueries,
@@ -48,7 +53,10 @@ Mutation = merge_types(
         CatalogMutations,
         AudienceMutations,
         PromotionMutations,
+        CouponMutations,
         DirectoryMutations,
+        ReachMutations,
+        TouchMutations,
         MatchingMutations,
         OrderMutations,
         SupplyMutations,

@@ -27,6 +27,8 @@ from marketplace.orders.errors import (
     TooManyLines,
 )
 from marketplace.orders.models import Cart, CartStatus
+from marketplace.promotion import coupons
+from marketplace.promotion.errors import CouponNotUsable
 
 MOST_LINES = 100
 MOST_OF_ONE = 9_999
@@ -35,8 +37,8 @@ _LONGEST_TOKEN = 512
 
 _INSERT = insert(table_of(Cart))
 _SELECT = (
-    "SELECT id, storefront_id, brand_id, currency, country, touch_tokens, session_key, status, version"
-    " FROM carts WHERE id = :id AND storefront_id = :storefront"
+    "SELECT id, storefront_id, brand_id, currency, country, touch_tokens, session_key, status, version,"
+    " coupon_code FROM carts WHERE id = :id AND storefront_id = :storefront"
 )
 _LOAD, _LOCK = text(_SELECT), text(f"{_SELECT} FOR UPDATE")
 _LINES = text(
@@ -51,6 +53,9 @@ _PUT_LINE = text(
 _DROP_LINES = text("DELETE FROM cart_lines WHERE cart_id = :id AND variant_id = ANY(:variants)")
 _TOUCH = text(
     "UPDATE carts SET touch_tokens = :tokens, version = version + 1, updated_at = :now WHERE id = :id"
+)
+_SET_COUPON = text(
+    "UPDATE carts SET coupon_code = :code, version = version + 1, updated_at = :now WHERE id = :id"
 )
 
 
@@ -74,6 +79,7 @@ class CartView:
     status: CartStatus
     version: int
     lines: tuple[CartLineView, ...]
+    coupon_code: str | None = None
 
 
 async def create(
@@ -126,6 +132,31 @@ async def set_quantities(
     await session.execute(_TOUCH, {"id": cart_id, "tokens": tokens, "now": clock.now()})
 
 
+async def apply_coupon(
+    session: AsyncSession, cart_id: CartId, *, storefront: StorefrontFacts, code: str, clock: Clock
+) -> None:
+    """Remember the code; what it takes off is in the checkout's quote. ``session`` acts as SYSTEM, ``storefront``
+    is the object check. Raises ``CartNotFound``, ``CartAlreadyOrdered`` and ``CouponNotUsable``.
+    """
+    cart = await _open_for_update(session, cart_id, storefront.id, with_lines=True)
+    wanted = [line.variant_id for line in cart.lines]
+    variants = await catalog.variants_for_sale(session, wanted, currency=cart.currency) if wanted else {}
+    owners = {cart.brand_id, *(variant.brand_id for variant in variants.values())}
+    found = await coupons.coupons_named(session, code, owners)
+    obstacles = [each.obstacle(currency=cart.currency, at=clock.now()) for each in found]
+    if not found or all(obstacles):
+        raise CouponNotUsable(coupons.normal(code), next(filter(None, obstacles), "unknown"))
+    values = {"id": cart_id, "code": coupons.normal(code), "now": clock.now()}
+    await session.execute(_SET_COUPON, values)
+
+
+async def remove_coupon(
+    session: AsyncSession, cart_id: CartId, *, storefront: StorefrontFacts, clock: Clock
+) -> None:
+    await _open_for_update(session, cart_id, storefront.id)
+    await session.execute(_SET_COUPON, {"id": cart_id, "code": None, "now": clock.now()})
+
+
 async def load(session: AsyncSession, cart_id: CartId, storefront_id: StorefrontId) -> CartView:
     """Two statements. Raises ``CartNotFound``."""
     row = (await session.execute(_LOAD, {"id": cart_id, "storefront": storefront_id})).first()
@@ -162,6 +193,7 @@ async def _view(session: AsyncSession, row: Row[Any], *, with_lines: bool = True
         status=CartStatus(row.status),
         version=row.version,
         lines=(),
+        coupon_code=row.coupon_code,
     )
     return replace(cart, lines=await _lines(session, cart)) if with_lines else cart
 

@@ -39,6 +39,7 @@ from marketplace.orders.models import (
 )
 from marketplace.orders.quote import MerchantQuote, Quote, quote_cart
 from marketplace.orders.shipments import fulfillment_orders
+from marketplace.promotion import coupons
 from supply.fulfillment import service as fulfillment
 from supply.inventory import reservations as inventory
 from supply.inventory.reservations import StockRequest
@@ -54,14 +55,15 @@ _INSERT_LINES = insert(table_of(OrderLine))
 _INSERT_PAYMENT = insert(table_of(Payment))
 _LOAD = text(
     "SELECT id, cart_id, storefront_id, brand_id, currency, contact_id, buyer_key, address, address_key,"
-    " dest_zone, email, status, goods_minor, shipping_minor, tax_minor, total_minor, started_at, placed_at,"
-    " expires_at, paid_at FROM checkouts WHERE id = :id AND storefront_id = :storefront"
+    " dest_zone, email, status, goods_minor, discount_minor, shipping_minor, tax_minor, total_minor,"
+    " started_at, placed_at, expires_at, paid_at FROM checkouts WHERE id = :id AND storefront_id = :storefront"
 )
 _ORDER_CART = text(
     "UPDATE carts SET status = :status, version = version + 1, updated_at = :now WHERE id = :id"
 )
 _PLACED = text(
-    "UPDATE checkouts SET status = 'placed', goods_minor = :goods, shipping_minor = :shipping,"
+    "UPDATE checkouts SET status = 'placed', goods_minor = :goods, discount_minor = :discount,"
+    " shipping_minor = :shipping,"
     " tax_minor = :tax, total_minor = :total, placed_at = :now, expires_at = :expires_at"
     " WHERE id = :id AND status = 'open' RETURNING 1"
 )
@@ -82,6 +84,8 @@ class CheckoutView:
     email: str
     status: CheckoutStatus
     goods: Money
+    """Before ``discount``."""
+    discount: Money
     shipping: Money
     tax: Money
     total: Money
@@ -123,7 +127,7 @@ async def start(
         "brand_id": storefront.brand_id, "currency": cart.currency, "contact_id": contact_id,
         "buyer_key": buyer_key(policy.secret, email), "address": address.as_json(),
         "address_key": address_key(policy.secret, address), "dest_zone": address.zone, "email": email,
-        "status": CheckoutStatus.OPEN.value, "goods_minor": 0, "shipping_minor": 0, "tax_minor": 0,
+        "status": CheckoutStatus.OPEN.value, "goods_minor": 0, "discount_minor": 0, "shipping_minor": 0, "tax_minor": 0,
         "total_minor": 0, "started_at": clock.now(),
     }  # fmt: skip
     view = _view((await session.execute(_INSERT_CHECKOUT, row)).one())
@@ -159,7 +163,7 @@ async def place(
     belong to many tenants, and ``storefront_id`` is the object check.
 
     Raises ``CheckoutNotFound``, ``CheckoutNotOpen``, ``CartAlreadyOrdered``, ``Problems``, ``TotalChanged``,
-    and inventory's ``InsufficientStock`` when another buyer was faster.
+    and inventory's ``InsufficientStock`` or ``CouponNotUsable`` when another buyer was faster.
     """
     checkout = await load(session, checkout_id, storefront_id)
     if checkout.status is not CheckoutStatus.OPEN:
@@ -177,6 +181,9 @@ async def place(
     reserved = await inventory.reserve(
         session, _requests(quote), reference=checkout_id, expires_at=expires_at, now=now
     )
+    if quote.coupon is not None:
+        off = quote.totals.discount_minor
+        await coupons.redeem(session, quote.coupon, checkout_id, amount_minor=off, now=now)
     orders = {merchant.merchant_id: OrderId.new() for merchant in quote.merchants}
     await _write_orders(session, checkout, quote, orders, policy, now)
     await _mark_placed(session, checkout, cart, quote, now=now, expires_at=expires_at)
@@ -226,6 +233,7 @@ def _order_row(
         "merchant_id": merchant.merchant_id, "seller_id": checkout.brand_id,
         "storefront_id": checkout.storefront_id, "buyer_key": checkout.buyer_key,
         "currency": checkout.currency, "goods_minor": totals.goods_minor,
+        "discount_minor": totals.discount_minor,
         "shipping_minor": totals.shipping_minor, "tax_minor": totals.tax_minor,
         "total_minor": totals.total_minor, "refunded_minor": 0,
         "payment_status": PaymentStatus.PENDING.value,
@@ -244,7 +252,9 @@ def _line_rows(
             "product_id": line.source.product_id, "sku": line.source.sku, "title": line.source.title,
             "category": line.source.category, "quantity": line.source.quantity,
             "unit_price_minor": line.source.unit_price_minor, "gross_minor": line.gross_minor,
-            "discount_minor": 0, "tax_minor": line.tax_minor, "tax_ppm": line.source.tax.rate_ppm,
+            "discount_minor": line.discount_minor,
+            "discount_funder": line.funder.value if line.funder else None, "tax_minor": line.tax_minor,
+            "tax_ppm": line.source.tax.rate_ppm,
             "tax_included": line.source.tax.included, "shipping_minor": line.shipping_minor,
             "shipping_tax_minor": line.shipping_tax_minor,
             "platform_fee_ppm": policy.platform_fee_ppm, "supplier_id": line.source.supplier_id,
@@ -266,7 +276,8 @@ async def _mark_placed(
 ) -> None:
     totals = quote.totals
     values = {
-        "id": checkout.id, "goods": totals.goods_minor, "shipping": totals.shipping_minor,
+        "id": checkout.id, "goods": totals.goods_minor, "discount": totals.discount_minor,
+        "shipping": totals.shipping_minor,
         "tax": totals.tax_minor, "total": totals.total_minor, "now": now, "expires_at": expires_at,
     }  # fmt: skip
     if (await session.execute(_PLACED, values)).first() is None:
@@ -303,6 +314,7 @@ def _view(row: Row[Any]) -> CheckoutView:
         email=row.email,
         status=CheckoutStatus(row.status),
         goods=amount(row.goods_minor),
+        discount=amount(row.discount_minor),
         shipping=amount(row.shipping_minor),
         tax=amount(row.tax_minor),
         total=amount(row.total_minor),

@@ -113,6 +113,7 @@ class Cart(Row, table=True):
     country: str
     touch_tokens: list[str] = Field(sa_column=Column(ARRAY(String), nullable=False))
     session_key: str = ""
+    coupon_code: str | None = None
     status: CartStatus = _status(CartStatus.OPEN)
     version: int = 1
     created_at: datetime = utc_field()
@@ -161,6 +162,7 @@ class Checkout(Row, table=True):
     email: str
     status: CheckoutStatus = _status(CheckoutStatus.OPEN)
     goods_minor: int = minor_field(default=0)
+    discount_minor: int = minor_field(default=0)
     shipping_minor: int = minor_field(default=0)
     tax_minor: int = minor_field(default=0)
     """Tax on top of prices; tax inside them is in ``goods_minor``."""
@@ -195,6 +197,8 @@ class Order(Row, table=True):
     buyer_key: bytes
     currency: str = currency_field()
     goods_minor: int = minor_field()
+    """Before ``discount_minor``."""
+    discount_minor: int = minor_field(default=0)
     shipping_minor: int = minor_field()
     tax_minor: int = minor_field()
     total_minor: int = minor_field()
@@ -235,6 +239,8 @@ class OrderLine(Row, table=True):
     unit_price_minor: int = minor_field()
     gross_minor: int = minor_field()
     discount_minor: int = minor_field(default=0)
+    discount_funder: str | None = None
+    """Who pays the discount: a ``Funder``."""
     tax_minor: int = minor_field()
     tax_ppm: int
     tax_included: bool

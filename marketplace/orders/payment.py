@@ -20,6 +20,7 @@ from core.money import Money
 from infra import outbox
 from marketplace.orders.events import CheckoutExpired, PaymentCameLate, PaymentCaptured
 from marketplace.orders.models import CheckoutStatus, PaymentStatus
+from marketplace.promotion import coupons
 from supply.inventory import queries as stock
 from supply.inventory import reservations as inventory
 
@@ -149,6 +150,7 @@ async def expire(session: AsyncSession, checkout_id: CheckoutId, *, clock: Clock
     await session.execute(_ORDERS_VOID, {"id": checkout_id})
     await session.execute(_PAYMENT_VOID, {"id": payment.id})
     await inventory.release(session, await _held(session, checkout_id), cause=str(checkout_id), now=now)
+    await coupons.give_back(session, checkout_id, now=now)
     await outbox.record(
         session, CheckoutExpired(checkout_id=checkout_id, intent_id=payment.intent_id, at=now)
     )

@@ -8,6 +8,7 @@ from fractions import Fraction
 
 from core.ids import BrandId, CartLineId, LocationId, ProductId, SupplierId, VariantId
 from core.money import PPM, allocate_minor, half_up, rate_of
+from marketplace.promotion.coupon_models import Funder
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +41,18 @@ class SourcedLine:
 
 @dataclass(frozen=True, slots=True)
 class PricedLine:
-    """``tax_minor`` is of the goods, ``shipping_tax_minor`` of the shipping (0 where prices contain tax)."""
+    """``tax_minor`` is of the goods, ``shipping_tax_minor`` of the shipping (0 where prices contain tax).
+
+    ``discount_minor`` is what a coupon takes off, at the cost of ``funder``.
+    """
 
     source: SourcedLine
     gross_minor: int
     tax_minor: int
     shipping_minor: int
     shipping_tax_minor: int
+    discount_minor: int = 0
+    funder: Funder | None = None
 
     @property
     def supplier_cost_minor(self) -> int:
@@ -55,7 +61,7 @@ class PricedLine:
     @property
     def total_minor(self) -> int:
         """What the shopper pays for this line, shipping and tax on top included."""
-        return self.gross_minor + self.shipping_minor + self.tax_on_top_minor
+        return self.gross_minor - self.discount_minor + self.shipping_minor + self.tax_on_top_minor
 
     @property
     def tax_on_top_minor(self) -> int:
@@ -67,19 +73,30 @@ def included_tax(gross_minor: int, rate_ppm: int) -> int:
     return half_up(Fraction(gross_minor * rate_ppm, PPM + rate_ppm))
 
 
-def price_lines(lines: Sequence[SourcedLine], freight_minor: Sequence[int]) -> list[PricedLine]:
+def price_lines(
+    lines: Sequence[SourcedLine],
+    freight_minor: Sequence[int],
+    discounts_minor: Sequence[int] = (),
+    *,
+    funder: Funder | None = None,
+) -> list[PricedLine]:
     """Prices and tax per line; ``freight_minor`` is each line's share of the shipping.
 
-    Tax on top is on goods and shipping together (money.md §2, order O1); tax inside is of the goods.
+    Tax on top is on goods and shipping together (money.md §2, order O1); tax inside is of the goods. A discount of
+    the merchant or the supplier lowers the price and the tax on it; what the platform or a promoter pays for the
+    customer is still a part of the price.
     """
     priced = []
-    for line, shipping in zip(lines, freight_minor, strict=True):
+    discounts = discounts_minor or [0] * len(lines)
+    for line, shipping, discount in zip(lines, freight_minor, discounts, strict=True):
         gross = line.unit_price_minor * line.quantity
+        taxed = gross - discount if funder is not None and funder.lowers_price else gross
         if line.tax.included:
-            goods_tax, shipping_tax = included_tax(gross, line.tax.rate_ppm), 0
+            goods_tax, shipping_tax = included_tax(taxed, line.tax.rate_ppm), 0
         else:
-            goods_tax, shipping_tax = _tax_on_top(gross, shipping, line.tax.rate_ppm)
-        priced.append(PricedLine(line, gross, goods_tax, shipping, shipping_tax))
+            goods_tax, shipping_tax = _tax_on_top(taxed, shipping, line.tax.rate_ppm)
+        by = funder if discount else None
+        priced.append(PricedLine(line, gross, goods_tax, shipping, shipping_tax, discount, by))
     return priced
 
 
@@ -100,15 +117,16 @@ def spread_shipment(freight_minor: int, gross_minor: Sequence[int]) -> list[int]
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """``tax_minor`` is the tax on top; ``total_minor`` what is charged."""
+    """``tax_minor`` is the tax on top; ``total_minor`` what is charged. ``goods_minor`` before ``discount_minor``."""
 
     goods_minor: int
     shipping_minor: int
     tax_minor: int
+    discount_minor: int = 0
 
     @property
     def total_minor(self) -> int:
-        return self.goods_minor + self.shipping_minor + self.tax_minor
+        return self.goods_minor - self.discount_minor + self.shipping_minor + self.tax_minor
 
 
 def totals_of(lines: Sequence[PricedLine]) -> Totals:
@@ -116,4 +134,5 @@ def totals_of(lines: Sequence[PricedLine]) -> Totals:
         goods_minor=sum(line.gross_minor for line in lines),
         shipping_minor=sum(line.shipping_minor for line in lines),
         tax_minor=sum(line.tax_on_top_minor for line in lines),
+        discount_minor=sum(line.discount_minor for line in lines),
     )

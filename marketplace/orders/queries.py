@@ -45,8 +45,8 @@ _L = table_of(OrderLine).c
 _R = table_of(Refund).c
 _ORDERS: Select[Any] = select(
     _O.id, _O.number, _O.checkout_id, _O.merchant_id, _O.seller_id, _O.storefront_id, _O.currency,
-    _O.goods_minor, _O.shipping_minor, _O.tax_minor, _O.total_minor, _O.refunded_minor, _O.payment_status,
-    _O.fulfillment_status, _O.country, _O.placed_at, _O.paid_at, _O.delivered_at, _O.version,
+    _O.goods_minor, _O.discount_minor, _O.shipping_minor, _O.tax_minor, _O.total_minor, _O.refunded_minor,
+    _O.payment_status, _O.fulfillment_status, _O.country, _O.placed_at, _O.paid_at, _O.delivered_at, _O.version,
 )  # fmt: skip
 _LINES: Select[Any] = select(table_of(OrderLine))
 _REFUNDS: Select[Any] = select(
@@ -65,6 +65,8 @@ class OrderRow:
     seller_id: BrandId
     storefront_id: StorefrontId
     goods: Money
+    """Before ``discount``."""
+    discount: Money
     shipping: Money
     tax: Money
     total: Money
@@ -93,6 +95,7 @@ class OrderLineRow:
     unit_price_minor: int
     gross_minor: int
     discount_minor: int
+    discount_funder: str | None
     tax_minor: int
     tax_ppm: int
     tax_included: bool
@@ -214,7 +217,7 @@ async def refunds_of(session: AsyncSession, order_ids: Sequence[OrderId]) -> dic
 def _order(row: Row[Any]) -> OrderRow:
     values = dict(row._mapping)
     currency = values.pop("currency")
-    for amount in ("goods", "shipping", "tax", "total", "refunded"):
+    for amount in ("goods", "discount", "shipping", "tax", "total", "refunded"):
         values[amount] = Money(values.pop(f"{amount}_minor"), currency)
     values["payment_status"] = PaymentStatus(values["payment_status"])
     values["fulfillment_status"] = FulfillmentStatus(values["fulfillment_status"])

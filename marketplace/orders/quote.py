@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.clock import Clock
 from core.errors import LianyuError
-from core.ids import BrandId, LocationId, OrderLineId, SupplierId, VariantId
+from core.ids import BrandId, LocationId, OrderLineId, SupplierId, TenantId, VariantId
 from marketplace.catalog import queries as catalog
 from marketplace.catalog.queries import VariantForSale
 from marketplace.orders import selling
 from marketplace.orders.cart import CartLineView, CartView
+from marketplace.orders.discounts import Discountable, discounts_of
 from marketplace.orders.errors import (
     AddressNotServed,
     CartEmpty,
@@ -35,6 +36,9 @@ from marketplace.orders.pricing import (
     spread_shipment,
     totals_of,
 )
+from marketplace.promotion import coupons
+from marketplace.promotion.coupons import Coupon
+from marketplace.promotion.errors import CouponNotUsable
 from supply.routing import service as routing
 from supply.routing.eligibility import LineFact, OrderNeed, RejectCode
 from supply.routing.models import RoutingMode
@@ -60,6 +64,8 @@ class Quote:
     currency: str
     merchants: tuple[MerchantQuote, ...]
     problems: tuple[LianyuError, ...]
+    coupon: Coupon | None = None
+    """The one that was applied; its discount is in the lines."""
 
     @property
     def totals(self) -> Totals:
@@ -93,7 +99,62 @@ async def quote_cart(session: AsyncSession, cart: CartView, *, zone: str, clock:
         )  # fmt: skip
         problems += unserved
         merchants.append(merchant)
-    return Quote(cart.currency, tuple(merchants), tuple(problems))
+    if cart.coupon_code is None or not merchants:
+        return Quote(cart.currency, tuple(merchants), tuple(problems))
+    promised = {variant.variant_id: allowed.promised_ppm(variant) for variant in variants.values()}
+    try:
+        coupon, discounted = await _with_coupon(session, cart, merchants, promised, clock=clock)
+    except CouponNotUsable as problem:
+        return Quote(cart.currency, tuple(merchants), (*problems, problem))
+    return Quote(cart.currency, discounted, tuple(problems), coupon)
+
+
+async def _with_coupon(
+    session: AsyncSession,
+    cart: CartView,
+    merchants: Sequence[MerchantQuote],
+    promised: Mapping[VariantId, int],
+    *,
+    clock: Clock,
+) -> tuple[Coupon, tuple[MerchantQuote, ...]]:
+    """The cart's coupon taken off its lines: the first of that code that can be used. Raises ``CouponNotUsable``."""
+    assert cart.coupon_code is not None
+    lines = [
+        Discountable(line.source, promised[line.source.variant_id]) for m in merchants for line in m.lines
+    ]
+    owners: set[TenantId] = {cart.brand_id}
+    for each in lines:
+        owners |= {each.line.merchant_id, each.line.supplier_id}
+    found = await coupons.coupons_named(session, cart.coupon_code, owners)
+    # The storefront's own goes first, the platform's last.
+    found.sort(key=lambda each: (each.owner_id is None, each.owner_id != cart.brand_id, each.id))
+    refused = CouponNotUsable(cart.coupon_code, "unknown")
+    for coupon in found:
+        obstacle = coupon.obstacle(currency=cart.currency, at=clock.now())
+        if obstacle is not None:
+            refused = CouponNotUsable(coupon.code, obstacle)
+            continue
+        try:
+            return coupon, _discounted(merchants, discounts_of(coupon, lines, seller=cart.brand_id), coupon)
+        except CouponNotUsable as refusal:
+            refused = refusal
+    raise refused
+
+
+def _discounted(
+    merchants: Sequence[MerchantQuote], discounts: Sequence[int], coupon: Coupon
+) -> tuple[MerchantQuote, ...]:
+    left = iter(discounts)
+    quotes = []
+    for merchant in merchants:
+        priced = price_lines(
+            [line.source for line in merchant.lines],
+            [line.shipping_minor for line in merchant.lines],
+            [next(left) for _ in merchant.lines],
+            funder=coupon.funder,
+        )
+        quotes.append(replace(merchant, lines=tuple(priced)))
+    return tuple(quotes)
 
 
 def _problem_of(

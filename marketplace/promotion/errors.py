@@ -122,3 +122,29 @@ class RefundBeyondBasis(Invalid):
         super().__init__("more is refunded than the line's basis")
         self.order_line_id, self.basis_minor = str(order_line_id), basis_minor
         self.refunded_minor = refunded_minor
+
+
+class CouponNotFound(NotFound):
+    code = "COUPON_NOT_FOUND"
+
+
+class CouponCodeTaken(Conflict):
+    """The owner has another coupon with this code."""
+
+    code = "COUPON_CODE_TAKEN"
+
+
+class BadCoupon(Invalid):
+    """A worth, period or code that no coupon may have; ``field`` says which."""
+
+    code = "BAD_COUPON"
+
+
+class CouponNotUsable(Conflict):
+    """``reason``: unknown, stopped, not_started, ended, used_up, minimum, other_currency or other_goods."""
+
+    code = "COUPON_NOT_USABLE"
+
+    def __init__(self, coupon_code: str, reason: str, *, minimum_minor: int | None = None) -> None:
+        super().__init__(f"the coupon {coupon_code[:32]!r} cannot be used: {reason.replace('_', ' ')}")
+        self.coupon_code, self.reason, self.minimum_minor = coupon_code[:32], reason, minimum_minor

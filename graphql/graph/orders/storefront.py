@@ -51,6 +51,12 @@ class CartSetLinesInput:
     touch_tokens: list[str] = strawberry.field(default_factory=list)
 
 
+@strawberry.input
+class CartCouponApplyInput:
+    cart_id: strawberry.ID
+    code: str
+
+
 @strawberry.type
 class CartPayload:
     cart: Cart | None = None
@@ -179,6 +185,27 @@ class StorefrontOrderMutations:
                 clock=context.clock,
             )
             return CartPayload(cart=Cart.of(await carts.load(session, cart_id, storefront.id)))
+
+    @strawberry.mutation(description="One coupon a cart; another code takes its place.")
+    @expected(CartPayload)
+    async def cart_coupon_apply(self, info: Info, input: CartCouponApplyInput) -> CartPayload:
+        context, storefront = info.context, storefront_of(info.context)
+        cart_id = CartId.parse(input.cart_id)
+        # Coupons are their owners' own; the platform looks whether there is one of this code.
+        async with context.db.unit_of_work(SYSTEM) as session:
+            await carts.apply_coupon(
+                session, cart_id, storefront=storefront, code=input.code, clock=context.clock
+            )
+            return CartPayload(cart=Cart.of(await carts.load(session, cart_id, storefront.id)))
+
+    @strawberry.mutation
+    @expected(CartPayload)
+    async def cart_coupon_remove(self, info: Info, cart_id: strawberry.ID) -> CartPayload:
+        context, storefront = info.context, storefront_of(info.context)
+        cart = CartId.parse(cart_id)
+        async with context.db.unit_of_work(context.actor) as session:
+            await carts.remove_coupon(session, cart, storefront=storefront, clock=context.clock)
+            return CartPayload(cart=Cart.of(await carts.load(session, cart, storefront.id)))
 
     @strawberry.mutation(description="Gives the address; answers with price, shipping, tax and problems.")
     @expected(CheckoutStartPayload)

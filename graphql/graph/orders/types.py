@@ -17,11 +17,13 @@ from marketplace.orders.checkout import CheckoutView
 from marketplace.orders.models import CheckoutStatus, FulfillmentStatus, PaymentStatus, RefundStatus
 from marketplace.orders.payment import PaymentRow
 from marketplace.orders.quote import Quote
+from marketplace.promotion.coupon_models import Funder
 
 strawberry.enum(CheckoutStatus, name="CheckoutStatus")
 strawberry.enum(PaymentStatus, name="PaymentStatus")
 strawberry.enum(FulfillmentStatus, name="OrderFulfillmentStatus")
 strawberry.enum(RefundStatus, name="RefundStatus")
+strawberry.enum(Funder, name="DiscountFunder")
 
 
 @strawberry.type(description="A variant in a cart, as it is sold today.")
@@ -79,6 +81,7 @@ class Cart:
     subtotal: Money = strawberry.field(description="Goods only; shipping and tax need an address.")
     currency_code: str
     version: int
+    coupon_code: str | None = strawberry.field(description="What it takes off is in the checkout's quote.")
 
     @classmethod
     def of(cls, cart: CartView) -> Cart:
@@ -89,12 +92,14 @@ class Cart:
             subtotal=Money.minor(subtotal, cart.currency),
             currency_code=cart.currency,
             version=cart.version,
+            coupon_code=cart.coupon_code,
         )
 
 
 @strawberry.type(description="What the checkout costs, and what keeps it from being placed.")
 class CheckoutQuote:
     goods: Money
+    discount: Money = strawberry.field(description="What the coupon takes off the goods.")
     shipping: Money
     tax: Money = strawberry.field(description="Tax on top of the prices.")
     total: Money
@@ -105,6 +110,7 @@ class CheckoutQuote:
         totals = quote.totals
         return cls(
             goods=Money.minor(totals.goods_minor, quote.currency),
+            discount=Money.minor(totals.discount_minor, quote.currency),
             shipping=Money.minor(totals.shipping_minor, quote.currency),
             tax=Money.minor(totals.tax_minor, quote.currency),
             total=Money.minor(totals.total_minor, quote.currency),
@@ -147,6 +153,8 @@ class OrderLine:
     tax: Money
     tax_rate: Ppm
     tax_included: bool
+    discount: Money
+    discount_funder: Funder | None = strawberry.field(description="Who pays the discount.")
     total: Money
 
     @classmethod
@@ -164,6 +172,8 @@ class OrderLine:
             tax=Money.minor(row.tax_minor + row.shipping_tax_minor, currency),
             tax_rate=Ppm(row.tax_ppm),
             tax_included=row.tax_included,
+            discount=Money.minor(row.discount_minor, currency),
+            discount_funder=Funder(row.discount_funder) if row.discount_funder else None,
             total=Money.minor(row.paid_minor, currency),
         )
 
@@ -200,7 +210,8 @@ class Order:
     checkout_id: strawberry.ID
     merchant_id: strawberry.ID
     seller_id: strawberry.ID = strawberry.field(description="The brand whose storefront sold it.")
-    goods: Money
+    goods: Money = strawberry.field(description="Before the discount.")
+    discount: Money
     shipping: Money
     tax: Money
     total: Money
@@ -223,6 +234,7 @@ class Order:
             merchant_id=strawberry.ID(str(row.merchant_id)),
             seller_id=strawberry.ID(str(row.seller_id)),
             goods=Money.of(row.goods),
+            discount=Money.of(row.discount),
             shipping=Money.of(row.shipping),
             tax=Money.of(row.tax),
             total=Money.of(row.total),
@@ -252,7 +264,8 @@ class Order:
 class Checkout:
     id: strawberry.ID
     status: CheckoutStatus
-    goods: Money
+    goods: Money = strawberry.field(description="Before the discount.")
+    discount: Money
     shipping: Money
     tax: Money
     total: Money
@@ -268,6 +281,7 @@ class Checkout:
             id=strawberry.ID(str(view.id)),
             status=view.status,
             goods=Money.of(view.goods),
+            discount=Money.of(view.discount),
             shipping=Money.of(view.shipping),
             tax=Money.of(view.tax),
             total=Money.of(view.total),

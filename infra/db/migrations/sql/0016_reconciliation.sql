@@ -131,3 +131,52 @@ CREATE TABLE currency_rates (
     CONSTRAINT pk_currency_rates PRIMARY KEY (currency, settled_currency)
 );
 CALL protect_platform_rows('currency_rates');
+
+-- Coupons: codes that take something off the price at the cost of the platform, the merchant, the supplier or the
+-- promoter (marketplace/promotion/coupon_models.py). The platform's own have no owner.
+CREATE TABLE coupons (
+    id uuid NOT NULL,
+    owner_id uuid,
+    funder varchar NOT NULL,
+    code varchar NOT NULL,
+    currency char(3) NOT NULL,
+    amount_minor bigint,
+    rate_ppm integer,
+    most_minor bigint,
+    minimum_minor bigint NOT NULL,
+    starts_at timestamptz NOT NULL,
+    ends_at timestamptz,
+    max_uses integer,
+    uses integer NOT NULL,
+    status varchar NOT NULL,
+    created_by varchar NOT NULL,
+    created_at timestamptz NOT NULL,
+    CONSTRAINT pk_coupons PRIMARY KEY (id),
+    CONSTRAINT ck_coupons_funder CHECK (funder IN ('platform', 'advertiser', 'supplier', 'promoter')),
+    CONSTRAINT ck_coupons_status CHECK (status IN ('active', 'stopped')),
+    CONSTRAINT ck_coupons_owner CHECK ((owner_id IS NULL) = (funder = 'platform')),
+    CONSTRAINT ck_coupons_worth CHECK (num_nonnulls(amount_minor, rate_ppm) = 1
+        AND coalesce(amount_minor, 1) > 0 AND coalesce(rate_ppm, 1) BETWEEN 1 AND 1000000),
+    CONSTRAINT ck_coupons_uses CHECK (uses >= 0 AND uses <= coalesce(max_uses, uses))
+);
+CREATE UNIQUE INDEX uq_coupons_owner_id_code ON coupons (owner_id, code) NULLS NOT DISTINCT;
+CREATE INDEX ix_coupons_code ON coupons (code);
+CALL protect_tenant_rows('coupons', 'owner_id');
+
+CREATE TABLE coupon_redemptions (
+    checkout_id uuid NOT NULL,
+    coupon_id uuid NOT NULL,
+    currency char(3) NOT NULL,
+    amount_minor bigint NOT NULL,
+    redeemed_at timestamptz NOT NULL,
+    returned_at timestamptz,
+    CONSTRAINT pk_coupon_redemptions PRIMARY KEY (checkout_id),
+    CONSTRAINT fk_coupon_redemptions_coupon_id_coupons FOREIGN KEY (coupon_id) REFERENCES coupons (id)
+);
+CREATE INDEX ix_coupon_redemptions_coupon_id ON coupon_redemptions (coupon_id);
+CALL protect_platform_rows('coupon_redemptions');
+
+ALTER TABLE carts ADD COLUMN coupon_code varchar;
+ALTER TABLE checkouts ADD COLUMN discount_minor bigint NOT NULL DEFAULT 0;
+ALTER TABLE orders ADD COLUMN discount_minor bigint NOT NULL DEFAULT 0;
+ALTER TABLE order_lines ADD COLUMN discount_funder varchar;

@@ -15,9 +15,15 @@ down_revision = "0015"
 
 _TABLES = (
     "psp_txn", "psp_postings", "psp_cursors", "reconciliation_runs", "platform_payouts",
-    "processing_fee_policies", "currency_rates",
+    "processing_fee_policies", "currency_rates", "coupon_redemptions", "coupons",
 )  # fmt: skip
-_COLUMNS = {"provider_charges": ("settled_currency", "ask_again_at", "asked")}
+_COLUMNS = {
+    "provider_charges": ("settled_currency", "ask_again_at", "asked"),
+    "carts": ("coupon_code",),
+    "checkouts": ("discount_minor",),
+    "orders": ("discount_minor",),
+    "order_lines": ("discount_funder",),
+}
 
 
 def upgrade() -> None:

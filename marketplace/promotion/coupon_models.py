@@ -1,0 +1,87 @@
+"""Coupon codes and what became of them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import CheckConstraint, Index, String
+from sqlmodel import Field
+
+from core.ids import CheckoutId, TenantId, TypedId
+from infra.db.base import Row, currency_field, id_field, minor_field, one_of, utc_field
+
+
+class CouponId(TypedId):
+    prefix = "cpn"
+
+
+class Funder(StrEnum):
+    """Who pays what a coupon takes off (cps.md §4 R1)."""
+
+    PLATFORM = "platform"
+    ADVERTISER = "advertiser"
+    """The merchant whose goods they are."""
+    SUPPLIER = "supplier"
+    PROMOTER = "promoter"
+    """The brand whose storefront sells them: it comes off its commission."""
+
+    @property
+    def lowers_price(self) -> bool:
+        """Whether the price itself is lower for it, so that tax and commission are on less. Otherwise somebody
+        pays a part of the same price for the customer."""
+        return self in (Funder.ADVERTISER, Funder.SUPPLIER)
+
+
+class CouponStatus(StrEnum):
+    ACTIVE = "active"
+    STOPPED = "stopped"
+
+
+class CouponRow(Row, table=True):
+    """``amount_minor`` off, or ``rate_ppm`` of the goods up to ``most_minor``; goods worth ``minimum_minor`` at least.
+
+    ``owner_id`` is None for the platform's own.
+    """
+
+    __tablename__ = "coupons"
+    __table_args__ = (
+        one_of("funder", Funder),
+        one_of("status", CouponStatus),
+        CheckConstraint("uses >= 0 AND uses <= coalesce(max_uses, uses)", name="uses"),
+        Index(
+            "uq_coupons_owner_id_code", "owner_id", "code", unique=True, postgresql_nulls_not_distinct=True
+        ),
+        Index("ix_coupons_code", "code"),
+    )
+
+    id: CouponId = id_field(CouponId, primary_key=True)
+    owner_id: TenantId | None = id_field(TenantId, default=None, nullable=True)
+    funder: Funder = Field(sa_type=String)
+    code: str
+    currency: str = currency_field()
+    amount_minor: int | None = minor_field(default=None, nullable=True)
+    rate_ppm: int | None = None
+    most_minor: int | None = minor_field(default=None, nullable=True)
+    minimum_minor: int = minor_field()
+    starts_at: datetime = utc_field()
+    ends_at: datetime | None = utc_field(default=None, nullable=True)
+    max_uses: int | None = None
+    uses: int
+    status: CouponStatus = Field(sa_type=String)
+    created_by: str
+    created_at: datetime = utc_field()
+
+
+class CouponRedemption(Row, table=True):
+    """One use, of one checkout; given back when the checkout was not paid."""
+
+    __tablename__ = "coupon_redemptions"
+    __table_args__ = (Index("ix_coupon_redemptions_coupon_id", "coupon_id"),)
+
+    checkout_id: CheckoutId = id_field(CheckoutId, primary_key=True)
+    coupon_id: CouponId = id_field(CouponId, foreign_key="coupons.id")
+    currency: str = currency_field()
+    amount_minor: int = minor_field()
+    redeemed_at: datetime = utc_field()
+    returned_at: datetime | None = utc_field(default=None, nullable=True)
