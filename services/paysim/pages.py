@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from html import escape
 from string import Template
 from urllib.parse import urlencode, urlsplit
@@ -12,6 +13,7 @@ from starlette.routing import Route
 
 from services.paysim import accounts, intents
 from services.paysim.engine import Engine
+from services.paysim.sharing import merchants, payments
 from services.paysim.tariff import shown
 from services.paysim.transaction import Tx
 from services.paysim.wire import ApiError, JsonDict
@@ -42,6 +44,13 @@ WORDS = {
         "account.",
         "submit": "Submit",
         "declined": "The payment failed",
+        "failed": "The payment was not made.",
+        "order": "Order",
+        "payee": "Paid to",
+        "account": "Account",
+        "country": "Country",
+        "bank": "Bank account",
+        "frozen": "Kept frozen with the merchant until it is shared out.",
     },
     "zh": {
         "pay_title": "付款",
@@ -60,21 +69,68 @@ WORDS = {
         "onboarding_text": "测试账户的企业与银行资料已自动填好。",
         "submit": "提交",
         "declined": "支付失败",
+        "failed": "付款未完成。",
+        "order": "订单",
+        "payee": "收款方",
+        "account": "账户",
+        "country": "国家/地区",
+        "bank": "银行账户",
+        "frozen": "款项冻结在商户处，分账后解冻。",
     },
 }
+# Inline drawings: the policy below lets the page load nothing.
+LOCK = (
+    '<svg viewBox="0 0 16 16" width="14" height="14" aria-hidden="true"><path fill="currentColor" '
+    'd="M4 7V5a4 4 0 1 1 8 0v2h.5A1.5 1.5 0 0 1 14 8.5v5A1.5 1.5 0 0 1 12.5 15h-9A1.5 1.5 0 0 1 2 '
+    '13.5v-5A1.5 1.5 0 0 1 3.5 7H4Zm1.5 0h5V5a2.5 2.5 0 0 0-5 0v2Z"/></svg>'
+)
+CARD = (
+    '<svg viewBox="0 0 32 22" width="32" height="22" aria-hidden="true"><rect width="32" height="22" rx="3.5" '
+    'fill="currentColor" opacity=".12"/><rect y="4.5" width="32" height="4" fill="currentColor" opacity=".45"/>'
+    '<rect x="4" y="13" width="11" height="2.5" rx="1.2" fill="currentColor" opacity=".45"/></svg>'
+)
+BANK = (
+    '<svg viewBox="0 0 32 32" width="32" height="32" aria-hidden="true"><path fill="currentColor" opacity=".7" '
+    'd="M16 3 3 10v3h26v-3L16 3ZM6 15v9h4v-9H6Zm8 0v9h4v-9h-4Zm8 0v9h4v-9h-4ZM3 26v3h26v-3H3Z"/></svg>'
+)
 STYLE = """
-:root { color-scheme: light dark }
-body { font: 16px/1.5 system-ui; display: grid; place-items: center; min-height: 100vh; margin: 0 }
-main { width: min(22rem, 85vw); padding: 2rem; border: 1px solid #8884; border-radius: 12px }
-h1 { font-size: 1.1rem; margin: 0 }
+:root { color-scheme: light dark; --brand: #4f46e5; --page: #f4f5fa; --card: #fff; --ink: #1b1f30;
+  --soft: #626a82; --line: #dfe2ec; --bad: #b3261e; --good: #11733f }
+@media (prefers-color-scheme: dark) { :root { --brand: #8b85ff; --page: #12141d; --card: #1c1f2b;
+  --ink: #eceef6; --soft: #a0a7bd; --line: #333849; --bad: #ff8a80; --good: #6fd49b } }
+* { box-sizing: border-box }
+body { font: 16px/1.5 system-ui, "PingFang SC", "Noto Sans CJK SC", sans-serif; color: var(--ink); margin: 0;
+  background: var(--page); min-height: 100vh; display: grid; place-items: center; padding: 1.5rem 1rem }
+.sharing { --brand: #0b8f4d }
+main { width: min(27rem, 100%); background: var(--card); border: 1px solid var(--line); border-radius: 16px;
+  box-shadow: 0 12px 32px #1b1f3014; overflow: hidden }
+header { padding: 1.5rem 1.75rem 1.25rem; border-bottom: 1px solid var(--line);
+  border-top: 4px solid var(--brand) }
+section { padding: 1.25rem 1.75rem 1.5rem }
+footer { padding: .8rem 1.75rem; border-top: 1px solid var(--line); color: var(--soft); font-size: .82rem;
+  display: flex; gap: .4rem; align-items: center }
+h1 { font-size: 1rem; font-weight: 600; margin: 0; color: var(--soft) }
 p { margin: .5rem 0 }
-button { font: inherit; width: 100%; padding: .7rem; margin: .25rem 0; border-radius: 8px; cursor: pointer;
-  border: 1px solid #635bff; background: none; color: inherit }
-button:first-of-type { background: #635bff; color: #fff }
-button:focus-visible { outline: 3px solid #a7a2ff }
-.amount { font-size: 2rem; font-weight: 600; margin: .25rem 0 1rem }
-.error { color: #c0262d }
-.note { opacity: .7; font-size: .85rem }
+form { display: grid; gap: .6rem; margin-top: 1rem }
+button { font: inherit; font-weight: 600; padding: .78rem 1rem; border-radius: 10px; cursor: pointer;
+  border: 1px solid var(--line); background: none; color: inherit; display: flex; gap: .75rem;
+  align-items: center; justify-content: center }
+button:first-of-type { background: var(--brand); border-color: var(--brand); color: #fff }
+@media (prefers-color-scheme: dark) { button:first-of-type { color: #12141d } }
+button:hover { filter: brightness(.96) }
+button:focus-visible { outline: 3px solid var(--brand); outline-offset: 2px }
+button + button { justify-content: flex-start; font-weight: 500 }
+.amount { font-size: 2.2rem; font-weight: 650; margin: .15rem 0 0; font-variant-numeric: tabular-nums }
+.about { color: var(--soft); overflow-wrap: anywhere }
+.error, .done { border-radius: 10px; padding: .7rem .9rem; margin: 0 0 .25rem; border: 1px solid }
+.error { color: var(--bad) }
+.done { color: var(--good) }
+dl { display: grid; grid-template-columns: auto 1fr; gap: .35rem 1rem; margin: .9rem 0 0; font-size: .92rem }
+dt { color: var(--soft) }
+dd { margin: 0; text-align: right; overflow-wrap: anywhere }
+svg { flex: none }
+.bank { display: flex; gap: 1rem; align-items: center; color: var(--soft) }
+.bank p { color: var(--ink) }
 """
 PAGE = Template(
     """<!doctype html>
@@ -85,7 +141,7 @@ PAGE = Template(
 <title>$title</title>
 <style>$style</style>
 </head>
-<body><main><h1>$title</h1>$body</main></body>
+<body class="$kind"><main>$body<footer>$lock $note</footer></main></body>
 </html>
 """
 )
@@ -106,6 +162,7 @@ class Pages:
             Route("/pay/{id}", self.pay, methods=["GET", "POST"]),
             Route("/3ds/{id}", self.three_ds, methods=["GET", "POST"]),
             Route("/onboarding/{token}", self.onboarding, methods=["GET", "POST"]),
+            Route("/sharing/pay/{id}", self.pay_shared, methods=["GET", "POST"]),
         ]
 
     async def pay(self, request: Request) -> Response:
@@ -119,21 +176,20 @@ class Pages:
                     params["return_url"] = given["return_url"]
                 intent, error = await self._engine.run(lambda tx: _attempt(tx, params, intent["id"]))
         except ApiError:
-            return _page(request, words["pay_title"], f"<p>{words['expired']}</p>", status=404)
+            return _gone(request, words["pay_title"], 404)
         if intent["status"] == "requires_action":
             return RedirectResponse(intent["next_action"]["redirect_to_url"]["url"], 303)
         if intent["status"] in {"succeeded", "requires_capture", "canceled"}:
             return _done(request, intent, given.get("return_url"))
-        return _page(
-            request, words["pay_title"], _pay_form(intent, given, words, error), status=402 if error else 200
-        )
+        body = _head(words["pay_title"], intent) + _pay_form(intent, given, words, error)
+        return _page(request, words["pay_title"], body, status=402 if error else 200)
 
     async def three_ds(self, request: Request) -> Response:
         given, words = await _given(request), _words(request)
         try:
             intent = await self._intent(request, given)
         except ApiError:
-            return _page(request, words["three_ds_title"], f"<p>{words['expired']}</p>", status=404)
+            return _gone(request, words["three_ds_title"], 404)
         if request.method == "POST":
             passed, id = given.get("action") == "complete", intent["id"]
             intent = await self._engine.run(lambda tx: intents.authenticate(tx, id, passed=passed))
@@ -142,7 +198,7 @@ class Pages:
         buttons = "".join(
             f'<button name="action" value="{name}">{words[name]}</button>' for name in ("complete", "fail")
         )
-        body = f"{_amount(intent)}{_form(given, buttons)}<p class=note>{words['test']}</p>"
+        body = f"{_head(words['three_ds_title'], intent)}<section>{_form(given, buttons)}</section>"
         return _page(request, words["three_ds_title"], body)
 
     async def onboarding(self, request: Request) -> Response:
@@ -150,18 +206,56 @@ class Pages:
         submitted = request.method == "POST"
         link = await self._engine.run(lambda tx: _open_link(tx, token, submitted=submitted))
         if link is None:
-            return _page(request, words["onboarding_title"], f"<p>{words['expired']}</p>", status=410)
+            return _gone(request, words["onboarding_title"], 410)
         if "refresh" in link:
             return RedirectResponse(link["refresh"], 303)
         if submitted:
             return RedirectResponse(link["return_url"], 303)
-        form = f'<form method="post"><button>{words["submit"]}</button></form>'
-        return _page(request, words["onboarding_title"], f"<p>{words['onboarding_text']}</p>{form}")
+        body = (
+            f"<header><h1>{words['onboarding_title']}</h1></header><section>"
+            f'<div class="bank">{BANK}<p>{words["onboarding_text"]}</p></div>'
+            f"{_facts(words, account=link['account'], country=link['country'], bank='PAYSIM TEST BANK ···· 6789')}"
+            f'<form method="post"><button>{words["submit"]}</button></form></section>'
+        )
+        return _page(request, words["onboarding_title"], body)
+
+    async def pay_shared(self, request: Request) -> Response:
+        """The sharing rail's page: one button, for whoever has the link."""
+        given, words = await _given(request), _words(request)
+        paying = request.method == "POST" and given.get("action") == "pay"
+        id, token = request.path_params["id"], given.get("token", "")
+        found = await self._engine.run(lambda tx: _shared(tx, id, token, paying=paying))
+        if found is None:
+            return _gone(request, words["pay_title"], 404)
+        payment, merchant = found
+        shown_as = {"amount": payment["total"], "currency": "cny", "description": payment["description"]}
+        facts = _facts(words, payee=merchant["name"], order=payment["out_trade_no"])
+        if payment["state"] == "NOTPAY":
+            form = (
+                f'<form method="post"><input type="hidden" name="token" value="{escape(token)}">'
+                f'<button name="action" value="pay">{words["pay"]}</button></form>'
+            )
+            rest = f"{facts}<p class=about>{words['frozen']}</p>{form}"
+        else:
+            paid = payment["state"] == "SUCCESS"
+            rest = f"<p class=done>{words['succeeded' if paid else 'canceled']}</p>{facts}"
+        body = f"{_head(words['pay_title'], shown_as)}<section>{rest}</section>"
+        return _page(request, words["pay_title"], body, kind="sharing")
 
     async def _intent(self, request: Request, given: dict[str, str]) -> JsonDict:
         """The intent whose secret the visitor knows; otherwise it does not exist."""
         params = {"client_secret": given.get("client_secret", "")}
         return await self._engine.run(lambda tx: intents.retrieve(tx, params, request.path_params["id"]))
+
+
+def _shared(tx: Tx, id: str, token: str, *, paying: bool) -> tuple[JsonDict, JsonDict] | None:
+    """The payment and its merchant for whoever knows the token; paid when asked to."""
+    payment = tx.find(id, "share_payment")
+    if payment is None or not hmac.compare_digest(payment["token"], token):
+        return None
+    if paying:
+        payment = payments.pay(tx, payment)
+    return payment, merchants.need(tx, payment["merchant_id"])
 
 
 def _attempt(tx: Tx, params: JsonDict, id: str) -> tuple[JsonDict, str]:
@@ -179,10 +273,11 @@ def _open_link(tx: Tx, token: str, *, submitted: bool) -> JsonDict | None:
         return None
     if link["expires_at"] <= tx.now:
         return {"refresh": link["refresh_url"]}
+    account = tx.need("account", link["account"], account=tx.platform)
     if submitted:
-        accounts.onboard(tx, tx.need("account", link["account"], account=tx.platform))
+        accounts.onboard(tx, account)
         tx.db.execute("DELETE FROM setting WHERE name = ?", (f"link:{token}",))
-    return link
+    return {**link, "country": account["country"]}
 
 
 async def _given(request: Request) -> dict[str, str]:
@@ -203,15 +298,25 @@ def _language(request: Request) -> str:
     return next((tag for tag in known if tag in WORDS), "en")
 
 
-def _amount(intent: JsonDict) -> str:
-    return f"<p class=amount>{escape(shown(intent['amount'], intent['currency']))}</p>"
+def _head(title: str, payment: JsonDict) -> str:
+    about = f'<p class="about">{escape(payment["description"])}</p>' if payment.get("description") else ""
+    amount = escape(shown(payment["amount"], payment["currency"]))
+    return f"<header><h1>{escape(title)}</h1><p class=amount>{amount}</p>{about}</header>"
+
+
+def _facts(words: dict[str, str], **facts: str) -> str:
+    rows = "".join(f"<dt>{words[name]}</dt><dd>{escape(value)}</dd>" for name, value in facts.items())
+    return f"<dl>{rows}</dl>"
 
 
 def _pay_form(intent: JsonDict, given: dict[str, str], words: dict[str, str], error: str) -> str:
     failed = f'<p class="error" role="alert">{words["declined"]}: {escape(error)}</p>' if error else ""
-    about = f"<p>{escape(intent['description'])}</p>" if intent["description"] else ""
-    buttons = "".join(f'<button name="action" value="{name}">{words[name]}</button>' for name in CHOICES)
-    return f"{_amount(intent)}{about}{failed}{_form(given, buttons)}<p class=note>{words['test']}</p>"
+    order = _facts(words, order=intent["transfer_group"]) if intent["transfer_group"] else ""
+    buttons = "".join(
+        f'<button name="action" value="{name}">{"" if name == "pay" else CARD}{words[name]}</button>'
+        for name in CHOICES
+    )
+    return f"<section>{failed}{order}{_form(given, buttons)}</section>"
 
 
 def _form(given: dict[str, str], buttons: str) -> str:
@@ -236,14 +341,32 @@ def _done(request: Request, intent: JsonDict, return_url: str | None) -> Respons
         )
         return RedirectResponse(f"{return_url}{'&' if urlsplit(return_url).query else '?'}{query}", 303)
     words = _words(request)
-    message = words.get(intent["status"], words["declined"])
-    return _page(request, words["pay_title"], f"{_amount(intent)}<p>{message}</p>")
+    known = intent["status"] in {"succeeded", "requires_capture", "canceled"}
+    message = words[intent["status"]] if known else words["failed"]
+    body = (
+        f"{_head(words['pay_title'], intent)}<section>"
+        f'<p class="{"done" if paid else "error"}">{message}</p></section>'
+    )
+    return _page(request, words["pay_title"], body)
+
+
+def _gone(request: Request, title: str, status: int) -> HTMLResponse:
+    body = f"<header><h1>{title}</h1></header><section><p>{_words(request)['expired']}</p></section>"
+    return _page(request, title, body, status=status)
 
 
 def _web(url: str | None) -> bool:
     return bool(url) and urlsplit(url or "").scheme in {"http", "https"}
 
 
-def _page(request: Request, title: str, body: str, *, status: int = 200) -> HTMLResponse:
-    html = PAGE.substitute(lang=_language(request), title=escape(title), style=STYLE, body=body)
+def _page(request: Request, title: str, body: str, *, status: int = 200, kind: str = "") -> HTMLResponse:
+    html = PAGE.substitute(
+        lang=_language(request),
+        title=escape(title),
+        style=STYLE,
+        kind=kind,
+        body=body,
+        lock=LOCK,
+        note=_words(request)["test"],
+    )
     return HTMLResponse(html, status, headers=SECURITY)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import CheckConstraint, Index, String, text
+from sqlalchemy import CheckConstraint, Column, Index, String, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field
 
 from core.ids import BrandId, OrderId, TenantId
@@ -68,6 +69,8 @@ class RailOrder(Row, table=True):
     """The merchant's part after the rail's fee, tax included."""
     paid_at: datetime = utc_field()
     return_window_days: int
+    undelivered: dict[str, int] = Field(sa_column=Column(JSONB, nullable=False))
+    """Units still to be delivered, by order line."""
     delivered_at: datetime | None = utc_field(default=None, nullable=True)
     closed_at: datetime | None = utc_field(default=None, nullable=True)
     """When the rest went to the merchant."""

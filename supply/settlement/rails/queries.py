@@ -23,8 +23,7 @@ _INSTRUCTIONS = text(
     "SELECT * FROM rail_instructions WHERE request_id = ANY(:ids) ORDER BY request_id, payee_id"
 )
 _OF_PAYEE = text(
-    "SELECT i.*, r.send_at FROM rail_instructions i JOIN rail_requests r ON r.id = i.request_id"
-    " WHERE (CAST(:payee_id AS text) IS NULL OR i.payee_id = :payee_id)"
+    "SELECT * FROM rail_instructions i WHERE (CAST(:payee_id AS text) IS NULL OR i.payee_id = :payee_id)"
     " AND (CAST(:after AS uuid) IS NULL OR (i.request_id, i.payee_id) < (CAST(:after AS uuid), :after_payee))"
     " ORDER BY i.request_id DESC, i.payee_id DESC LIMIT :limit"
 )

@@ -1,6 +1,6 @@
 """An order was paid on a sharing rail: plan who is paid when, and write the plan down.
 
-Nothing is sent here. Until something was sent, a delivery plans the rest anew by its real date.
+Nothing is sent here. Until something was sent, the last delivery dates the plan anew.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.clock import Clock
-from core.ids import BrandId, OrderId, TenantId
+from core.ids import BrandId, OrderId, OrderLineId, TenantId
 from infra.db.base import table_of
 from infra.db.rows import insert_rows
 from infra.payments.gateway import Capabilities
@@ -49,11 +50,14 @@ _REGISTER = text(
 _ACCOUNTS = text("SELECT payee_id, account_id FROM rail_accounts WHERE rail = :rail AND payee_id = ANY(:ids)")
 _ORDER = text(
     "INSERT INTO rail_orders (order_id, merchant_id, rail, merchant_account, payment_id, currency, paid_minor,"
-    " fee_minor, merchant_minor, paid_at, return_window_days) VALUES (:order_id, :merchant_id, :rail,"
-    " :merchant_account, :payment_id, :currency, :paid_minor, :fee_minor, :merchant_minor, :paid_at,"
-    " :return_window_days) ON CONFLICT (order_id) DO NOTHING RETURNING *"
+    " fee_minor, merchant_minor, paid_at, return_window_days, undelivered)"
+    " VALUES (:order_id, :merchant_id, :rail, :merchant_account, :payment_id, :currency, :paid_minor,"
+    " :fee_minor, :merchant_minor, :paid_at, :return_window_days, CAST(:undelivered AS jsonb))"
+    " ON CONFLICT (order_id) DO NOTHING RETURNING *"
 )
 _LOCK = text("SELECT * FROM rail_orders WHERE order_id = :order_id FOR NO KEY UPDATE")
+_RAIL_OF = text("SELECT rail FROM rail_orders WHERE order_id = :order_id")
+_AWAIT = text("UPDATE rail_orders SET undelivered = CAST(:left AS jsonb) WHERE order_id = :order_id")
 _DELIVERED = text("UPDATE rail_orders SET delivered_at = :at WHERE order_id = :order_id")
 _TOLD = text("SELECT * FROM rail_instructions WHERE order_id = :order_id ORDER BY payee_id")
 # Locked, so that a sweep cannot send one of them while it is planned anew.
@@ -129,6 +133,7 @@ async def record_shared_payment(
         "currency": order.currency, "paid_minor": book.captured_minor, "fee_minor": fee_minor,
         "merchant_minor": plan.merchant_minor, "paid_at": order.paid_at,
         "return_window_days": order.return_window_days,
+        "undelivered": orjson.dumps(_units(order)).decode(),
     }  # fmt: skip
     row = (await session.execute(_ORDER, values)).first()
     if row is None:
@@ -141,24 +146,49 @@ async def record_shared_payment(
     return plan
 
 
+async def rail_of(session: AsyncSession, order_id: OrderId) -> str | None:
+    """The rail an order was paid on; None for one that was paid otherwise."""
+    found: str | None = (await session.execute(_RAIL_OF, {"order_id": order_id})).scalar_one_or_none()
+    return found
+
+
 async def record_shared_delivery(
-    session: AsyncSession, order_id: OrderId, *, rail: Capabilities, at: datetime
+    session: AsyncSession,
+    order_id: OrderId,
+    quantities: Sequence[tuple[OrderLineId, int]],
+    *,
+    rail: Capabilities,
+    at: datetime,
 ) -> bool:
-    """Everything was delivered at ``at``: the plan is dated anew. False when something was sent already, or the
-    order is not on a rail: the plan stays."""
+    """Units reached the customer. The last of them dates the plan anew: then it is True.
+
+    A plan of which something was sent stays as it is, and so does one the later date would break.
+    """
     order = (await session.execute(_LOCK, {"order_id": order_id})).first()
-    statuses = set((await session.execute(_STATUSES, {"order_id": order_id})).scalars())
-    if order is None or statuses != {RequestStatus.PLANNED}:
+    if order is None:
         return False
-    rows = (await session.execute(_TOLD, {"order_id": order_id})).all()
+    left = dict(order.undelivered)
+    for order_line_id, quantity in quantities:
+        left[str(order_line_id)] = max(left.get(str(order_line_id), 0) - quantity, 0)
+    left = {line: quantity for line, quantity in left.items() if quantity}
+    await session.execute(_AWAIT, {"order_id": order_id, "left": orjson.dumps(left).decode()})
+    statuses = set((await session.execute(_STATUSES, {"order_id": order_id})).scalars())
+    if left or order.delivered_at is not None or statuses != {RequestStatus.PLANNED}:
+        return False
+    return await _date_anew(session, order, rail, at)
+
+
+async def _date_anew(session: AsyncSession, order: Any, rail: Capabilities, at: datetime) -> bool:
+    where = {"order_id": order.order_id}
+    rows = (await session.execute(_TOLD, where)).all()
     payees = [_payee_of(row) for row in rows]
-    plan = plan_split(_sale_of(order, payees, at), rail)
+    # How much may leave was agreed when it was paid; only the dates are new.
+    plan = plan_split(_sale_of(order, payees, at), replace(rail, max_outward_ppm=None))
+    await session.execute(_DELIVERED, {**where, "at": at})
     if isinstance(plan, Unpayable):
-        # Earlier dates cannot break a rule that later ones kept; a changed rail can.
-        raise NotPayableOnRail(order_id, plan.reasons)
-    await session.execute(_FORGET, {"order_id": order_id})
+        return False
+    await session.execute(_FORGET, where)
     await _write(session, order, plan.requests, payees, {row.payee_id: row.account_id for row in rows})
-    await session.execute(_DELIVERED, {"order_id": order_id, "at": at})
     return True
 
 
@@ -205,6 +235,13 @@ async def _write(
     ]  # fmt: skip
     await insert_rows(session, table_of(RailInstruction), told)
     return ids
+
+
+def _units(order: CapturedOrder) -> dict[str, int]:
+    units: dict[str, int] = {}
+    for line in order.lines:
+        units[str(line.order_line_id)] = units.get(str(line.order_line_id), 0) + line.quantity
+    return units
 
 
 async def _accounts(session: AsyncSession, rail: str, payee_ids: Sequence[str]) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """The public verbs of sharing rails. Each lives in the file named for its rule."""
 
 from supply.settlement.rails.recording import (
+    rail_of,
     record_shared_delivery,
     record_shared_payment,
     register_rail_account,
@@ -17,6 +18,7 @@ from supply.settlement.rails.sending import (
 __all__ = [
     "abandon_refused",
     "hasten",
+    "rail_of",
     "record_shared_delivery",
     "record_shared_payment",
     "register_rail_account",

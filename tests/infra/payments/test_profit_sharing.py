@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import httpx
 import pytest
 
 from core.clock import FixedClock
@@ -383,6 +384,32 @@ async def test_a_wrong_key_an_old_stamp_and_a_stranger_get_nothing(rail: ProfitS
         assert (await refused(other.platform_merchant())).http_status == 401
         await other.close()
     assert paysim.get("/sharing/v1/platform", auth="").status_code == 401
+
+
+async def test_the_pay_page_takes_the_payment_of_whoever_has_the_link(
+    shop: Shop, rail: ProfitSharing
+) -> None:
+    terms: dict[str, Any] = {
+        "merchant_id": shop.merchant,
+        "trade_no": uuid.uuid4().hex,
+        "amount_minor": 5_000,
+        "currency": "CNY",
+        "description": "Tea <b>",
+    }
+    page = (await rail.pay(**terms)).pay_url
+    token = page.partition("token=")[2]
+    async with httpx.AsyncClient(trust_env=False) as browser:
+        shown = await browser.get(page)
+        assert (shown.status_code, "CN¥50.00" in shown.text, "Tea &lt;b&gt;" in shown.text) == (
+            200,
+            True,
+            True,
+        )
+        forged = page.replace(token, "x")
+        assert (await browser.post(forged, data={"action": "pay"})).status_code == 404
+        assert (await rail.pay(**terms)).state == "NOTPAY"
+        assert (await browser.post(page, data={"action": "pay", "token": token})).status_code == 200
+    assert (await rail.pay(**terms)).state == "SUCCESS"
 
 
 async def test_kill_minus_nine_loses_no_request_that_was_accepted(shop: Shop, paysim: Any) -> None:

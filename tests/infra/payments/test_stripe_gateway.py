@@ -150,6 +150,90 @@ async def test_a_dispute_and_an_event_are_read(gateway: StripeGateway, paysim: A
     assert (await gateway.retrieve_event(event.id)).object_id == dispute.id
 
 
+async def test_evidence_a_verdict_and_accepting_a_loss(gateway: StripeGateway, paysim: Any) -> None:
+    paid = await bought(gateway, "O20")
+    opened = paysim.admin("POST", "/disputes", charge=paid.id, amount=4_000)
+    (dispute,) = await gateway.find_disputes(paid.id)
+    assert (dispute.id, dispute.withdrawn_minor, dispute.fee_minor, dispute.is_inquiry) == (
+        opened["id"],
+        4_000,
+        1_500,
+        False,
+    )
+    assert dispute.evidence_due_at == dispute.created_at + timedelta(days=9)
+    stored = await gateway.submit_evidence(
+        dispute.id, evidence={"customer_name": "Li"}, submit=False, key="O20:e1"
+    )
+    assert (stored.status, stored.evidence_submissions) == ("needs_response", 0)
+    won = await gateway.submit_evidence(
+        dispute.id, evidence={"uncategorized_text": "winning_evidence"}, key="O20:e2"
+    )
+    assert (won.status, won.withdrawn_minor) == ("won", 0)
+    assert [row.reporting_category for row in won.transactions] == ["dispute", "dispute_reversal"]
+    with pytest.raises(ProviderRefused):
+        await gateway.submit_evidence(dispute.id, evidence={"receipt": "x"}, key="O20:e3")
+
+    second = paysim.admin("POST", "/disputes", charge=paid.id, amount=1_000, inquiry=True)
+    asked = await gateway.retrieve_dispute(second["id"])
+    assert (asked.is_inquiry, asked.withdrawn_minor, asked.fee_minor) == (True, 0, 0)
+    third = paysim.admin("POST", "/disputes", charge=paid.id, amount=500)
+    assert (await gateway.close_dispute(third["id"], key="O20:c")).status == "lost"
+    since = [each.id async for each in gateway.disputes(created_from=dispute.created_at)]
+    assert since[:3] == [third["id"], second["id"], dispute.id]
+
+
+async def test_payouts_of_the_platform_and_of_an_account(gateway: StripeGateway, paysim: Any) -> None:
+    paysim.funded(100_000)
+    account = await gateway.create_account(party_ref="P30", country="US", key="P30")
+    await gateway.transfer(
+        destination=account.id, amount_minor=2_000, currency="USD", key="B30", transfer_group="B30"
+    )
+    terms: dict[str, Any] = {"amount_minor": 2_000, "currency": "USD", "key": "po30", "account": account.id}
+    theirs = await gateway.create_payout(**terms)
+    assert (await gateway.create_payout(**terms)).id == theirs.id
+    assert (theirs.status, theirs.automatic, theirs.reconciled) == ("pending", False, False)
+    with pytest.raises(ProviderRefused):
+        await gateway.retrieve_payout(theirs.id)
+    assert [each.id async for each in gateway.payouts(account=account.id)] == [theirs.id]
+    rows = [row.type async for row in gateway.balance_transactions(account=account.id)]
+    assert rows == ["payout", "payment"]
+
+    own = await gateway.create_payout(
+        amount_minor=1_000, currency="USD", key="po31", metadata={"po": "31"}, description="ours"
+    )
+    row = await gateway.retrieve_balance_transaction(own.balance_transaction_id or "")
+    assert (row.type, row.net_minor, row.source_id) == ("payout", -1_000, own.id)
+    gone = await gateway.cancel_payout(own.id, key="po31:x")
+    assert gone.status == "canceled"
+    assert [each.id async for each in gateway.payouts(status="canceled")] == [own.id]
+
+    made = paysim.admin("POST", "/payouts/automatic")
+    paysim.clock.advance(timedelta(days=3))
+    arrived = await gateway.retrieve_payout(made["id"])
+    assert (arrived.status, arrived.automatic, arrived.reconciled) == ("paid", True, True)
+    covered = [row async for row in gateway.balance_transactions(payout=made["id"])]
+    assert sum(row.net_minor for row in covered) == 0
+    failed = paysim.admin("POST", f"/payouts/{made['id']}/fail", code="account_closed")
+    again = await gateway.retrieve_payout(failed["id"])
+    assert (again.status, again.failure_code) == ("failed", "account_closed")
+
+
+async def test_notices_that_never_came_can_be_asked_for(gateway: StripeGateway, paysim: Any) -> None:
+    paid = await bought(gateway, "O32")
+    wanted = ["charge.succeeded", "payment_intent.succeeded"]
+    found = [
+        event
+        async for event in gateway.events(created_from=paid.created_at, types=wanted)
+        if event.object_id in {paid.id, paid.latest_charge_id}
+    ]
+    assert {event.type for event in found} == set(wanted)
+    paysim.fault("refund_action")
+    refund = await gateway.refund(
+        charge_or_intent=paid.id, amount_minor=500, key="O32:r", reason="requested_by_customer"
+    )
+    assert (await gateway.cancel_refund(refund.id, key="O32:rx")).status == "canceled"
+
+
 async def test_cancelling_and_the_pay_page(gateway: StripeGateway, paysim: Any) -> None:
     intent = await gateway.create_intent(order_ref="O8", amount_minor=5_000, currency="USD", key="O8")
     page = gateway.pay_page_url(intent.id, intent.client_secret, return_url="https://shop.test/back")
@@ -263,6 +347,9 @@ async def test_every_request_body_is_one_stripe_accepts(recorder: Any, contract:
         gateway.account_link("acct_1", **links, key="6"),
         gateway.transfer(**payee, **sent, metadata={"a": "b"}, key="7"),
         gateway.reverse_transfer("tr_1", amount_minor=5, metadata={"a": "b"}, key="8"),
+        gateway.create_payout(**sent, metadata={"a": "b"}, description="ours", key="9"),
+        gateway.submit_evidence("du_1", evidence={"customer_name": "Li"}, submit=False, key="10"),
+        gateway.cancel_payout("po_1", key="11"),
     ]
     for call in calls:
         with pytest.raises(ProviderRefused):
@@ -277,6 +364,9 @@ async def test_every_request_body_is_one_stripe_accepts(recorder: Any, contract:
         "/v1/account_links": "AccountLinkCreateParams",
         "/v1/transfers": "TransferCreateParams",
         "/v1/transfers/tr_1/reversals": "TransferReversalCreateParams",
+        "/v1/payouts": "PayoutCreateParams",
+        "/v1/disputes/du_1": "DisputeUpdateParams",
+        "/v1/payouts/po_1/cancel": "PayoutCancelParams",
     }
     assert record.sent.keys() == params.keys()
     for path, body in record.sent.items():

@@ -24,6 +24,7 @@ CREATE TABLE rail_orders (
     merchant_minor BIGINT NOT NULL,
     paid_at TIMESTAMP WITH TIME ZONE NOT NULL,
     return_window_days INTEGER NOT NULL,
+    undelivered JSONB NOT NULL,
     delivered_at TIMESTAMP WITH TIME ZONE,
     closed_at TIMESTAMP WITH TIME ZONE,
     CONSTRAINT pk_rail_orders PRIMARY KEY (order_id)

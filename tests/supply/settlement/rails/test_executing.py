@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from core.actor import SYSTEM
+from core.actor import SYSTEM, Actor, ActorKind
 from core.clock import Clock
-from core.ids import OrderId
+from core.ids import BrandId, OrderId, SupplierId
 from core.pagination import PageRequest
 from infra.db.session import Database
 from infra.payments.gateway import Capabilities
@@ -183,10 +183,11 @@ async def record(paid: Paid) -> None:
         )
 
 
-async def deliver(paid: Paid) -> bool:
+async def deliver(paid: Paid, quantity: int = 2) -> bool:
+    units = [(paid.order.lines[0].order_line_id, quantity)]
     async with paid.db.unit_of_work(SYSTEM) as session:
         return await service.record_shared_delivery(
-            session, paid.order_id, rail=paid.allowed, at=paid.clock.now()
+            session, paid.order_id, units, rail=CAPABILITIES, at=paid.clock.now()
         )
 
 
@@ -243,6 +244,41 @@ async def test_without_a_delivery_everything_waits_for_the_last_moment(o1: Paid)
     assert await o1.paid() == {str(o1.parties.supplier): 4_800}
     # What was sent is not planned anew.
     assert not await deliver(o1)
+
+
+async def test_the_last_unit_delivered_dates_the_plan(o1: Paid) -> None:
+    assert not await deliver(o1, 1)
+    assert (await o1.view()).requests[0].send_at == o1.order.paid_at + timedelta(days=45)
+    o1.paysim.clock.advance(timedelta(days=2))
+    assert await deliver(o1, 1)
+    sends = [request.send_at - o1.order.paid_at for request in (await o1.view()).requests]
+    days = [each.total_seconds() // 86_400 for each in sends]
+    # Supplier at delivery, the others when returns end, the rest a day later.
+    assert days == [2, 17, 18]
+    assert not await deliver(o1, 1)
+
+
+async def test_the_merchant_sees_its_order_a_payee_its_part_and_a_stranger_nothing(o1: Paid) -> None:
+    def actor(tenant: Any) -> Actor:
+        kind = ActorKind.SUPPLIER if isinstance(tenant, SupplierId) else ActorKind.BRAND
+        return Actor(kind, tenant)
+
+    seen = {}
+    for name, tenant in (
+        ("merchant", o1.parties.merchant),
+        ("supplier", o1.parties.supplier),
+        ("stranger", BrandId.new()),
+    ):
+        who = actor(tenant)
+        async with o1.db.reading(who) as session:
+            order = await queries.rail_order(session, who, o1.order_id)
+            told = (await queries.instructions_page(session, who, PageRequest(100))).items
+        seen[name] = (order is not None, {each.payee_id for each in told if each.order_id == o1.order_id})
+    assert seen == {
+        "merchant": (True, set(everybody(o1))),
+        "supplier": (False, {str(o1.parties.supplier)}),
+        "stranger": (False, set()),
+    }
 
 
 async def test_thirty_per_cent_is_too_little_for_o1_and_every_missing_account_is_named(
