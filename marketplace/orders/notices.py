@@ -174,4 +174,4 @@ async def _park(db: Database, notice: ProviderNotified, why: str, *, now: dateti
     async with db.unit_of_work(SYSTEM) as session:
         again = (await session.execute(_PARKED, values)).scalar_one_or_none()
     if again is None:
-        log.error("notice given up", event=notice.event_id, type=notice.type, why=why)
+        log.error("notice given up", notice=notice.event_id, type=notice.type, why=why)
