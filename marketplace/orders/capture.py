@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -30,6 +30,7 @@ from marketplace.promotion.attribute import (
     attribute,
 )
 from marketplace.promotion.attribution import EarlierOrder, is_new_customer
+from marketplace.promotion.coupon_models import Funder
 from marketplace.promotion.crediting import Adjustment
 from marketplace.promotion.models import ShareRole
 from marketplace.promotion.touch_token import TouchSigner
@@ -155,7 +156,7 @@ def _for_attribution(
                 category=line.category,
                 quantity=line.quantity,
                 gross_minor=line.gross_minor,
-                discount_minor=line.discount_minor,
+                discount_minor=_lowering(line),
                 tax_ppm=line.tax_ppm if line.tax_included else 0,
             )
             for line in sale.lines
@@ -204,30 +205,65 @@ def _captured(
 def _captured_line(
     line: OrderLineRow, commission: LineAttributed | None, settlement_days: int
 ) -> CapturedLine:
-    net = line.gross_minor - line.discount_minor
-    goods = net - line.tax_minor if line.tax_included else net
+    """What a coupon took off is the merchant's or the supplier's, or somebody pays it for the customer."""
+    funder = Funder(line.discount_funder) if line.discount_funder else None
+    paid = line.gross_minor - line.discount_minor
+    goods = paid - line.tax_minor if line.tax_included else paid
+    lowered = _lowering(line)
+    coupon = line.discount_minor - lowered
+    shares = _shares(commission) if commission else []
+    payer = str(line.seller_id) if funder is Funder.PROMOTER else ""
+    owed = coupon
+    if payer:
+        shares, owed = _less_coupon(shares, payer, coupon)
+    supplier_cost = line.supplier_cost_minor - (lowered if funder is Funder.SUPPLIER else 0)
     return CapturedLine(
         order_line_id=line.id,
         quantity=line.quantity,
         goods_minor=goods,
         tax_minor=line.tax_minor,
         supplier_id=line.supplier_id,
-        supplier_cost_minor=line.supplier_cost_minor,
+        supplier_cost_minor=supplier_cost,
         shipping_minor=line.shipping_minor,
         shipping_tax_minor=line.shipping_tax_minor,
         supplier_shipping_minor=line.shipping_minor,
-        commission=_shares(commission) if commission else (),
-        platform_fee_minor=rate_of(goods, line.platform_fee_ppm),
+        commission=shares,
+        platform_fee_minor=rate_of(goods + coupon, line.platform_fee_ppm),
         basis_minor=commission.basis_minor if commission else None,
         settlement_days=settlement_days,
+        coupon_minor=owed,
+        coupon_payee_id=payer,
         sku=line.sku,
-        discounts={"merchant": line.discount_minor} if line.discount_minor else {},
+        discounts={"supplier" if funder is Funder.SUPPLIER else "merchant": lowered} if lowered else {},
     )
+
+
+def _lowering(line: OrderLineRow) -> int:
+    """The part of the discount that lowers the price, and with it the commission's basis (cps.md R1)."""
+    if line.discount_funder is not None and not Funder(line.discount_funder).lowers_price:
+        return 0
+    return line.discount_minor
+
+
+def _less_coupon(
+    shares: Sequence[CommissionShare], promoter: str, coupon_minor: int
+) -> tuple[list[CommissionShare], int]:
+    """A promoter's own coupon comes off its commission; what that does not cover it owes."""
+    left, kept = coupon_minor, []
+    for share in shares:
+        own = (share.role, share.payee_id) == (Part.PROMOTER_BRAND, promoter)
+        off = min(left, share.amount_minor) if own else 0
+        left -= off
+        if share.amount_minor > off:
+            kept.append(replace(share, amount_minor=share.amount_minor - off))
+    return kept, left
 
 
 def _shares(line: LineAttributed) -> list[CommissionShare]:
     """Every winner's shares by themselves, as a refund takes them back (R6)."""
-    winners = {touch: number for number, touch in enumerate(dict.fromkeys(s.touch_id for s in line.shares), 1)}
+    winners = {
+        touch: number for number, touch in enumerate(dict.fromkeys(s.touch_id for s in line.shares), 1)
+    }
     agreement = f"{line.agreement_id}/{line.agreement_version}"
     return [
         CommissionShare(
