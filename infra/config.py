@@ -54,6 +54,8 @@ class Settings(BaseSettings):
     """How long a checkout holds stock before payment."""
     platform_fee_ppm: int = 50_000
     """The platform's fee on goods sold, frozen on each order line."""
+    print_font: Path | None = None
+    """A TrueType file with Chinese letters to embed in print sheets; absent: a font that readers bring."""
     log_level: str = "INFO"
     log_format: str = "console"
     """``console`` for people, ``json`` for machines."""

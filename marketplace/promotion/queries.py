@@ -162,6 +162,7 @@ class LinkRow:
     created_at: datetime
     disabled_at: datetime | None
     expires_at: datetime | None
+    in_app_destination: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +192,7 @@ _AGREEMENT: Select[Any] = select(
 _LINK: Select[Any] = select(
     _L.id, _L.code, _L.agreement_id, _L.advertiser_id, _L.promoter_brand_id, _L.community_id, _L.placement_id,
     _L.promoter_id, _L.product_id, _L.proposal_id, _L.destination, _L.status, _L.created_at, _L.disabled_at,
-    _L.expires_at,
+    _L.expires_at, _L.in_app_destination,
 )  # fmt: skip
 _PROMOTER: Select[Any] = select(_P.id, _P.brand_id, _P.name, _P.kind, _P.created_at)
 
@@ -357,6 +358,12 @@ async def link(session: AsyncSession, actor: Actor, link_id: LinkId) -> LinkRow:
     if row is None:
         raise LinkNotFound("no such link", field="linkId")
     return LinkRow(*row)
+
+
+async def links_of(session: AsyncSession, actor: Actor, ids: Iterable[LinkId]) -> dict[LinkId, LinkRow]:
+    """Those of the ids that the actor may see. One statement."""
+    rows = await session.execute(_LINK.where(_L.id.in_(list(ids)), _party(_L, actor)))
+    return {found.id: found for found in (LinkRow(*row) for row in rows)}
 
 
 async def links_page(session: AsyncSession, actor: Actor, request: PageRequest) -> Page[LinkRow]:

@@ -37,3 +37,6 @@ from marketplace.promotion.reversal import LineRefund as LineRefund
 from marketplace.promotion.reversal import LineReversed as LineReversed
 from marketplace.promotion.reversal import refunded_basis as refunded_basis
 from marketplace.promotion.reversal import reverse_lines as reverse_lines
+from marketplace.promotion.server_touches import Recorded as Recorded
+from marketplace.promotion.server_touches import ToldTouch as ToldTouch
+from marketplace.promotion.server_touches import record_touches as record_touches

@@ -6,7 +6,16 @@ import strawberry
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.actor import Actor
-from core.ids import AgreementId, BrandId, InvitationId, LinkId, PlacementId, ProductId, PromoterId
+from core.ids import (
+    AgreementId,
+    BrandId,
+    InvitationId,
+    LinkId,
+    PlacementId,
+    ProductId,
+    PromoterId,
+    StorefrontId,
+)
 from graph.audiences.mutations import IdentifierInput, vault_of
 from graph.context import Context, Info
 from graph.errors import UserError, expected
@@ -141,6 +150,9 @@ class LinkCreateInput:
     placement_id: strawberry.ID
     product_id: strawberry.ID | None = None
     promoter_id: strawberry.ID | None = None
+    storefront_id: strawberry.ID | None = strawberry.field(
+        default=None, description="Whose mini-program opens inside WeChat; everybody else gets `destination`."
+    )
     destination: str = strawberry.field(description="An https address; it never changes afterwards.")
     expires_at: datetime | None = None
 
@@ -311,6 +323,7 @@ class PromotionMutations:
                 destination=input.destination,
                 product_id=product_id,
                 promoter_id=promoter_id,
+                storefront_id=StorefrontId.parse(input.storefront_id) if input.storefront_id else None,
                 expires_at=input.expires_at,
                 policy=policy_of(context),
                 clock=context.clock,

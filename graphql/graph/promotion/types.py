@@ -249,6 +249,9 @@ class TrackedLink:
     agreement_id: strawberry.ID | None
     created_at: datetime
     expires_at: datetime | None
+    in_app_destination: str | None = strawberry.field(
+        description="What WeChat opens instead of `destination`; {touch} is where the touch goes."
+    )
     row: strawberry.Private[LinkRow]
 
     @classmethod
@@ -261,6 +264,7 @@ class TrackedLink:
             agreement_id=None if row.agreement_id is None else strawberry.ID(str(row.agreement_id)),
             created_at=row.created_at,
             expires_at=row.expires_at,
+            in_app_destination=row.in_app_destination,
             row=row,
         )
 

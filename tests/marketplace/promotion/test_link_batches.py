@@ -40,7 +40,7 @@ async def market(session: AsyncSession, clock: FixedClock) -> Market:
 
 
 def _link(market: Market, **facts: Any) -> NewLink:
-    given = {
+    given: dict[str, Any] = {
         "placement_id": market.placement_id, "destination": "https://shop.example.com/cream",
         "agreement_id": market.agreement_id,
     }  # fmt: skip
