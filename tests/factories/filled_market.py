@@ -11,19 +11,32 @@ from sqlalchemy import text
 from core.actor import SYSTEM, Actor
 from core.clock import FixedClock
 from core.ids import FulfillmentOrderId, OrderId
+from core.money import Money
 from infra.db.session import Database
 from marketplace.audiences.models import IdentifierKind
 from marketplace.brands import service as brands
 from marketplace.orders import refunding
 from marketplace.orders.refunding import RefundCommand
+from marketplace.promotion import coupons, deep_links, qr_batches
 from marketplace.promotion import service as promotion
+from marketplace.promotion.attribution_facts import TouchKind
+from marketplace.promotion.coupon_models import Funder
+from marketplace.promotion.coupons import CouponTerms
+from marketplace.promotion.deep_links import Templates
+from marketplace.promotion.directory import publishing
 from marketplace.promotion.models import PromoterKind
+from marketplace.promotion.qr_batches import NewArm, NewBatch
+from marketplace.promotion.reach_models import QrBatchKind
+from marketplace.promotion.service import NewLink, ToldTouch
 from supply.fulfillment import service as fulfillment
 from supply.settlement import service as settlement
+from supply.settlement.processing_fees import set_fee_bearer
+from supply.settlement.reconciliation.models import Bearer
 from tests.factories import audiences, orders
 from tests.factories.audiences import VAULT, person
+from tests.factories.directory import profile
 from tests.factories.orders import Shop
-from tests.factories.promotion import click, link
+from tests.factories.promotion import POLICY, SIGNER, click, link
 from tests.fixtures.http import Served
 
 _TENANT = text(
@@ -64,6 +77,7 @@ async def filled_market(db: Database, clock: FixedClock, served: Served) -> Fill
     made = await served.supplier("POST", "/webhook-endpoints", endpoint, token=market.supplier_token)
     assert made.status_code == 201, made.text
     await _audience(db, clock, market)
+    await _reach(db, clock, market)
     await _sales(db, clock, served, market)
     await _money(db, clock, market)
     await _by_the_api(served, market)
@@ -80,6 +94,24 @@ async def _audience(db: Database, clock: FixedClock, market: FilledMarket) -> No
             identifiers=[(IdentifierKind.EMAIL, "koc.private@example.com")], payout_account=None, vault=VAULT,
             clock=clock,
         )  # fmt: skip
+
+
+async def _reach(db: Database, clock: FixedClock, market: FilledMarket) -> None:
+    """The promoter in the directory, its mini-program, a print batch, and a click its server told of."""
+    shop = market.shop
+    promoter, slot = shop.promotion.promoter, shop.promotion.placement_id
+    async with db.unit_of_work(promoter) as session:
+        await publishing.publish(session, promoter, profile(), clock=clock)
+        templates = Templates("wx0123456789abcdef", "pages/private", "lyt={touch}")
+        await deep_links.set_deep_link(
+            session, promoter, shop.storefront.id, templates, policy=POLICY, clock=clock
+        )
+        cards = NewBatch("a private batch", QrBatchKind.POSTER, [NewArm("A", 10)])
+        wanted = NewLink(slot, "https://shop.example.com/private", agreement_id=shop.promotion.agreement_id)
+        await qr_batches.create_batch(session, promoter, cards, wanted, policy=POLICY, clock=clock)
+        made = await link(session, shop.promotion, clock)
+        told = ToldTouch("PRIVATE-EVENT", TouchKind.CLICK, clock.now(), made.code)
+        await promotion.record_touches(session, promoter, [told], signer=SIGNER, clock=clock)
 
 
 async def _sales(db: Database, clock: FixedClock, served: Served, market: FilledMarket) -> None:
@@ -116,6 +148,11 @@ async def _money(db: Database, clock: FixedClock, market: FilledMarket) -> None:
     async with db.unit_of_work(SYSTEM) as session:
         command = RefundCommand(market.orders[1], everything=True, reason="a private reason")
         await refunding.request(session, merchant, command, clock=clock)
+        terms = CouponTerms("PRIVATE-CODE", "CNY", clock.now(), amount=Money(100, "CNY"))
+        await coupons.create_coupon(session, merchant, terms, funder=Funder.ADVERTISER, now=clock.now())
+        await set_fee_bearer(
+            session, merchant.brand_id, Bearer.MERCHANT, reason="PRIVATE", decided_by="test", now=clock.now()
+        )
         for party in (merchant.brand_id, market.shop.source.supplier_id):
             await settlement.register_payee(
                 session, str(party), currency="CNY", account_id=f"acct_private_{party.hex}", now=clock.now(),

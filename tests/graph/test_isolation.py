@@ -19,6 +19,7 @@ from core.actor import Actor
 from core.clock import FixedClock
 from graph import brand, storefront
 from infra.db.session import Database
+from marketplace.promotion.coupon_models import CouponId
 from tests.conftest import TestDatabase
 from tests.factories.brands import committed_brand, committed_storefront, committed_supplier
 from tests.factories.filled_market import BUYER, FilledMarket, filled_market
@@ -77,7 +78,7 @@ QUERIES: dict[str, dict[str, Any] | None] = {
     "explainOrder": {"id": "orders"}, "fulfillmentOrder": {"id": "fulfillment_orders"},
     "fulfillmentOrders": {"first": 100}, "fulfillmentOfOrder": {"orderId": "orders"},
     "supplierOffers": {"variantIds": ["variants"]}, "supplier": {"id": "SUPPLIER"},
-    "balances": {"payeeId": "MERCHANT"}, "ledgerEntries": {"payeeId": "MERCHANT"},
+    "coupons": {"first": 100}, "balances": {"payeeId": "MERCHANT"}, "ledgerEntries": {"payeeId": "MERCHANT"},
     "payouts": {"payeeId": "MERCHANT"}, "statements": {"payeeId": "MERCHANT"},
     "statementDocument": {"id": "statements"}, "payees": {"payeeId": "MERCHANT"},
     "ledgerAccounts": {"payeeId": "MERCHANT"}, "explainAmount": {"id": "ENTRY"},
@@ -129,6 +130,13 @@ MUTATIONS: dict[str, tuple[dict[str, Any], str]] = {
         {"agreementId": "agreements", "placementId": "placements", "destination": "https://x.example.com"}, "",
     ),
     "linkDisable": ({"id": "tracked_links"}, ""),
+    "couponCreate": (
+        {
+            "idempotencyKey": "w", "code": "walk", "currencyCode": "CNY",
+            "amount": {"amount": "1.00", "currencyCode": "CNY"},
+        }, OWN,
+    ),
+    "couponStop": ({"id": "coupons"}, ""),
     "productsPropose": ({"communityId": "communities"}, ""),
     "communitiesPropose": ({"productId": "products"}, ""),
     "linkCreateFromProposal": (
@@ -154,6 +162,8 @@ _ADDRESS = {"name": "x", "line1": "x", "city": "x", "country": "CN"}
 SHOP_MUTATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "cartCreate": ({"lines": [{"variantId": "variants", "quantity": 1}]}, ""),
     "cartSetLines": ({"cartId": "carts", "lines": []}, ""),
+    "cartCouponApply": ({"cartId": "carts", "code": "PRIVATE-CODE"}, ""),
+    "cartCouponRemove": ({"cartId": "carts"}, ""),
     "checkoutStart": ({"cartId": "carts", "email": "x@example.com", "address": _ADDRESS}, ""),
     "checkoutPlace": ({"checkoutId": "checkouts", "idempotencyKey": "w"}, ""),
     "checkoutPay": ({"checkoutId": "checkouts"}, ""),
@@ -221,7 +231,7 @@ _KINDS = {
     "webhook_deliveries": ids.DeliveryId, "refunds": ids.RefundId, "order_lines": ids.OrderLineId,
     "touches": ids.TouchId, "payments": ids.PaymentId, "supplier_offers": ids.OfferId,
     "reservations": ids.ReservationId, "users": ids.UserId, "attribution_decisions": ids.DecisionId,
-    "commission_lines": ids.CommissionLineId,
+    "commission_lines": ids.CommissionLineId, "coupons": CouponId,
 }  # fmt: skip
 
 

@@ -57,6 +57,11 @@ class CartCouponApplyInput:
     code: str
 
 
+@strawberry.input
+class CartCouponRemoveInput:
+    cart_id: strawberry.ID
+
+
 @strawberry.type
 class CartPayload:
     cart: Cart | None = None
@@ -200,9 +205,9 @@ class StorefrontOrderMutations:
 
     @strawberry.mutation
     @expected(CartPayload)
-    async def cart_coupon_remove(self, info: Info, cart_id: strawberry.ID) -> CartPayload:
+    async def cart_coupon_remove(self, info: Info, input: CartCouponRemoveInput) -> CartPayload:
         context, storefront = info.context, storefront_of(info.context)
-        cart = CartId.parse(cart_id)
+        cart = CartId.parse(input.cart_id)
         async with context.db.unit_of_work(context.actor) as session:
             await carts.remove_coupon(session, cart, storefront=storefront, clock=context.clock)
             return CartPayload(cart=Cart.of(await carts.load(session, cart, storefront.id)))

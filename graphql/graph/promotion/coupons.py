@@ -83,6 +83,11 @@ class CouponCreateInput:
     max_uses: int | None = None
 
 
+@strawberry.input
+class CouponStopInput:
+    id: strawberry.ID
+
+
 @strawberry.type
 class CouponPayload:
     coupon: Coupon | None = None
@@ -140,10 +145,10 @@ class CouponMutations:
 
     @strawberry.mutation(description="No more uses; what was placed with it keeps it.")
     @expected(CouponPayload)
-    async def coupon_stop(self, info: Info, id: strawberry.ID) -> CouponPayload:
+    async def coupon_stop(self, info: Info, input: CouponStopInput) -> CouponPayload:
         context = info.context
         _require_write(context.actor)
-        coupon_id = CouponId.parse(id)
+        coupon_id = CouponId.parse(input.id)
         async with context.db.unit_of_work(context.actor) as session:
             await coupons.stop_coupon(session, context.actor, coupon_id)
             row = await coupons.coupon(session, context.actor, coupon_id)
