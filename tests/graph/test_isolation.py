@@ -20,6 +20,7 @@ from core.clock import FixedClock
 from graph import brand, storefront
 from infra.db.session import Database
 from marketplace.promotion.coupon_models import CouponId
+from marketplace.promotion.ids import QrAssetId, QrBatchId
 from tests.conftest import TestDatabase
 from tests.factories.brands import committed_brand, committed_storefront, committed_supplier
 from tests.factories.filled_market import BUYER, FilledMarket, filled_market
@@ -73,6 +74,7 @@ QUERIES: dict[str, dict[str, Any] | None] = {
     "communities": {"first": 100}, "invitation": {"id": "invitations"}, "invitations": {"first": 100},
     "agreement": {"id": "agreements"}, "agreements": {"first": 100}, "link": {"id": "tracked_links"},
     "links": {"first": 100}, "promoters": {"first": 100}, "explainAttribution": {"orderId": "orders"},
+    "deepLink": {"storefrontId": "storefronts"}, "qrBatch": {"id": "qr_batches"}, "qrBatches": {"first": 100},
     "partners": {"filter": {"text": "PRIVATE"}}, "partner": {"id": "PROMOTER"}, "ownPartnerProfile": None,
     "proposal": {"id": "proposals"}, "order": {"id": "orders"}, "orders": {"first": 100},
     "explainOrder": {"id": "orders"}, "fulfillmentOrder": {"id": "fulfillment_orders"},
@@ -124,6 +126,26 @@ MUTATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "agreementEnd": ({"id": "agreements"}, ""),
     "agreementTerminate": ({"id": "agreements", "reason": "malice"}, ""),
     "promoterCreate": ({"name": "p", "kind": "KOC"}, OWN),
+    "linkBatchCreate": (
+        {
+            "idempotencyKey": "w",
+            "links": [{"agreementId": "agreements", "placementId": "placements", "destination": "https://x.example.com"}],
+        }, OWN,
+    ),
+    "deepLinkSet": (
+        {"storefrontId": "storefronts", "appId": "wx0123456789abcdef", "path": "p", "query": "t={touch}"}, "",
+    ),
+    "deepLinkRemove": ({"storefrontId": "storefronts"}, ""),
+    "qrBatchCreate": (
+        {
+            "name": "b", "kind": "POSTER", "arms": [{"quantity": 1}],
+            "link": {"agreementId": "agreements", "placementId": "placements", "destination": "https://x.example.com"},
+        }, "",
+    ),
+    # Row by row: the row is refused.
+    "touchesRecord": (
+        {"touches": [{"eventId": "w", "kind": "CLICK", "at": "2026-03-03T02:05:00Z", "linkId": "tracked_links"}]}, "",
+    ),
     "partnerProfileUpsert": ({"headline": "mine", "roles": ["ADVERTISER"], "categories": ["beauty"]}, OWN),
     "partnerProfileWithdraw": ({}, ""),
     "linkCreate": (
@@ -231,7 +253,7 @@ _KINDS = {
     "webhook_deliveries": ids.DeliveryId, "refunds": ids.RefundId, "order_lines": ids.OrderLineId,
     "touches": ids.TouchId, "payments": ids.PaymentId, "supplier_offers": ids.OfferId,
     "reservations": ids.ReservationId, "users": ids.UserId, "attribution_decisions": ids.DecisionId,
-    "commission_lines": ids.CommissionLineId, "coupons": CouponId,
+    "qr_batches": QrBatchId, "qr_assets": QrAssetId, "commission_lines": ids.CommissionLineId, "coupons": CouponId,
 }  # fmt: skip
 
 
