@@ -1,4 +1,4 @@
-"""Files to print: QR codes and sheets of cards, for the brand that made them. Errors: code and message, as everywhere."""
+"""Files to print, QR codes and sheets of cards, for the brand that made them. Errors: code and message."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ MUTATIONS: dict[str, tuple[dict[str, Any], str]] = {
         {"touches": [{"eventId": "w", "kind": "CLICK", "at": "2026-03-03T02:05:00Z", "linkId": "tracked_links"}]}, "",
     ),
     "partnerProfileUpsert": ({"headline": "mine", "roles": ["ADVERTISER"], "categories": ["beauty"]}, OWN),
-    "partnerProfileWithdraw": ({}, ""),
+    "partnerProfileWithdraw": ({}, OWN),
     "linkCreate": (
         {"agreementId": "agreements", "placementId": "placements", "destination": "https://x.example.com"}, "",
     ),
