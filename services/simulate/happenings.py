@@ -21,6 +21,7 @@ from supply.settlement.delivery import Delivered, record_deliveries
 
 CHECKOUTS_AT_ONCE = 12
 PARCELS_AT_ONCE = 25
+PILED_UP = 15
 _CARDS = ("pm_card_visa",) * 24 + ("pm_card_refundFail", "pm_card_pendingRefund", "pm_card_chargeDeclined")
 _SWITCHES = (
     "drop_response", "drop_response", "server_error", "server_error", "rate_limit", "webhook_drop",
@@ -160,8 +161,9 @@ async def goodwill(world: World) -> str:
 
 
 async def pass_time(world: World) -> str:
-    """Minutes while somebody is at the till, most times; else hours and days."""
-    hurried = bool(world.unpaid) and world.dice.randrange(12) > 0
+    """Minutes while somebody is at the till or work has piled up, most times; else hours and days."""
+    waiting = bool(world.unpaid) or len(world.broker) + len(world.hooks) > PILED_UP
+    hurried = waiting and world.dice.randrange(12) > 0
     minutes = world.dice.choice((1, 2, 5) if hurried else (11, 35, 180, 1_440, 3 * 1_440))
     world.clock.advance(timedelta(minutes=minutes))
     return f"{minutes} minutes pass"
