@@ -6,14 +6,8 @@ from supply.settlement.rails.recording import (
     record_shared_payment,
     register_rail_account,
 )
-from supply.settlement.rails.sending import (
-    abandon_refused,
-    hasten,
-    resolve_shares,
-    retry_refused,
-    send_shares,
-    settle_share,
-)
+from supply.settlement.rails.sending import hasten, resolve_shares, send_shares
+from supply.settlement.rails.settling import abandon_refused, retry_refused, settle_share
 
 __all__ = [
     "abandon_refused",
