@@ -15,6 +15,7 @@ from supply.settlement import platform_payouts
 from supply.settlement import service as settlement
 from supply.settlement.disputes import applying as disputes
 from supply.settlement.rails import service as rails
+from supply.settlement.reconciliation import bill
 from supply.settlement.reconciliation import service as reconciliation
 
 Sweep = Callable[..., Awaitable[int]]
@@ -45,6 +46,7 @@ _TABLE: dict[str, tuple[Sweep, float]] = {
     "settlement.payable": (settlement.pay_statements, 20),
     "settlement.payouts": (settlement.send_payouts, 2),
     "settlement.platform_payouts": (platform_payouts.send_platform_payouts, 30),
+    "settlement.bills": (bill.sweep_bills, 600),
     "settlement.reconciliation": (reconciliation.sweep_reconciliation, 60),
     "settlement.payouts_unknown": (settlement.resolve_payouts, 30),
     "rails.send": (rails.send_shares, 5),

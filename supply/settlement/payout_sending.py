@@ -19,6 +19,7 @@ from core.ids import MalformedId, PayoutBatchId, PayoutId
 from infra.db.session import Database
 from infra.payments.errors import IdempotencyMismatch, ProviderRefused, ProviderUnavailable
 from infra.payments.gateway import PaymentGateway, Transfer
+from supply.settlement.payout_costs import cost_of
 from supply.settlement.payouts import settle_payout, void_payout
 
 PAYOUTS_AT_ONCE = 50
@@ -43,6 +44,7 @@ _FUNDS = text(
     " - coalesce((SELECT sum(p.amount_minor) FROM payouts p WHERE p.status = 'sending' AND p.provider = f.provider"
     "  AND p.currency = f.currency), 0)::bigint AS free_minor,"
     " EXISTS (SELECT FROM ledger_balances_now n WHERE n.code = 6000 AND n.currency = f.currency"
+    "  AND n.owner = 'fx:' || f.currency"
     "  AND n.balance_minor <> 0) AS converted"
     " FROM unnest(CAST(:providers AS text[]), CAST(:currencies AS bpchar[])) AS f (provider, currency)"
 )
@@ -175,11 +177,12 @@ async def _with_fresh_key(db: Database, payout: Any, payments: PaymentGateway, n
 
 async def _send(db: Database, payout: Any, *, payments: PaymentGateway, clock: Clock) -> None:
     payout_id = PayoutId.of(payout.id)
+    cost = await cost_of(db, payout)
     try:
         transfer = await payments.transfer(
             destination=payout.account_id,
-            amount_minor=payout.amount_minor,
-            currency=payout.currency,
+            amount_minor=cost.amount_minor,
+            currency=cost.currency,
             key=transfer_key(payout),
             transfer_group=transfer_group(payout_id),
             metadata={"payout": str(payout_id), "party": payout.payee_id},

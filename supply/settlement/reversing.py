@@ -35,10 +35,13 @@ ASK_AGAIN_AFTER = timedelta(days=1)
 """A party whose reversal was refused is left to its next earnings this long."""
 _AT_ONCE = 50
 
+# One that was sent in another currency (payout_costs) could only be reversed in that one: it is left to netting.
 _PAYOUT = text(
     "SELECT id, tenant_id, transfer_id, amount_minor - reversed_minor AS left_minor FROM payouts"
     " WHERE payee_id = :payee_id AND currency = :currency AND status = 'paid' AND reversed_minor < amount_minor"
-    " AND transfer_id IS NOT NULL AND provider = :provider ORDER BY created_at DESC, id DESC LIMIT 1"
+    " AND transfer_id IS NOT NULL AND provider = :provider"
+    " AND NOT EXISTS (SELECT FROM payout_costs c WHERE c.payout_id = payouts.id)"
+    " ORDER BY created_at DESC, id DESC LIMIT 1"
 )
 _INSERT = text(
     "INSERT INTO recoveries (id, payout_id, payee_id, tenant_id, currency, transfer_id, amount_minor, status,"

@@ -6,11 +6,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Column, Index, String, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, Column, Index, String, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field
 
-from core.ids import BrandId, JournalId
+from core.ids import BrandId, JournalId, PayoutId
 from infra.db.base import Row, currency_field, id_field, minor_field, one_of, utc_field
 from supply.ledger.models import Xid8
 from supply.settlement.ids import PlatformPayoutId, ReconciliationRunId
@@ -186,6 +186,18 @@ class ProcessingFeePolicy(Row, table=True):
     reason: str
     decided_by: str
     decided_at: datetime = utc_field()
+
+
+class PayoutCost(Row, table=True):
+    """What is transferred for a payout whose money is kept in another currency; settled before it is first sent."""
+
+    __tablename__ = "payout_costs"
+    __table_args__ = (CheckConstraint("amount_minor > 0", name="amount"),)
+
+    payout_id: PayoutId = id_field(PayoutId, primary_key=True)
+    currency: str = currency_field()
+    amount_minor: int = minor_field()
+    rate: str
 
 
 class CurrencyRate(Row, table=True):

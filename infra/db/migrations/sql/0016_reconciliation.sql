@@ -180,3 +180,13 @@ ALTER TABLE carts ADD COLUMN coupon_code varchar;
 ALTER TABLE checkouts ADD COLUMN discount_minor bigint NOT NULL DEFAULT 0;
 ALTER TABLE orders ADD COLUMN discount_minor bigint NOT NULL DEFAULT 0;
 ALTER TABLE order_lines ADD COLUMN discount_funder varchar;
+
+CREATE TABLE payout_costs (
+    payout_id uuid NOT NULL,
+    currency char(3) NOT NULL,
+    amount_minor bigint NOT NULL,
+    rate varchar NOT NULL,
+    CONSTRAINT pk_payout_costs PRIMARY KEY (payout_id),
+    CONSTRAINT ck_payout_costs_amount CHECK (amount_minor > 0)
+);
+CALL protect_platform_rows('payout_costs');

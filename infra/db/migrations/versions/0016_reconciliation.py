@@ -16,6 +16,7 @@ down_revision = "0015"
 _TABLES = (
     "psp_txn", "psp_postings", "psp_cursors", "reconciliation_runs", "platform_payouts",
     "processing_fee_policies", "currency_rates", "coupon_redemptions", "coupons",
+    "payout_costs",
 )  # fmt: skip
 _COLUMNS = {
     "provider_charges": ("settled_currency", "ask_again_at", "asked"),

@@ -6,11 +6,14 @@ from datetime import timedelta
 from typing import Any
 
 from core.actor import SYSTEM
-from core.ids import BrandId, OrderLineId, RefundId
+from core.ids import BrandId, OrderLineId, PayoutId, RefundId
+from core.money import Money
 from core.pagination import PageRequest
 from supply.ledger import queries as ledger
 from supply.settlement import queries, service
 from supply.settlement.capture import CapturedLine
+from supply.settlement.currency_positions import remember_rate
+from supply.settlement.payout_costs import frozen_cost
 from supply.settlement.processing_fees import set_fee_bearer
 from supply.settlement.provider_funds import collect_fees
 from supply.settlement.reconciliation.models import Bearer
@@ -91,12 +94,13 @@ async def test_paying_it_out_when_it_costs_more_loses_the_difference(platform: A
     async with platform.db.reading(SYSTEM) as session:
         (payout,) = (await queries.payouts_page(session, SYSTEM, PageRequest())).items
     assert (payout.currency, payout.amount_minor) == ("EUR", 9_000)
-    transfer = await platform.payments.transfer(
-        destination=account, amount_minor=9_900, currency="USD", key="t", transfer_group=str(payout.id)
-    )
     async with platform.db.unit_of_work(SYSTEM) as session:
-        await service.settle_payout(session, payout.id, transfer.id, now=platform.clock.now())
+        await remember_rate(session, "EUR", "USD", "1.10", source="operator", at=platform.clock.now())
 
+    await service.send_payouts(platform.db, payments=platform.payments, clock=platform.clock)
+
+    (transfer,) = platform.paysim.get("/v1/transfers").json()["data"]
+    assert (transfer["amount"], transfer["currency"]) == (9_900, "usd")
     await platform.reconcile()
 
     after = await balances(platform)
@@ -184,3 +188,16 @@ async def test_a_charge_the_provider_refuses_to_show_does_not_keep_the_others(pl
     assert await fees(platform) == 1
     assert await fees(platform) == 0
     assert (await balances(platform))[5000, "USD"] == 331
+
+
+async def test_a_payouts_cost_is_settled_before_it_is_first_sent(platform: Any) -> None:
+    """A second try sends what the first one sent, whatever the rate has become: the key is the same."""
+    await sold(platform)
+    await fees(platform)
+    payout_id = PayoutId.new()
+    async with platform.db.unit_of_work(SYSTEM) as session:
+        assert await frozen_cost(session, payout_id, Money(5_000, "EUR")) == Money(5_400, "USD")
+        await remember_rate(session, "EUR", "USD", "1.5", source="operator", at=platform.clock.now())
+        assert await frozen_cost(session, payout_id, Money(5_000, "EUR")) == Money(5_400, "USD")
+        # Money that is kept in its own currency costs itself.
+        assert await frozen_cost(session, PayoutId.new(), Money(5_000, "USD")) == Money(5_000, "USD")

@@ -342,3 +342,69 @@ async def test_runs_at_the_same_time_book_everything_once(platform: Any, times: 
     async with platform.db.reading(SYSTEM) as session:
         assert len(await legs(session, f"capture:{order.charge_id}:{order.order_id}")) > 0
         assert await ledger.unbalanced_journals(session) == 0
+
+
+# Rows that no call of ours made
+
+
+async def inject(platform: Any, type: str, amount: int, **given: Any) -> Any:
+    return platform.paysim.admin("POST", "/balance_transactions", type=type, amount=amount, **given)
+
+
+async def test_the_providers_own_fees_and_reserves_are_booked_from_its_rows(platform: Any) -> None:
+    await platform.sale()
+    platform.clock.advance(3 * DAY)
+    await inject(platform, "stripe_fee", -250)
+    await inject(platform, "tax_fee", -21)
+    await inject(platform, "reserve_hold", -1_000)
+
+    report = await platform.reconcile()
+
+    assert report.ok, report
+    assert await cash(platform) == (0, 10_057 - 250 - 21 - 1_000)
+    async with platform.db.reading(SYSTEM) as session:
+        trial = {line.code: line.debit_minor for line in await ledger.trial_balance(session)}
+    assert trial[Code.PROVIDER_FEE] == 331 + 250 + 21
+    assert trial[Code.PROVIDER_RESERVED] == 1_000
+
+    await inject(platform, "reserve_release", 1_000)
+    assert (await platform.reconcile()).ok
+    assert await cash(platform) == (0, 10_057 - 250 - 21)
+
+
+async def test_a_row_of_an_unknown_kind_is_suspended_at_once(platform: Any) -> None:
+    await platform.sale()
+    row = await inject(platform, "topup", 700)
+
+    report = await platform.reconcile()
+
+    assert findings(report) == [(Finding.UNKNOWN_TYPE, row["source"], 700, 0)]
+    assert report.counted[0].suspended
+    assert await suspense(platform) == 700
+    assert not any(check.finding for check in report.balances)
+
+
+async def test_money_that_becomes_available_later_than_announced_at_first_is_followed(platform: Any) -> None:
+    platform.paysim.fault("late_availability", days=9)
+    await platform.sale()
+    assert (await platform.reconcile()).ok
+    platform.clock.advance(3 * DAY)
+    assert (await platform.reconcile()).ok
+    assert await cash(platform) == (10_057, 0)
+    platform.clock.advance(7 * DAY)
+    assert (await platform.reconcile()).ok
+    assert await cash(platform) == (0, 10_057)
+
+
+async def test_an_automatic_payout_is_held_against_the_rows_it_is_made_of(platform: Any) -> None:
+    """Ours are manual: one the provider makes by itself sums up, and nobody asked for it."""
+    await platform.sale()
+    platform.clock.advance(3 * DAY)
+    await platform.reconcile()
+    payout = platform.paysim.admin("POST", "/payouts/automatic")
+    platform.clock.advance(HOUR)
+
+    report = await platform.reconcile()
+
+    assert payout["amount"] == 10_057
+    assert findings(report) == [(Finding.NO_JOURNAL, payout["id"], -10_057, 0)]
