@@ -15,7 +15,7 @@ from core.money import allocate_remaining
 from supply.ledger.chart import Code
 from supply.ledger.journal import AccountKey, Leg, credit, debit
 from supply.settlement import composition
-from supply.settlement.composition import OrderState, Seat, Taken
+from supply.settlement.composition import OrderState, Part, Seat, Taken
 from supply.settlement.ids import SplitLineId
 from supply.settlement.order_book import PARTY_PARTS, Cell, OrderBook
 from supply.settlement.parties import party_account
@@ -63,15 +63,17 @@ def shares_of(book: OrderBook, amount_minor: int) -> tuple[OrderState, list[Take
 
 
 def freeze(book: OrderBook, taken: Iterable[Taken], held: Held) -> tuple[list[Leg], list[Frozen]]:
-    """The legs from 2000 and 2010 into 2030, and what they froze of each cell. Platform and tax stay."""
+    """The legs from 2000 and 2010 into 2030, and what they froze of each cell. Platform and tax stay, and so does
+    a merchant the order had cost money: a loss would give it some back."""
     cells = {(line.id, seat): cell for line in book.lines for seat, cell in line.cells.items()}
     before = {key: (cell.pending_minor, cell.released_minor) for key, cell in cells.items()}
     shares = [Share(book.line(each.source_id).cells[each.seat], each.amount_minor) for each in taken]
-    legs = [
-        leg
-        for leg in take(book, [share for share in shares if share.cell.part in PARTY_PARTS], held)
-        if leg.account.code is not Code.RECEIVABLE
-    ]
+    shares = [share for share in shares if share.cell.part in PARTY_PARTS]
+    due: dict[str, int] = {}
+    for share in shares:
+        due[share.cell.payee_id] = due.get(share.cell.payee_id, 0) + share.amount_minor
+    gives = [share for share in shares if due[share.cell.payee_id] > 0]
+    legs = [leg for leg in take(book, gives, held) if leg.account.code is not Code.RECEIVABLE]
     frozen = []
     for (line_id, seat), cell in cells.items():
         pending, released = before[line_id, seat]
@@ -87,22 +89,45 @@ def freeze(book: OrderBook, taken: Iterable[Taken], held: Held) -> tuple[list[Le
 
 
 def thaw(book: OrderBook, frozen: Iterable[Frozen], held: Held) -> list[Leg]:
-    """Lay everything back where it was. A supplier that left the line meanwhile gets it as available."""
+    """Lay everything back where it was.
+
+    A re-route may have moved units to another supplier meanwhile: what no cell of the party accounts for any
+    more is available to it, beside what it owes for the units.
+    """
     legs: list[Leg] = []
     for each in frozen:
-        cell = _cell(book, each)
         available = party_account(Code.AVAILABLE, each.payee_id, book.currency, each.tenant_id)
         pending = party_account(Code.PENDING, each.payee_id, book.currency, each.tenant_id)
-        legs.append(debit(reserved(book, each.payee_id, each.tenant_id), each.amount_minor))
-        if cell is None:
-            legs.append(credit(available, each.amount_minor))
-            held[available] = held.get(available, 0) + each.amount_minor
-            continue
-        cell.pending_minor += each.pending_minor
-        cell.released_minor += each.available_minor
-        held[available] = held.get(available, 0) + each.available_minor
-        legs += [credit(pending, each.pending_minor), credit(available, each.available_minor)]
+        laid = _lay_pending(book, each)
+        released = each.amount_minor - laid
+        if (cell := _cell(book, each)) is not None:
+            cell.released_minor += min(each.available_minor, _room(cell))
+        held[available] = held.get(available, 0) + released
+        legs += [
+            debit(reserved(book, each.payee_id, each.tenant_id), each.amount_minor),
+            credit(pending, laid),
+            credit(available, released),
+        ]
     return legs
+
+
+def _lay_pending(book: OrderBook, frozen: Frozen) -> int:
+    """Into its cell, then into the party's others; how much there was room for."""
+    left = frozen.pending_minor
+    own = _cell(book, frozen)
+    if own is not None and (left < 0 or own.part is Part.MERCHANT):  # a merchant's cells may be below zero
+        own.pending_minor += left
+        return left
+    others = [cell for cell in book.cells_of(frozen.payee_id) if cell is not own]
+    for cell in [own, *others] if own is not None else others:
+        laid = min(left, _room(cell))
+        cell.pending_minor += laid
+        left -= laid
+    return frozen.pending_minor - left
+
+
+def _room(cell: Cell) -> int:
+    return max(cell.held_minor - cell.pending_minor - cell.released_minor, 0)
 
 
 def available_of(book: OrderBook, frozen: Iterable[Frozen]) -> list[AccountKey]:
