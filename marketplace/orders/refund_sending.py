@@ -222,9 +222,11 @@ async def _chase(
     async with db.reading(SYSTEM) as session:
         refund = (await session.execute(_LOCK_REFUND, {"id": refund_id})).one()
     for known in await payments.find_refunds(refund.charge_id):
-        if known.metadata.get("refund") == str(refund_id):
+        if known.id == refund.provider_id or known.metadata.get("refund") == str(refund_id):
             await apply_provider_refund(db, refund_id, known, clock=clock)
             return
+    if refund.provider_id is not None:
+        return  # it was made past us, and is not ours to make again
     await _fresh_key_when_due(db, refund, payments, clock.now())
     event = RefundRequested(refund_id=refund_id, order_id=order_id, at=clock.now())
     await on_refund_requested(db, event, payments=payments, clock=clock)
