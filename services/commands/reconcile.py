@@ -51,9 +51,7 @@ def reconcile(
 async def _run(settings: Settings, since: datetime | None, until: datetime | None) -> Report:
     db, payments = make_database(settings), make_payments(settings)
     try:
-        return await run(
-            db, GatewayRows(payments), clock=make_clock(settings), cause="demand", since=since, until=until
-        )
+        return await run(db, GatewayRows(payments), clock=make_clock(settings), since=since, until=until)
     finally:
         await payments.close()
         await db.close()

@@ -31,6 +31,7 @@ from supply.settlement.obstacles import CapExceeded, NoAccount
 from supply.settlement.rails import queries, service
 from supply.settlement.rails.errors import NotPayableOnRail, RailRequestNotRefused
 from supply.settlement.rails.models import InstructionStatus, RequestStatus
+from supply.settlement.reconciliation.bill import reconcile_bill
 from supply.settlement.split_plan import PayeeKind
 from tests.factories.settlement import Parties, legs, line_of_o1, order_of
 
@@ -437,6 +438,13 @@ async def test_what_was_told_is_what_the_bill_lists(o1: Paid) -> None:
     }
     assert shares == ours
     assert len(ours) == 4
+    matched = 0
+    for day in days:
+        report = await reconcile_bill(o1.db, o1.rail, day, clock=o1.clock)
+        # Payments of other tests are on the bill too, and nobody recorded them here.
+        assert [each for each in report.differences if each.payment_id == o1.payment.id] == []
+        matched += report.matched
+    assert matched >= 4
 
 
 WORKER = """
