@@ -16,10 +16,15 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.clock import Clock
-from core.ids import OrderId, OrderLineId
+from core.ids import CommissionLineId, OrderId, OrderLineId
+from infra import outbox
+from marketplace.promotion.errors import CommissionLineNotFound, CommissionNotPending
+from marketplace.promotion.events import CommissionReversed, ReversedLine
+from marketplace.promotion.models import CommissionStatus
 from supply.fulfillment.events import FulfillmentOrderDelivered
 from supply.settlement import commission_progress as progress
 from supply.settlement.commission_progress import ReleasedMoney, StatedMoney
+from supply.settlement.denied_commission import deny_commission
 from supply.settlement.events import CommissionReleased, PayoutPaid, StatementsClosed
 
 # The payee whose statement and payout decide.
@@ -92,6 +97,47 @@ async def expect_payment(session: AsyncSession, order_id: OrderId) -> None:
     wanted = [(row.payee, due[OrderLineId.of(row.order_line_id)]) for row in rows]
     ats = await progress.expected_payments(session, rows[0].currency, wanted)
     await session.execute(_EXPECT, {"ids": [row.id for row in rows], "ats": ats})
+
+
+_ONE = text(
+    "SELECT id, order_id, order_line_id, status, counters, commission_minor - reversed_minor AS left_minor,"
+    " basis_minor - refunded_basis_minor AS basis_left_minor FROM commission_lines WHERE id = :id FOR UPDATE"
+)
+_INVALID = text(
+    "WITH shares AS (UPDATE commission_shares SET reversed_minor = earned_minor WHERE commission_line_id = :id)"
+    " UPDATE commission_lines SET status = 'INVALID', invalid_reason = :reason, reversed_minor = commission_minor"
+    " WHERE id = :id"
+)
+
+
+async def invalidate(
+    session: AsyncSession,
+    commission_line_id: CommissionLineId,
+    *,
+    reason: str,
+    approved_by: str,
+    clock: Clock,
+) -> int:
+    """A pending line was not earned: the merchant gets its commission back. Minor units; again: 0.
+
+    Raises ``CommissionNotPending`` for a line that is confirmed or further. Needs a SYSTEM session.
+    """
+    row = (await session.execute(_ONE, {"id": commission_line_id})).one_or_none()
+    if row is None:
+        raise CommissionLineNotFound("no such commission line", field="commissionLineId")
+    if row.status == CommissionStatus.INVALID:
+        return 0
+    if row.status != CommissionStatus.PENDING:
+        raise CommissionNotPending(f"the line is {row.status}")
+    denied = await deny_commission(
+        session, OrderId.of(row.order_id), OrderLineId.of(row.order_line_id),
+        reason=reason, approved_by=approved_by, now=clock.now(),
+    )  # fmt: skip
+    await session.execute(_INVALID, {"id": commission_line_id, "reason": reason})
+    if row.counters:
+        freed = ReversedLine(commission_line_id, row.left_minor, row.basis_left_minor)
+        await outbox.record(session, CommissionReversed((freed,)))
+    return denied
 
 
 _PAYEES = text(

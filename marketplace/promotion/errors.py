@@ -148,3 +148,13 @@ class CouponNotUsable(Conflict):
     def __init__(self, coupon_code: str, reason: str, *, minimum_minor: int | None = None) -> None:
         super().__init__(f"the coupon {coupon_code[:32]!r} cannot be used: {reason.replace('_', ' ')}")
         self.coupon_code, self.reason, self.minimum_minor = coupon_code[:32], reason, minimum_minor
+
+
+class CommissionLineNotFound(NotFound):
+    code = "COMMISSION_LINE_NOT_FOUND"
+
+
+class CommissionNotPending(Conflict):
+    """Only a pending commission can be found invalid; later a refund or a dispute takes it back."""
+
+    code = "COMMISSION_NOT_PENDING"

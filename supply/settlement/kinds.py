@@ -21,6 +21,8 @@ class Kind(StrEnum):
     PAYOUT_SETTLED = "payout_settled"
     PAYOUT_VOIDED = "payout_voided"
     REROUTE = "reroute"
+    COMMISSION_DENIED = "commission_denied"
+    ADJUSTED = "adjusted"
     SUSPENSE = "suspense"
     PROVIDER_CHARGE = "provider_charge"
     PROVIDER_RESERVE = "provider_reserve"

@@ -12,12 +12,13 @@ from sqlalchemy import text
 from core.actor import SYSTEM
 from core.clock import FixedClock
 from core.events import from_body
-from core.ids import BrandId, OrderId, OrderLineId, ProductId, RefundId, SupplierId
+from core.ids import BrandId, CommissionLineId, OrderId, OrderLineId, ProductId, RefundId, SupplierId
 from core.pagination import PageRequest
 from infra.db.session import Database
 from marketplace.orders.capture import _adjustment, _shares
 from marketplace.promotion import commission_states, service
 from marketplace.promotion.commission import Tier, TierMode
+from marketplace.promotion.errors import CommissionNotPending
 from marketplace.promotion.limits import TierTerms
 from marketplace.promotion.service import LineForAttribution, LineRefund, OrderForAttribution
 from marketplace.promotion.terms import Rule, Terms
@@ -221,3 +222,44 @@ async def test_a_retroactive_tier_pays_for_earlier_orders_out_of_the_one_that_cr
     assert taken.amount_minor == 10_000
     async with db.reading(SYSTEM) as session:
         assert await queries.broken_identities(session) == []
+
+
+async def test_an_invalid_line_goes_back_to_the_merchant(db: Database, clock: FixedClock) -> None:
+    shop = await Shop.opened(db, clock)
+    order_id, line_id = await shop.sells()
+    async with db.unit_of_work(SYSTEM) as session:
+        found = await session.execute(text("SELECT id FROM commission_lines"))
+        commission_line = CommissionLineId.of(found.scalar_one())
+        denied = await commission_states.invalidate(
+            session, commission_line, reason="SELF_REFERRAL", approved_by="usr_1", clock=clock
+        )
+        again = await commission_states.invalidate(
+            session, commission_line, reason="SELF_REFERRAL", approved_by="usr_1", clock=clock
+        )
+
+    assert (denied, again) == (1_000, 0)
+    async with db.reading(SYSTEM) as session:
+        identity = await queries.order_identity(session, order_id)
+        assert await queries.broken_identities(session) == []
+        (promoter,) = await queries.party_balances(session, [str(PROMOTER.brand_id)])
+    assert (identity.merchant_minor, identity.commissions_minor, identity.holds) == (10_000, 0, True)
+    assert promoter.net_minor == 0
+    assert (await shop.line(line_id))[0] == "INVALID"
+
+    async with db.unit_of_work(SYSTEM) as session:  # a refund finds nothing of it to take
+        plan = RefundPlan(RefundId.new(), order_id, everything=True)
+        taken = await settlement.reserve_refund(session, plan, now=clock.now())
+    assert [(each.payee_id, each.amount_minor) for each in taken.taken] == [(str(MERCHANT.brand_id), 10_000)]
+
+
+async def test_a_confirmed_line_is_not_found_invalid(db: Database, clock: FixedClock) -> None:
+    shop = await Shop.opened(db, clock)
+    await shop.delivers(*await shop.sells())
+    clock.at = PAID_AT + 16 * DAY
+    await shop.settles()
+    await shop.hears()
+    async with db.unit_of_work(SYSTEM) as session:
+        found = await session.execute(text("SELECT id FROM commission_lines"))
+        line = CommissionLineId.of(found.scalar_one())
+        with pytest.raises(CommissionNotPending):
+            await commission_states.invalidate(session, line, reason="x", approved_by="usr_1", clock=clock)
