@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -45,8 +45,22 @@ FILTERS: dict[str, tuple[str, ...]] = {
 }
 
 
+_draw: Callable[[int], bytes] = secrets.token_bytes
+
+
 def new_id(prefix: str, length: int = 24) -> str:
-    return f"{prefix}_" + "".join(ALPHABET[byte % 62] for byte in secrets.token_bytes(length))
+    return f"{prefix}_" + "".join(ALPHABET[byte % 62] for byte in _draw(length))
+
+
+@contextmanager
+def ids_drawn_from(draw: Callable[[int], bytes]) -> Iterator[None]:
+    """Ids of this process come from ``draw`` inside the block: a simulation must repeat itself."""
+    global _draw
+    before, _draw = _draw, draw
+    try:
+        yield
+    finally:
+        _draw = before
 
 
 def public(doc: JsonDict) -> JsonDict:

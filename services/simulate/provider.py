@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any, TypeVar
 
 import httpx
@@ -26,7 +27,7 @@ from services.paysim.api import Api
 from services.paysim.app import ON_DUE, ApiEndpoint
 from services.paysim.config import Fees, PaysimConfig
 from services.paysim.engine import Engine
-from services.paysim.transaction import Tx
+from services.paysim.transaction import Tx, ids_drawn_from
 from services.paysim.webhooks import Delivery, Outcome, note, signature, take_due
 from services.simulate.transport import InProcess
 
@@ -43,12 +44,19 @@ NEWS = (
 FEES = Fees(rate_ppm=10_000, fixed_minor=5, dispute_minor=1_500)
 
 
+class _Client(httpx.AsyncClient):
+    """Stripe's client hands raw bytes over as a form's data."""
+
+    async def request(self, method: Any, url: Any, *, data: Any = None, **more: Any) -> httpx.Response:
+        return await super().request(method, url, content=data, **more)
+
+
 class _Http(stripe.HTTPXClient):
     """Stripe's own client over the in-process transport."""
 
     def __init__(self, app: Starlette) -> None:
         super().__init__(timeout=20)
-        self._client_async = httpx.AsyncClient(transport=InProcess(app))
+        self._client_async = _Client(transport=InProcess(app))
 
 
 @dataclass
@@ -95,8 +103,16 @@ class Provider:
 
 
 @asynccontextmanager
-async def provider(data_dir: Path, clock: Clock) -> AsyncIterator[Provider]:
-    """A fresh paysim with its state in ``data_dir``, and the platform's webhook endpoint registered there."""
+async def provider(data_dir: Path, clock: Clock, *, seed: int = 0) -> AsyncIterator[Provider]:
+    """A fresh paysim with its state in ``data_dir``, and the platform's webhook endpoint registered there. Its ids
+    follow from ``seed``: ours are larger from one to the next, but these are put in order by their letters."""
+    with ids_drawn_from(Random(seed).randbytes):
+        async with _provider(data_dir, clock) as made:
+            yield made
+
+
+@asynccontextmanager
+async def _provider(data_dir: Path, clock: Clock) -> AsyncIterator[Provider]:
     config = PaysimConfig(
         data_dir, SECRET_KEY, PUBLISHABLE_KEY, admin_key=ADMIN_KEY, fees=FEES, enforce_minimum=False
     )

@@ -60,7 +60,7 @@ async def simulate(url: str, seed: int, *, orders: int, listen: Callable[[str], 
     db, calm = KillableDatabase(engine, switch), Database(calm_engine)
     with tempfile.TemporaryDirectory(prefix="lianyu-simulation-") as directory:
         try:
-            async with provider(Path(directory), clock) as paysim:
+            async with provider(Path(directory), clock, seed=seed) as paysim:
                 gateways = make_gateways(db, paysim, switch, clock)
                 market = await open_market(
                     calm, dice=dice, payments=paysim.gateway, secret=SECRET, clock=clock
