@@ -177,7 +177,7 @@ async def _allot(session: AsyncSession, row: Any, facts: ProviderDispute, books:
     amount = settled if settled and currency == facts.currency else facts.amount_minor
     kept = [book.customer_keeps_minor - elsewhere.get(book.order_id, 0) for book in books]
     shares, platform = freezing.over_orders(amount, kept)
-    drawn = [
+    drawn: list[dict[str, Any]] = [
         {
             "dispute_id": facts.id, "order_id": book.order_id, "merchant_id": book.merchant_id,
             "currency": book.currency, "amount_minor": share, "freezes": 0, "absorbed": [], "lost": None,

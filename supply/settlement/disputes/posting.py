@@ -74,20 +74,6 @@ class Fee:
     amount_minor: int
 
 
-def receivable(self) -> AccountKey:
-    return owed_by_bank(self.dispute_id, self.currency)
-
-
-@dataclass(frozen=True, slots=True)
-class Cash:
-    """What the provider moved, in the currency it settles in: ``settled_minor`` of the amount, and its fee."""
-
-    provider: str
-    currency: str
-    settled_minor: int
-    fee_minor: int = 0
-
-
 def owed_by_bank(dispute_id: str, currency: str) -> AccountKey:
     return AccountKey(Code.DISPUTE_RECEIVABLE, f"dispute:{dispute_id}", currency)
 

@@ -15,9 +15,10 @@ from core.clock import FixedClock
 from core.ids import OrderId, OrderLineId
 from core.pagination import PageRequest
 from infra.db.session import Database
-from marketplace.orders import queries, returning
+from marketplace.orders import queries, refunding, returning
 from marketplace.orders.errors import OrderNotFound, RefundExceedsOrder
 from marketplace.orders.models import RefundCause
+from marketplace.orders.refunding import RefundCommand, RefundLine
 from marketplace.orders.return_models import ReturnId, ReturnStatus
 from marketplace.orders.returning import (
     ReturnCommand,
@@ -93,8 +94,9 @@ async def delivered(db: Database, clock: FixedClock) -> Case:
         case.line_id = line.id
         (fo,) = (await deliveries.of_orders(session, SYSTEM, [case.order_id]))[case.order_id]
         await fulfillment.accept(session, case.supplier, fo.id, clock=clock)
-        parcel = {"carrier": "sf-express", "tracking_no": "SF1"}
-        await fulfillment.ship(session, case.supplier, fo.id, **parcel, clock=clock)
+        await fulfillment.ship(
+            session, case.supplier, fo.id, carrier="sf-express", tracking_no="SF1", clock=clock
+        )
         await fulfillment.deliver(
             session, case.supplier, fo.id, delivered_at=clock.now(), proof=None, clock=clock
         )
@@ -200,14 +202,14 @@ async def test_what_cannot_come_back_is_refused(db: Database, clock: FixedClock)
         await case.inspect(return_id, 2)
     async with db.unit_of_work(SYSTEM) as session:  # refunded beside the return: its units are gone
         command = orders_refund(case)
-        await returning.refunding.request(session, case.merchant, command, clock=clock)
+        await refunding.request(session, case.merchant, command, clock=clock)
     with pytest.raises(RefundExceedsOrder):
         await case.inspect(return_id, 1)
 
 
-def orders_refund(case: Case) -> returning.RefundCommand:
-    return returning.RefundCommand(
-        case.order_id, [returning.RefundLine(case.line_id, 2, came_back=True)], reason="at the counter"
+def orders_refund(case: Case) -> RefundCommand:
+    return RefundCommand(
+        case.order_id, [RefundLine(case.line_id, 2, came_back=True)], reason="at the counter"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -383,3 +384,33 @@ async def test_a_fee_the_provider_gives_back_is_booked(
     trial = {line.code: line.debit_minor for line in await ledger.trial_balance(session)}
     assert trial.get(Code.DISPUTE_FEE, 0) == 0
     assert await books_hold(session)
+
+
+async def test_a_dispute_the_provider_settles_in_another_currency(
+    session: AsyncSession, clock: FixedClock, parties: Parties
+) -> None:
+    # EUR 90.00 taken as USD 97.20 with a fee of USD 15.00, given back as USD 96.30: R10 both ways.
+    line = line_of_o1(parties, goods_minor=8_000, tax_minor=952, shipping_minor=0, shipping_tax_minor=48)
+    await service.open_split(session, order_of(parties, [line], currency="EUR"), clock=clock)
+    facts = {"amount_minor": 9_000, "currency": "EUR"}
+
+    def settled(status: str, amounts: list[int]) -> Dispute:
+        told = dispute_of("ch_1", status=status, **facts)  # type: ignore[arg-type]
+        rows = tuple(
+            replace(
+                row, currency="USD", amount_minor=amount, fee_minor=1_500 if amount < 0 else 0,
+                exchange_rate="1.08",
+            )
+            for row, amount in zip(told.transactions, amounts, strict=True)
+        )  # fmt: skip
+        return replace(told, transactions=rows)
+
+    await told(session, settled("needs_response", [-9_720]), settled("won", [-9_720, 9_630]))
+
+    trial = {(line.code, line.currency): line.debit_minor for line in await ledger.trial_balance(session)}
+    assert trial.get((Code.DISPUTE_RECEIVABLE, "EUR"), 0) == 0
+    assert trial[Code.DISPUTE_FEE, "USD"] == 1_500
+    assert trial[Code.PROVIDER_AVAILABLE, "USD"] == -9_720 - 1_500 + 9_630
+    assert trial.get((Code.PROVIDER_AVAILABLE, "EUR"), 0) == 0
+    assert trial[Code.CURRENCY_DIFFERENCE, "USD"] == 90  # the position is empty again
+    assert not await queries.broken_identities(session)

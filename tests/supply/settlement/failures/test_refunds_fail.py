@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -69,7 +70,7 @@ async def test_same_key_other_body_price_changed_between_tries(paying_shopper: P
         with pytest.raises(JournalKeyReused):  # SQLSTATE 23505
             await ledger.post(session, again, now=paying_shopper.clock.now())
     payments = paying_shopper.served.gateways.payments
-    asked = {"charge_or_intent": order.charge_id, "key": f"refund:{refund_id}"}
+    asked: dict[str, Any] = {"charge_or_intent": order.charge_id, "key": f"refund:{refund_id}"}
     await payments.refund(**asked, amount_minor=999)  # another body under the key we are about to use
 
     with pytest.raises(IdempotencyMismatch):
