@@ -17,6 +17,7 @@ from supply.settlement.disputes import applying as disputes
 from supply.settlement.rails import service as rails
 from supply.settlement.reconciliation import bill
 from supply.settlement.reconciliation import service as reconciliation
+from supply.settlement.statements import contesting
 
 Sweep = Callable[..., Awaitable[int]]
 
@@ -40,6 +41,7 @@ _TABLE: dict[str, tuple[Sweep, float]] = {
     "settlement.funds": (settlement.funds_available, 5),
     "settlement.release": (settlement.release_due, 5),
     "settlement.statements": (settlement.close_due_statements, 20),
+    "settlement.contests": (contesting.end_silent_contests, 60),
     "settlement.disputes": (disputes.sweep_disputes, 60),
     "settlement.disputes_missed": (disputes.find_missed_disputes, 600),
     "settlement.recoveries": (settlement.sweep_recoveries, 60),

@@ -31,3 +31,9 @@ class RecoveryId(TypedId):
 
 class WriteOffId(TypedId):
     prefix = "wro"
+
+
+class ContestId(TypedId):
+    """A party's objection to a line of its statement."""
+
+    prefix = "cts"

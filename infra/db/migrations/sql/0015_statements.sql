@@ -62,3 +62,37 @@ ALTER TABLE commission_lines
     ADD COLUMN payable_at TIMESTAMP WITH TIME ZONE,
     ADD COLUMN paid_at TIMESTAMP WITH TIME ZONE,
     ADD COLUMN invalid_reason VARCHAR;
+
+-- Objections to lines of statements (supply/settlement/statements/contesting.py): visible to both sides.
+CREATE TABLE statement_contests (
+    id UUID NOT NULL,
+    statement_id UUID NOT NULL,
+    entry VARCHAR NOT NULL,
+    payee_id VARCHAR NOT NULL,
+    tenant_id UUID,
+    against VARCHAR NOT NULL,
+    against_tenant_id UUID,
+    currency CHAR(3) NOT NULL,
+    claimed_minor BIGINT NOT NULL,
+    granted_minor BIGINT NOT NULL,
+    status VARCHAR NOT NULL,
+    reason VARCHAR NOT NULL,
+    reply VARCHAR NOT NULL,
+    escalation VARCHAR NOT NULL,
+    ruling VARCHAR NOT NULL,
+    decided_by VARCHAR NOT NULL,
+    opened_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    due_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    ended_at TIMESTAMP WITH TIME ZONE,
+    CONSTRAINT pk_statement_contests PRIMARY KEY (id),
+    CONSTRAINT fk_statement_contests_statement_id_statements FOREIGN KEY(statement_id) REFERENCES statements (id),
+    CONSTRAINT ck_statement_contests_status CHECK (status IN ('OPEN', 'ADVERTISER_REPLY', 'ESCALATED', 'UPHELD', 'REJECTED', 'RULED')),
+    CONSTRAINT ck_statement_contests_amounts CHECK (claimed_minor > 0 AND granted_minor BETWEEN 0 AND claimed_minor)
+);
+CREATE UNIQUE INDEX uq_statement_contests_statement_id_entry ON statement_contests (statement_id, entry);
+CREATE INDEX ix_statement_contests_due_at ON statement_contests (due_at) WHERE status IN ('OPEN', 'ADVERTISER_REPLY');
+CREATE INDEX ix_statement_contests_tenant_id ON statement_contests (tenant_id);
+CREATE INDEX ix_statement_contests_against_tenant_id ON statement_contests (against_tenant_id);
+ALTER TABLE statement_contests ENABLE ROW LEVEL SECURITY;
+CREATE POLICY both_sides ON statement_contests USING ((SELECT app_sees_everything())
+    OR tenant_id = (SELECT app_tenant()) OR against_tenant_id = (SELECT app_tenant()));

@@ -20,7 +20,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table in ("commission_counters", "bank_payouts", "settlement_terms"):
+    for table in ("statement_contests", "commission_counters", "bank_payouts", "settlement_terms"):
         op.drop_table(table)
     for column in (
         "counters", "expected_pay_at", "confirmed_at", "confirmed_txid", "payable_at", "paid_at",
