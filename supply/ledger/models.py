@@ -1,4 +1,4 @@
-"""Tables of the ledger. The database functions of 0002_ledger.sql alone write them; reads select columns."""
+"""Tables of the ledger. The functions of 0002_ledger_posting.sql alone write them; reads select columns."""
 
 from __future__ import annotations
 

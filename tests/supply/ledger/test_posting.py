@@ -183,6 +183,37 @@ async def test_the_trial_balance_sums_to_zero(session: AsyncSession) -> None:
     assert await queries.unbalanced_journals(session) == 0
 
 
+async def test_the_database_knows_the_same_chart(session: AsyncSession) -> None:
+    rows = await session.execute(text("SELECT code, side, strict FROM ledger_chart"))
+    assert {row.code: (row.side, row.strict) for row in rows} == {
+        int(code): (code.side, code.strict) for code in Code
+    }
+
+
+async def test_legs_of_a_raw_posting_must_come_in_the_order_of_accounts(session: AsyncSession) -> None:
+    with pytest.raises(DBAPIError, match="order of accounts") as refused:
+        await session.execute(
+            text(
+                "SELECT post_journal(gen_random_uuid(), 'k', 'x', now(), now(), NULL, NULL, NULL, '{2000,1000}',"
+                " '{party:a,psp:stripe}', '{CNY,CNY}', '{NULL,NULL}', '{-5,5}')"
+            )
+        )
+    assert sqlstate(refused) == "23514"
+
+
+@pytest.mark.parametrize(
+    "owner", ["party:a|b", "party:Ä", "party:名", "party:a,b}", 'party:"a\\b"', "party: a "]
+)
+async def test_owners_are_told_apart_whatever_is_in_their_names(session: AsyncSession, owner: str) -> None:
+    plain, odd = AccountKey(Code.PENDING, "party:a", "CNY"), AccountKey(Code.PENDING, owner, "CNY")
+    outcomes = await service.post_many(session, [earning("p", plain, 1), earning("o", odd, 2)], now=NOON)
+    await service.post(session, moving("m", odd, plain, 1), now=NOON)
+
+    assert all(outcome.journal_id for outcome in outcomes)
+    assert await service.hold(session, [plain, odd]) == {plain: 2, odd: 1}
+    assert (await queries.balance(session, odd)).amount_minor == 1
+
+
 async def test_holding_tells_what_accounts_hold(session: AsyncSession) -> None:
     await service.post(session, earning("k", pending("a"), 700), now=NOON)
 

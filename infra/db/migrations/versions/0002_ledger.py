@@ -107,8 +107,8 @@ def upgrade() -> None:
             ["account_id"], ["ledger_accounts.id"], name="fk_ledger_carried_account_id_ledger_accounts"
         ),
     )
-    run_sql("0002_ledger.sql")
-    run_sql("0002_ledger_partitions.sql")
+    for script in ("0002_ledger.sql", "0002_ledger_posting.sql", "0002_ledger_partitions.sql"):
+        run_sql(script)
 
 
 def downgrade() -> None:
