@@ -185,10 +185,23 @@ class ProfitSharing:
         return None if found is None else _return(found)
 
     async def refund(
-        self, *, merchant_id: str, payment_id: str, refund_no: str, amount_minor: int
+        self,
+        *,
+        merchant_id: str,
+        payment_id: str,
+        refund_no: str,
+        amount_minor: int,
+        from_available_minor: int = 0,
     ) -> SharingRefund:
-        body = {"merchant_id": merchant_id, "transaction_id": payment_id, "out_refund_no": refund_no}
-        return _refund(await self._post("/refunds", {**body, "amount": amount_minor}, key=refund_no))
+        body: dict[str, Any] = {
+            "merchant_id": merchant_id,
+            "transaction_id": payment_id,
+            "out_refund_no": refund_no,
+            "amount": amount_minor,
+        }
+        if from_available_minor:
+            body["from_available"] = from_available_minor
+        return _refund(await self._post("/refunds", body, key=refund_no))
 
     async def retrieve_refund(self, *, merchant_id: str, refund_no: str) -> SharingRefund | None:
         path = f"/refunds/{quote(refund_no, safe='')}"

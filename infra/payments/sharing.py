@@ -220,9 +220,16 @@ class SharingRail(Protocol):
     async def retrieve_return(self, *, merchant_id: str, return_no: str) -> ShareReturn | None: ...
 
     async def refund(
-        self, *, merchant_id: str, payment_id: str, refund_no: str, amount_minor: int
+        self,
+        *,
+        merchant_id: str,
+        payment_id: str,
+        refund_no: str,
+        amount_minor: int,
+        from_available_minor: int = 0,
     ) -> SharingRefund:
-        """Out of what is frozen, then what the merchant has there. NOT_ENOUGH_FUNDS: take shares back first."""
+        """Out of what is frozen, then what the merchant has there. ``from_available_minor`` of it, shares that
+        were taken back, leaves the frozen money alone. NOT_ENOUGH_FUNDS: take shares back first."""
         ...
 
     async def retrieve_refund(self, *, merchant_id: str, refund_no: str) -> SharingRefund | None: ...

@@ -28,6 +28,7 @@ dispute             amount, currency, method      reason, amount, inquiry, lapse
 early_fraud         amount, currency, method      fraud_type (default misc)
 late_availability   amount, currency              days (default 7) until a charge becomes available
 share_failure       amount, account, type         reason (default ACCOUNT_ABNORMAL), on the sharing rail
+return_failure      amount, account               reason (default BALANCE_NOT_ENOUGH), on the sharing rail
 share_delay         amount, merchant              seconds of paysim's clock until the result (default 3600)
 ==================  ============================  =====================================================
 
@@ -68,6 +69,7 @@ KINDS = frozenset(
         "late_availability",
         "share_failure",
         "share_delay",
+        "return_failure",
     ]
 )
 

@@ -53,6 +53,7 @@ _TABLE: dict[str, tuple[Sweep, float]] = {
     "settlement.payouts_unknown": (settlement.resolve_payouts, 30),
     "rails.send": (rails.send_shares, 5),
     "rails.results": (rails.resolve_shares, 15),
+    "rails.refunds": (rails.send_shared_refunds, 15),
     "ledger.rollup": (ledger.roll_up, 10),
     "ledger.partitions": (ledger.make_partitions, 3600),
     # Carrying

@@ -124,9 +124,10 @@ def amounts_of(tx: Tx, payment: JsonDict) -> JsonDict:
 
 
 def refund(tx: Tx, given: JsonDict) -> JsonDict:
-    """``{"merchant_id", "transaction_id", "out_refund_no", "amount", "reason"?}``: out of what is frozen, then out
-    of what the merchant has; the rail's fee comes back in proportion."""
-    only(given, "merchant_id", "transaction_id", "out_refund_no", "amount", "reason")
+    """``{"merchant_id", "transaction_id", "out_refund_no", "amount", "from_available"?, "reason"?}``: out of what
+    is frozen, then out of what the merchant has; ``from_available`` of it (shares that came back) not out of the
+    frozen money. The rail's fee comes back in proportion."""
+    only(given, "merchant_id", "transaction_id", "out_refund_no", "amount", "from_available", "reason")
     payment, refund_no = of_merchant(tx, given), number(given, "out_refund_no")
     id = f"{payment['merchant_id']}/refund/{refund_no}"
     if known := tx.find(id, "share_refund"):
@@ -142,7 +143,10 @@ def refund(tx: Tx, given: JsonDict) -> JsonDict:
     back = half_up(Fraction(payment["fee"] * (payment["refunded"] + asked), payment["total"]))
     fee_back, merchant = back - payment["fee_back"], payment["merchant_id"]
     needed = asked - fee_back
-    from_frozen = min(needed, payment["frozen"])
+    asked_of_available = amount(given, "from_available") if given.get("from_available") else 0
+    if asked_of_available > needed:
+        raise invalid("from_available", f"at most {needed}")
+    from_frozen = min(needed - asked_of_available, payment["frozen"])
     from_available = needed - from_frozen
     if from_available > funds.held(tx, funds.available(merchant)):
         message = "The merchant holds too little: what was shared has to be returned first."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from services.paysim.faults import fire
 from services.paysim.idempotency import fingerprint
 from services.paysim.movements import DAY_S
 from services.paysim.sharing import funds, payments, shares
@@ -76,8 +77,10 @@ def settle(tx: Tx, id: str) -> None:
         return
     payment = payments.need(tx, made["payment"])
     giver = funds.available(made["account"])
-    if funds.held(tx, giver) < made["amount"]:
-        made.update(state="FAILED", fail_reason="BALANCE_NOT_ENOUGH")
+    facts = {"amount": made["amount"], "account": made["account"]}
+    broken = fire(tx, "return_failure", **facts) if tx.faults() else None
+    if broken is not None or funds.held(tx, giver) < made["amount"]:
+        made.update(state="FAILED", fail_reason=(broken or {}).get("reason", "BALANCE_NOT_ENOUGH"))
         order = shares.need(tx, payment, made["out_order_no"])
         _receiver(order, made["account"])["returned"] -= made["amount"]
         tx.put(order)

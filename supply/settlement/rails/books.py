@@ -27,7 +27,7 @@ def of_payee(code: Code, payee_id: str, currency: str, tenant_id: Any) -> Accoun
 
 def recorded(order: Any, payees: Iterable[Any]) -> tuple[Leg, ...]:
     """The payment is frozen on the rail, less its fee; everybody's part of it."""
-    merchant = _merchant(order)
+    merchant = entitled_merchant(order)
     legs = [debit(frozen(order.rail, order.currency), order.paid_minor - order.fee_minor)]
     legs += [credit(merchant, order.merchant_minor)]
     return (*legs, *(credit(_entitled(order, each), each.amount_minor) for each in payees))
@@ -69,13 +69,13 @@ def paid(order: Any, payees: Iterable[Any]) -> tuple[Leg, ...]:
 
 def finished(order: Any, unpaid: Iterable[Any]) -> tuple[Leg, ...]:
     """Everything that is left is the merchant's: its own part, and what others were not paid."""
-    merchant = _merchant(order)
+    merchant = entitled_merchant(order)
     owed = [debit(_entitled(order, each), each.amount_minor) for each in unpaid]
     rest = order.merchant_minor + sum(leg.amount_minor for leg in owed)
     return (debit(merchant, order.merchant_minor), *owed, credit(frozen(order.rail, order.currency), rest))
 
 
-def _merchant(order: Any) -> AccountKey:
+def entitled_merchant(order: Any) -> AccountKey:
     merchant_id = BrandId.of(order.merchant_id)
     return party_account(Code.RAIL_ENTITLED, str(merchant_id), order.currency, merchant_id)
 

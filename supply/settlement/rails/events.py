@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from core.events import Event, event
-from core.ids import OrderId
+from core.ids import OrderId, RefundId
 from supply.settlement.rails.ids import RailRequestId
 
 
@@ -38,4 +38,24 @@ class RailLost(Event):
 
     order_id: OrderId
     payee_ids: tuple[str, ...]
+    at: datetime
+
+
+@event("settlement.rail_refund_settled")
+@dataclass(frozen=True, slots=True)
+class RailRefundSettled(Event):
+    refund_id: RefundId
+    order_id: OrderId
+    amount_minor: int
+    at: datetime
+
+
+@event("settlement.rail_refund_refused")
+@dataclass(frozen=True, slots=True)
+class RailRefundRefused(Event):
+    """The rail did not refund: somebody has to decide."""
+
+    refund_id: RefundId
+    order_id: OrderId
+    reason: str
     at: datetime

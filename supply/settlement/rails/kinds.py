@@ -12,3 +12,6 @@ class RailKind(StrEnum):
     VOIDED = "rail_voided"
     FINISHED = "rail_finished"
     LOST = "rail_lost"
+    REFUND_RESERVED = "rail_refund_reserved"
+    REFUND_SETTLED = "rail_refund_settled"
+    REFUND_VOIDED = "rail_refund_voided"

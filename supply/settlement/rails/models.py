@@ -9,7 +9,7 @@ from sqlalchemy import CheckConstraint, Column, Index, String, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field
 
-from core.ids import BrandId, OrderId, TenantId
+from core.ids import BrandId, OrderId, RefundId, TenantId
 from infra.db.base import Row, currency_field, id_field, minor_field, one_of, utc_field
 from supply.settlement.rails.ids import RailRequestId
 from supply.settlement.split_plan import PayeeKind
@@ -35,6 +35,22 @@ class InstructionStatus(StrEnum):
     PAID = "paid"
     FAILED = "failed"
     """This receiver was not paid; a later request may name it again."""
+
+
+class RailRefundStatus(StrEnum):
+    RESERVED = "reserved"
+    """Shares of it are being taken back."""
+    SENDING = "sending"
+    SETTLED = "settled"
+    REFUSED = "refused"
+    """A definite no; an operator retries or voids it."""
+    VOIDED = "voided"
+
+
+class RailReturnStatus(StrEnum):
+    ASKED = "asked"
+    DONE = "done"
+    FAILED = "failed"
 
 
 class RailAccount(Row, table=True):
@@ -136,3 +152,54 @@ class RailInstruction(Row, table=True):
     failure: str | None = None
     detail_ref: str | None = None
     ended_at: datetime | None = utc_field(default=None, nullable=True)
+
+
+class RailRefund(Row, table=True):
+    """Money back to a customer on a rail. ``taken`` is whose part of the frozen money it is, by payee."""
+
+    __tablename__ = "rail_refunds"
+    __table_args__ = (
+        Index("ix_rail_refunds_order_id", "order_id"),
+        Index("ix_rail_refunds_merchant_id", "merchant_id"),
+        Index(
+            "ix_rail_refunds_open",
+            "next_try_at",
+            postgresql_where=text("status IN ('reserved', 'sending')"),
+        ),
+        one_of("status", RailRefundStatus),
+        CheckConstraint("amount_minor > 0", name="amount"),
+    )
+
+    refund_id: RefundId = id_field(RefundId, primary_key=True)
+    order_id: OrderId = id_field(OrderId, foreign_key="rail_orders.order_id")
+    merchant_id: BrandId = id_field(BrandId)
+    rail: str
+    amount_minor: int = minor_field()
+    returned_minor: int = minor_field()
+    """Of it, what businesses give back of shares they were paid."""
+    fee_back_minor: int = minor_field()
+    taken: dict[str, int] = Field(sa_column=Column(JSONB, nullable=False))
+    status: RailRefundStatus = Field(sa_type=String)
+    next_try_at: datetime = utc_field()
+    failure: str | None = None
+    reserved_at: datetime = utc_field()
+    ended_at: datetime | None = utc_field(default=None, nullable=True)
+
+
+class RailReturn(Row, table=True):
+    """A business gives back a part of one share for one refund."""
+
+    __tablename__ = "rail_returns"
+    __table_args__ = (one_of("status", RailReturnStatus), CheckConstraint("amount_minor > 0", name="amount"))
+
+    refund_id: RefundId = id_field(RefundId, primary_key=True, foreign_key="rail_refunds.refund_id")
+    request_id: RailRequestId = id_field(RailRequestId, primary_key=True)
+    payee_id: str = Field(primary_key=True)
+    merchant_id: BrandId = id_field(BrandId)
+    tenant_id: TenantId | None = id_field(TenantId, default=None, nullable=True)
+    account_id: str
+    amount_minor: int = minor_field()
+    attempt: int
+    """Part of its number at the rail."""
+    status: RailReturnStatus = Field(sa_type=String)
+    failure: str | None = None

@@ -11,10 +11,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.actor import Actor
-from core.ids import BrandId, OrderId
+from core.ids import BrandId, OrderId, RefundId
 from core.pagination import Page, PageRequest, page_of
 from supply.settlement.rails.ids import RailRequestId
-from supply.settlement.rails.models import InstructionStatus, RequestStatus
+from supply.settlement.rails.models import InstructionStatus, RailRefundStatus, RequestStatus
 from supply.settlement.split_plan import PayeeKind
 
 _ORDER = text("SELECT * FROM rail_orders WHERE order_id = :order_id")
@@ -31,6 +31,7 @@ _REFUSED = text(
     "SELECT * FROM rail_requests WHERE status = 'refused' AND (CAST(:after AS uuid) IS NULL"
     " OR id > CAST(:after AS uuid)) ORDER BY id LIMIT :limit"
 )
+_REFUNDS = text("SELECT * FROM rail_refunds WHERE order_id = :order_id ORDER BY refund_id")
 _TOLD = text(
     "SELECT i.*, r.rail, o.payment_id, o.merchant_account FROM rail_instructions i"
     " JOIN rail_requests r ON r.id = i.request_id JOIN rail_orders o ON o.order_id = i.order_id"
@@ -79,6 +80,18 @@ class RailOrderView:
 
 
 @dataclass(frozen=True, slots=True)
+class RailRefundView:
+    refund_id: RefundId
+    amount_minor: int
+    returned_minor: int
+    fee_back_minor: int
+    status: RailRefundStatus
+    failure: str | None
+    reserved_at: datetime
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class ToldMovement:
     """One receiver of one request, in the terms of the rail's daily bill: kind SHARE, ``number`` and account."""
 
@@ -101,6 +114,17 @@ async def rail_order(session: AsyncSession, actor: Actor, order_id: OrderId) -> 
         row.paid_minor, row.fee_minor, row.merchant_minor, row.paid_at, row.closed_at,
         tuple(await _with_instructions(session, requests)),
     )  # fmt: skip
+
+
+async def rail_refunds(session: AsyncSession, actor: Actor, order_id: OrderId) -> list[RailRefundView]:
+    rows = await session.execute(_REFUNDS, {"order_id": order_id})
+    return [
+        RailRefundView(
+            RefundId.of(row.refund_id), row.amount_minor, row.returned_minor, row.fee_back_minor,
+            RailRefundStatus(row.status), row.failure, row.reserved_at, row.ended_at,
+        )
+        for row in rows
+    ]  # fmt: skip
 
 
 async def instructions_page(

@@ -25,6 +25,7 @@ _ORDERS = text("SELECT * FROM rail_orders WHERE order_id = ANY(:ids)")
 _INSTRUCTIONS = text(
     "SELECT * FROM rail_instructions WHERE request_id = ANY(:ids) ORDER BY request_id, payee_id"
 )
+_NEXT_NUMBER = text("SELECT max(number) + 1 FROM rail_requests WHERE order_id = :order_id")
 _END = text("UPDATE rail_requests SET status = :status, failure = :failure, ended_at = :now WHERE id = :id")
 
 
@@ -39,6 +40,10 @@ async def locked(session: AsyncSession, request_id: Any) -> tuple[Any, Any]:
 
 async def lock_order(session: AsyncSession, order_id: Any) -> Any:
     return (await session.execute(_LOCK_ORDER, {"order_id": order_id})).one()
+
+
+async def next_number(session: AsyncSession, order_id: Any) -> int:
+    return int((await session.execute(_NEXT_NUMBER, {"order_id": order_id})).scalar_one())
 
 
 async def orders_of(session: AsyncSession, requests: Sequence[Any]) -> dict[Any, Any]:

@@ -29,7 +29,9 @@ from supply.ledger import service as ledger
 from supply.settlement.rails import books
 from supply.settlement.rails.ids import RailRequestId
 from supply.settlement.rails.kinds import RailKind
+from supply.settlement.rails.models import RequestStatus
 from supply.settlement.rails.requests import (
+    end_request,
     instructions_of,
     journal_of,
     names_of,
@@ -59,7 +61,9 @@ _CLAIM_PLANNED = text(
     " WHERE id IN (SELECT r.id FROM rail_requests r WHERE r.status = 'planned' AND r.next_try_at <= :now"
     " AND r.rail = ANY(:rails)"
     " AND (r.send_before IS NULL OR r.send_before > :now) AND (NOT r.finish OR NOT EXISTS ("
-    f"SELECT FROM rail_requests o WHERE o.order_id = r.order_id AND NOT o.finish AND o.status IN {_OPEN}))"
+    f"SELECT FROM rail_requests o WHERE o.order_id = r.order_id AND NOT o.finish AND o.status IN {_OPEN})"
+    " AND NOT EXISTS (SELECT FROM rail_refunds f WHERE f.order_id = r.order_id"
+    " AND f.status IN ('reserved', 'sending', 'refused')))"
     " ORDER BY r.next_try_at, r.id LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED) RETURNING *"
 )
 _CLAIM_UNKNOWN = text(
@@ -132,6 +136,11 @@ async def _send(db: Database, request: Any, *, rail: SharingRail, clock: Clock) 
     async with db.reading(SYSTEM) as session:
         order = (await orders_of(session, [request]))[request.order_id]
         rows = (await instructions_of(session, [request.id])).get(request.id, [])
+    if not rows and not request.finish:
+        # Refunds took everything it was to pay.
+        async with db.unit_of_work(SYSTEM) as session:
+            await end_request(session, request.id, RequestStatus.FINISHED, clock.now())
+        return
     try:
         if request.finish:
             await rail.finish(**names_of(order, request))

@@ -32,6 +32,7 @@ from supply.settlement.rails.requests import (
     journal_of,
     lock_order,
     locked,
+    next_number,
     order_id_of,
     payee_ids,
     receiver_of,
@@ -49,7 +50,6 @@ _END_ONE = text(
 _FAIL_ALL = text(
     "UPDATE rail_instructions SET status = 'failed', failure = :failure, ended_at = :now WHERE request_id = :id"
 )
-_NEXT_NUMBER = text("SELECT max(number) + 1 FROM rail_requests WHERE order_id = :order_id")
 _CLOSE = text("UPDATE rail_orders SET closed_at = :now WHERE order_id = :order_id")
 _WAITING = text(
     "SELECT i.* FROM rail_instructions i JOIN rail_requests r ON r.id = i.request_id WHERE i.order_id = :order_id"
@@ -121,7 +121,7 @@ async def _again(
     at: datetime,
     status: RequestStatus,
 ) -> RailRequestId:
-    number = (await session.execute(_NEXT_NUMBER, {"order_id": order.order_id})).scalar_one()
+    number = await next_number(session, order.order_id)
     told = tuple(Instruction(row.payee_id, PayeeKind(row.kind), row.amount_minor) for row in rows)
     asked = Request(number, at, request.send_before, told, finish=request.finish)
     return await add_request(session, order, asked, rows, attempt=request.attempt + 1, status=status.value)

@@ -78,10 +78,55 @@ CREATE TABLE rail_instructions (
 CREATE INDEX ix_rail_instructions_order_id ON rail_instructions (order_id);
 CREATE INDEX ix_rail_instructions_payee_id ON rail_instructions (payee_id);
 
+CREATE TABLE rail_refunds (
+    refund_id UUID NOT NULL,
+    order_id UUID NOT NULL,
+    merchant_id UUID NOT NULL,
+    rail VARCHAR NOT NULL,
+    amount_minor BIGINT NOT NULL,
+    returned_minor BIGINT NOT NULL,
+    fee_back_minor BIGINT NOT NULL,
+    taken JSONB NOT NULL,
+    status VARCHAR NOT NULL,
+    next_try_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    failure VARCHAR,
+    reserved_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    ended_at TIMESTAMP WITH TIME ZONE,
+    CONSTRAINT pk_rail_refunds PRIMARY KEY (refund_id),
+    CONSTRAINT ck_rail_refunds_status CHECK (status IN ('reserved', 'sending', 'settled', 'refused', 'voided')),
+    CONSTRAINT ck_rail_refunds_amount CHECK (amount_minor > 0),
+    CONSTRAINT fk_rail_refunds_order_id_rail_orders FOREIGN KEY(order_id) REFERENCES rail_orders (order_id)
+);
+CREATE INDEX ix_rail_refunds_merchant_id ON rail_refunds (merchant_id);
+CREATE INDEX ix_rail_refunds_open ON rail_refunds (next_try_at) WHERE status IN ('reserved', 'sending');
+CREATE INDEX ix_rail_refunds_order_id ON rail_refunds (order_id);
+
+CREATE TABLE rail_returns (
+    refund_id UUID NOT NULL,
+    request_id UUID NOT NULL,
+    payee_id VARCHAR NOT NULL,
+    merchant_id UUID NOT NULL,
+    tenant_id UUID,
+    account_id VARCHAR NOT NULL,
+    amount_minor BIGINT NOT NULL,
+    attempt INTEGER NOT NULL,
+    status VARCHAR NOT NULL,
+    failure VARCHAR,
+    CONSTRAINT pk_rail_returns PRIMARY KEY (refund_id, request_id, payee_id),
+    CONSTRAINT ck_rail_returns_status CHECK (status IN ('asked', 'done', 'failed')),
+    CONSTRAINT ck_rail_returns_amount CHECK (amount_minor > 0),
+    CONSTRAINT fk_rail_returns_refund_id_rail_refunds FOREIGN KEY(refund_id) REFERENCES rail_refunds (refund_id)
+);
+
 -- The merchant sees what its payments were told; every other party what is told for itself.
 CALL protect_tenant_rows('rail_accounts');
 CALL protect_tenant_rows('rail_orders', 'merchant_id');
 CALL protect_tenant_rows('rail_requests', 'merchant_id');
+CALL protect_tenant_rows('rail_refunds', 'merchant_id');
+
+ALTER TABLE rail_returns ENABLE ROW LEVEL SECURITY;
+CREATE POLICY merchant_and_payee ON rail_returns USING (
+    (SELECT app_sees_everything()) OR merchant_id = (SELECT app_tenant()) OR tenant_id = (SELECT app_tenant()));
 
 ALTER TABLE rail_instructions ENABLE ROW LEVEL SECURITY;
 CREATE POLICY merchant_and_payee ON rail_instructions USING (

@@ -1,0 +1,190 @@
+"""Refunds on the sharing rail: out of the frozen money, out of shares given back, never out of an individual."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from core.actor import SYSTEM
+from core.ids import RefundId
+from supply.ledger.chart import Code
+from supply.settlement.rails import service
+from supply.settlement.rails.errors import (
+    RailRefundChanged,
+    RailRefundNotRefused,
+    RailRefundTooLarge,
+    RailShareUnderWay,
+)
+from tests.factories.shared_order import MERCHANT, RAIL, Paid, deliver, everybody
+
+FROZEN = (Code.RAIL_FROZEN, f"rail:{RAIL}")
+
+
+def by_line(paid: Paid) -> dict[str, int]:
+    """R6 of money.md: 1 of 2 units back, 4,770; the merchant also bears the tax of 270 on this rail."""
+    parties = paid.parties
+    return {
+        str(parties.merchant): 1_600 + 270,
+        str(parties.supplier): 2_000,
+        str(parties.promoter_brand): 450,
+        str(parties.individual): 225,
+        "platform": 225,
+    }
+
+
+def everything(paid: Paid) -> dict[str, int]:
+    return {**everybody(paid), str(paid.parties.merchant): 10_388 - 6_600}
+
+
+async def reserve(paid: Paid, borne: dict[str, int], refund: RefundId | None = None) -> RefundId:
+    refund = refund or RefundId.new()
+    async with paid.db.unit_of_work(SYSTEM) as session:
+        await service.reserve_shared_refund(session, refund, paid.order_id, borne, now=paid.clock.now())
+    return refund
+
+
+async def refunded(paid: Paid) -> int:
+    payment = await paid.rail.retrieve_payment(
+        merchant_id=paid.payment.merchant_id, trade_no=paid.payment.trade_no
+    )
+    return payment.refunded_minor
+
+
+async def test_a_refund_before_anything_was_shared_lowers_what_everybody_gets(o1: Paid) -> None:
+    refund = await reserve(o1, by_line(o1))
+    assert await reserve(o1, by_line(o1), refund) == refund
+    with pytest.raises(RailRefundChanged):
+        await reserve(o1, {**by_line(o1), "platform": 224}, refund)
+    await deliver(o1)
+    await o1.sweep()
+    assert await refunded(o1) == 4_770
+    await o1.sweep(days=15)
+    await o1.sweep(days=2)
+
+    kept = {payee: amount - by_line(o1)[payee] for payee, amount in everybody(o1).items()}
+    assert {payee: o1.received(payee) for payee in kept} == kept
+    # 3,726 less 1,870 and, of the rail's fee of 62, 28 came back: 62 × 4,770 / 10,388 = 28.47.
+    assert o1.received(str(o1.parties.merchant)) == MERCHANT - 1_870 + 28
+    assert FROZEN not in await o1.memo()
+
+
+async def test_everything_back_before_anything_was_shared_leaves_nobody_anything(o1: Paid) -> None:
+    await reserve(o1, everything(o1))
+    await deliver(o1)
+    await o1.sweep(days=15)
+    await o1.sweep(days=2)
+    assert await refunded(o1) == 10_388
+    assert {payee: o1.received(payee) for payee in everything(o1)} == dict.fromkeys(everything(o1), 0)
+    assert await o1.memo() == {}
+
+
+async def test_what_a_business_was_paid_comes_back_before_the_customer_is_refunded(o1: Paid) -> None:
+    await deliver(o1)
+    await o1.sweep()
+    assert o1.received(str(o1.parties.supplier)) == 4_800
+    await reserve(o1, everything(o1))
+    await service.send_shared_refunds(o1.db, rails={RAIL: o1.rail}, clock=o1.clock)
+    assert await refunded(o1) == 0
+    await o1.sweep()
+    assert await refunded(o1) == 10_388
+    await o1.sweep(days=15)
+    await o1.sweep(days=2)
+    assert {payee: o1.received(payee) for payee in everything(o1)} == dict.fromkeys(everything(o1), 0)
+    assert await o1.memo() == {}
+
+
+async def test_the_merchant_carries_what_an_individual_was_paid(o1: Paid) -> None:
+    await deliver(o1)
+    await o1.sweep()
+    await o1.sweep(days=15)
+    assert o1.received(str(o1.parties.individual)) == 450
+    await reserve(o1, by_line(o1))
+    await o1.sweep()
+    assert await refunded(o1) == 4_770
+    await o1.sweep(days=2)
+    kept = {payee: amount - by_line(o1)[payee] for payee, amount in everybody(o1).items()}
+    kept[str(o1.parties.individual)] = 450
+    assert {payee: o1.received(payee) for payee in kept} == kept
+    assert o1.received(str(o1.parties.merchant)) == MERCHANT - 1_870 + 28 - 225
+    assert FROZEN not in await o1.memo()
+
+
+async def test_a_refund_after_the_end_comes_out_of_what_the_merchant_has(o1: Paid) -> None:
+    await deliver(o1)
+    await o1.sweep()
+    await o1.sweep(days=15)
+    await o1.sweep(days=2)
+    assert o1.received(str(o1.parties.merchant)) == MERCHANT
+    before = await o1.memo()
+    await reserve(o1, by_line(o1))
+    await o1.sweep()
+    assert await refunded(o1) == 4_770
+    assert o1.received(str(o1.parties.supplier)) == 2_800
+    assert o1.received(str(o1.parties.merchant)) == MERCHANT - 1_870 + 28 - 225
+    assert await o1.memo() == before
+
+
+async def test_nobody_bears_more_than_it_has_and_nothing_moves_then(o1: Paid) -> None:
+    merchant, supplier = str(o1.parties.merchant), str(o1.parties.supplier)
+    wrong: list[dict[str, Any]] = [
+        {supplier: 4_801},
+        {merchant: MERCHANT + 63},
+        {"brd_stranger": 1},
+        {supplier: -1, merchant: 2},
+    ]
+    before = await o1.memo()
+    for borne in wrong:
+        with pytest.raises(RailRefundTooLarge):
+            await reserve(o1, borne)
+    assert await o1.memo() == before
+    await deliver(o1)
+    await o1.send()
+    with pytest.raises(RailShareUnderWay):
+        await reserve(o1, {supplier: 10})
+
+
+async def test_a_return_that_fails_waits_for_an_operator_who_retries(o1: Paid) -> None:
+    await deliver(o1)
+    await o1.sweep()
+    account = o1.accounts[str(o1.parties.supplier)]
+    o1.paysim.fault("return_failure", match={"account": account})
+    refund = await reserve(o1, by_line(o1))
+    await o1.sweep()
+    assert await refunded(o1) == 0
+    async with o1.db.unit_of_work(SYSTEM) as session:
+        await service.retry_shared_refund(session, refund, now=o1.clock.now())
+    await o1.sweep()
+    assert await refunded(o1) == 4_770
+    assert o1.received(str(o1.parties.supplier)) == 2_800
+    with pytest.raises(RailRefundNotRefused):
+        async with o1.db.unit_of_work(SYSTEM) as session:
+            await service.retry_shared_refund(session, refund, now=o1.clock.now())
+
+
+async def test_a_voided_refund_pays_everybody_in_full(o1: Paid) -> None:
+    await deliver(o1)
+    await o1.sweep()
+    o1.paysim.fault("return_failure", match={"account": o1.accounts[str(o1.parties.supplier)]})
+    refund = await reserve(o1, by_line(o1))
+    await o1.sweep()
+    async with o1.db.unit_of_work(SYSTEM) as session:
+        await service.void_shared_refund(session, refund, now=o1.clock.now())
+    await o1.sweep(days=15)
+    await o1.sweep(days=2)
+    assert await refunded(o1) == 0
+    assert {payee: o1.received(payee) for payee in everybody(o1)} == everybody(o1)
+    assert o1.received(str(o1.parties.merchant)) == MERCHANT
+    assert FROZEN not in await o1.memo()
+
+
+async def test_lost_answers_and_many_sweeps_at_once_refund_once(o1: Paid) -> None:
+    o1.paysim.fault("drop_response", match={"operation": "payments.refund"})
+    await reserve(o1, by_line(o1))
+    await o1.sweep()
+    calls = (service.send_shared_refunds(o1.db, rails={RAIL: o1.rail}, clock=o1.clock) for _ in range(6))
+    await asyncio.gather(*calls)
+    assert await refunded(o1) == 4_770
+    left = await o1.memo()
+    assert left[FROZEN] == 10_326 - 4_770 + 28
