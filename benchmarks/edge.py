@@ -139,7 +139,7 @@ def measure(port: int, pid: int, postgres: EmbeddedPostgres, *, seconds: float, 
 
 @contextmanager
 def edge_process(factory: str, environment: dict[str, str]) -> Iterator[tuple[int, int]]:
-    """Its port and pid, once it answers."""
+    """Its port and pid, once it answers. No click was made to find out."""
     port = free_port(0)
     argv = [sys.executable, "-m", "uvicorn", factory, "--factory", "--host", "127.0.0.1"]
     argv += ["--port", str(port), "--no-access-log", "--log-level", "warning"]

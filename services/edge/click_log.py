@@ -20,8 +20,8 @@ from services.edge.metrics import Metrics
 from services.edge.spool import Claimed, Spool
 
 Connect = Callable[[], Awaitable["asyncpg.Connection[Any]"]]
-AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
-"""What a database that is away, starting or shutting down raises."""
+AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What a database that is away, starting or shutting down raises; the last when it goes in the midst of a message."""
 
 _BAD_ROW = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 _LARGEST_BATCH = 2000
@@ -111,7 +111,8 @@ class ClickLog:
                     await insert_clicks(connection, clicks)
                 self._metrics.stored.inc(len(clicks))
                 return
-            except AWAY as error:
+            except Exception as error:
+                # Whatever it is, the clicks are kept: the replay finds out what is wrong with which.
                 _log.warning("database away, clicks go to the spool", error=repr(error))
                 await self._disconnect()
         async with self._spooling:
@@ -131,6 +132,10 @@ class ClickLog:
                     await self._replay()
                     break
                 except AWAY:
+                    await asyncio.sleep(self._retry_s)
+                except Exception as error:
+                    # A prober that died would leave the spool where it is until the next start.
+                    _log.error("the spool cannot be brought home", error=repr(error))
                     await asyncio.sleep(self._retry_s)
 
     async def _reconnect(self) -> None:
