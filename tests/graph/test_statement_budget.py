@@ -15,6 +15,7 @@ import pytest
 from core.actor import SYSTEM, Actor
 from core.clock import FixedClock
 from core.ids import VariantId
+from core.money import Money
 from graph.context import Context, Gateways
 from graph.storefront import schema as SCHEMA
 from infra.config import Settings
@@ -23,6 +24,9 @@ from infra.payments.gateway import IntentStatus, PaymentGateway, PaymentIntent
 from infra.search.postgres_index import PostgresIndex
 from marketplace.brands.queries import StorefrontFacts
 from marketplace.matching import documents
+from marketplace.promotion import coupons
+from marketplace.promotion.coupon_models import Funder
+from marketplace.promotion.coupons import CouponTerms
 from tests.factories import orders, supply
 from tests.factories.catalog import MadeProduct, committed_product, priced
 from tests.fixtures.asking import gateways
@@ -177,3 +181,85 @@ async def test_a_checkout_of_two_brands_takes_forty_statements_from_cart_to_paym
     # One more may fall into the block or not: NOTIFY, rung by a connection of its own and once for many.
     assert len(placing) <= 28
     assert len(starting) + len(placing) <= 40
+
+
+APPLY = """
+mutation ($input: CartCouponApplyInput!) { cartCouponApply(input: $input) {
+    cart { couponCode } userErrors { code facts } } }
+"""
+REMOVE = """
+mutation ($input: CartCouponRemoveInput!) { cartCouponRemove(input: $input) { cart { couponCode } } }
+"""
+DISCOUNTED = """
+mutation ($input: CheckoutStartInput!) { checkoutStart(input: $input) {
+    checkout { id } quote { goods { amount } discount { amount } total { amount currencyCode } problems { code } }
+    userErrors { code } } }
+"""
+RECEIPT = """
+query ($id: ID!) { checkout(id: $id) { discount { amount } orders { discount { amount } lines {
+    discount { amount } discountFunder total { amount } } } } }
+"""
+
+
+async def test_a_checkout_with_a_coupon_keeps_within_forty_statements(
+    db: Database, clock: FixedClock
+) -> None:
+    """Two creams of ¥100 and two teas of ¥50; ¥30 off over 20,000 and 10,000 is ¥20 and ¥10; ¥5 a parcel."""
+    storefront, shop, made = await two_brands(db, clock)
+    bought = [shop.variant, next(iter(made[0].variants))]
+    lines = [{"variantId": str(variant), "quantity": 2} for variant in bought]
+    async with db.unit_of_work(SYSTEM) as session:
+        terms = CouponTerms("SPRING", "CNY", clock.now(), amount=Money(3_000, "CNY"), max_uses=1)
+        await coupons.create_coupon(session, SYSTEM, terms, funder=Funder.PLATFORM, now=clock.now())
+    cart = (await storefront.ask(CART, input={"lines": lines}))["cartCreate"]["cart"]
+    refused = (await storefront.ask(APPLY, input={"cartId": cart["id"], "code": "AUTUMN"}))["cartCouponApply"]
+    assert [(e["code"], e["facts"]["reason"]) for e in refused["userErrors"]] == [
+        ("COUPON_NOT_USABLE", "unknown")
+    ]
+    applied = await storefront.ask(APPLY, input={"cartId": cart["id"], "code": "spring"})
+    assert applied["cartCouponApply"]["cart"]["couponCode"] == "SPRING"
+
+    with statements_of(db) as starting:
+        given = {"cartId": cart["id"], "email": "anna@example.com", "address": HOME}
+        started = (await storefront.ask(DISCOUNTED, input=given))["checkoutStart"]
+    quote = started["quote"]
+    assert (quote["problems"], quote["goods"]["amount"], quote["discount"]["amount"]) == (
+        [],
+        "300.00",
+        "30.00",
+    )
+    with statements_of(db) as placing:
+        wanted = {
+            "checkoutId": started["checkout"]["id"], "idempotencyKey": "once", "expectedTotal": quote["total"],
+        }  # fmt: skip
+        placed = (await storefront.ask(PLACE, input=wanted))["checkoutPlace"]
+    assert placed["userErrors"] == []
+    assert cast("_Provider", storefront.gateways.payments).asked == [30_000 - 3_000 + 2 * 500]
+    assert len(starting) + len(placing) <= 40
+
+    receipt = (await storefront.ask(RECEIPT, id=started["checkout"]["id"]))["checkout"]
+    assert receipt["discount"]["amount"] == "30.00"
+    told = sorted(
+        (
+            order["discount"]["amount"],
+            [(n["discount"]["amount"], n["discountFunder"]) for n in order["lines"]],
+        )
+        for order in receipt["orders"]
+    )
+    assert told == [("10.00", [("10.00", "PLATFORM")]), ("20.00", [("20.00", "PLATFORM")])]
+
+
+async def test_a_coupon_can_be_taken_off_the_cart_again(db: Database, clock: FixedClock) -> None:
+    storefront, shop, _ = await two_brands(db, clock)
+    async with db.unit_of_work(SYSTEM) as session:
+        terms = CouponTerms("SPRING", "CNY", clock.now(), rate_ppm=100_000)
+        await coupons.create_coupon(session, SYSTEM, terms, funder=Funder.PLATFORM, now=clock.now())
+    cart = (await storefront.ask(CART, input={"lines": [{"variantId": str(shop.variant), "quantity": 1}]}))[
+        "cartCreate"
+    ]["cart"]
+    await storefront.ask(APPLY, input={"cartId": cart["id"], "code": "spring"})
+    removed = await storefront.ask(REMOVE, input={"cartId": cart["id"]})
+    assert removed["cartCouponRemove"]["cart"]["couponCode"] is None
+    given = {"cartId": cart["id"], "email": "anna@example.com", "address": HOME}
+    quote = (await storefront.ask(DISCOUNTED, input=given))["checkoutStart"]["quote"]
+    assert quote["discount"]["amount"] == "0.00"
