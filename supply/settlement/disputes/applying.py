@@ -7,23 +7,24 @@ capture is still on the way) is kept and looked at again.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.actor import SYSTEM
 from core.clock import Clock
+from core.errors import LianyuError
 from core.ids import BrandId, OrderId
 from core.money import Money
 from infra import outbox
 from infra.db.base import table_of
 from infra.db.rows import insert_rows
 from infra.db.session import Database
-from infra.payments.errors import ProviderRefused, ProviderUnavailable
+from infra.payments.errors import ProviderUnavailable
 from infra.payments.gateway import Dispute as ProviderDispute
 from infra.payments.gateway import PaymentGateway
 from supply.ledger import service as ledger
@@ -44,6 +45,7 @@ LOOK_AGAIN_AFTER = timedelta(minutes=10)
 FORGOTTEN_FOR = timedelta(days=4)
 """Notices are repeated for three days; disputes of this long are listed in case none ever came."""
 _AT_ONCE = 50
+log = structlog.get_logger("disputes")
 
 _ORDERS_TABLE = table_of(DisputeOrder)
 _INSERT = text(
@@ -98,8 +100,12 @@ async def sweep_disputes(db: Database, *, payments: PaymentGateway, clock: Clock
     for dispute_id in due:
         async with db.reading(SYSTEM) as session:
             before = (await session.execute(_LOCK, {"id": dispute_id})).one().stage
-        with contextlib.suppress(ProviderUnavailable, ProviderRefused):
+        try:
             moved += await refresh(db, dispute_id, payments=payments, clock=clock) != before
+        except ProviderUnavailable:
+            continue
+        except LianyuError as error:  # one that cannot be applied keeps none of the others
+            log.error("dispute not applied", dispute=dispute_id, code=error.code, why=error.message)
     return moved
 
 

@@ -386,6 +386,23 @@ async def test_a_fee_the_provider_gives_back_is_booked(
     assert await books_hold(session)
 
 
+async def test_a_dispute_of_a_charge_that_paid_no_order_is_the_platforms(
+    session: AsyncSession, clock: FixedClock, parties: Parties
+) -> None:
+    await service.register_charge(session, "ch_9", provider="stripe", currency="CNY", captured_at=PAID_AT)
+
+    assert await told(session, dispute_of("ch_9", amount_minor=700)) == [Stage.OPEN]
+    trial = {line.code: line.debit_minor for line in await ledger.trial_balance(session)}
+    assert (trial[Code.DISPUTE_RECEIVABLE], trial[Code.PROVIDER_AVAILABLE]) == (700, -2_200)
+
+    for status, loss in (("lost", 700), ("won", 0)):
+        await told(session, dispute_of("ch_9", status=status, amount_minor=700))
+        trial = {line.code: line.debit_minor for line in await ledger.trial_balance(session)}
+        assert trial.get(Code.CHARGEBACK_LOSS, 0) == loss
+        assert trial.get(Code.DISPUTE_RECEIVABLE, 0) == 0
+    assert trial[Code.PROVIDER_AVAILABLE] == -1_500
+
+
 async def test_a_dispute_the_provider_settles_in_another_currency(
     session: AsyncSession, clock: FixedClock, parties: Parties
 ) -> None:

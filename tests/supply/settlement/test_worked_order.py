@@ -1,4 +1,7 @@
-"""Recipes R1 to R8 and R14 on order O1 of money.md §2, to the cent. Expected figures are the specification's."""
+"""Recipes R1 to R8 and R14 on order O1 of money.md §2, to the cent. Expected figures are the specification's.
+
+R9 on the same order is in test_disputes.py.
+"""
 
 from __future__ import annotations
 
