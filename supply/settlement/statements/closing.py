@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.actor import SYSTEM
 from core.clock import Clock
+from core.errors import LianyuError
 from core.ids import StatementId, TenantId
 from infra import outbox
 from infra.db.session import Database, driver_connection
@@ -29,9 +31,11 @@ from supply.settlement.statements.entries import About, Window, read
 from supply.settlement.statements.lines import lines_of
 from supply.settlement.statements.terms import lock_terms, open_terms
 
+log = structlog.get_logger("statements")
 PARTIES_AT_ONCE = 1_000
 WRITTEN_AT_ONCE = 8 * 1024 * 1024
 """Documents go to the database in portions of about this many characters."""
+_UNTOLD = (LianyuError, ValueError, LookupError, TypeError)
 GRACE = timedelta(minutes=5)
 """The sweep closes a period this long after its end, so that what was being posted then is in it."""
 
@@ -50,10 +54,16 @@ _LAST = text(
     " AND s.number < coalesce(CAST(:before AS int), 2147483647) ORDER BY s.number DESC LIMIT 1"
 )
 _ONE = text(f"SELECT s.payee_id, s.currency, s.document, {_COLUMNS} FROM statements s WHERE s.id = :id")
+# Closers that start together take other parties: the first thousand of them in an order of chance.
+_DUE_PARTIES = text(
+    "SELECT payee_id, currency FROM (SELECT payee_id, currency FROM settlement_terms WHERE due_at <= :due"
+    " ORDER BY due_at LIMIT :limit * 8) t ORDER BY random() LIMIT :limit"
+)
 _DUE = (
     "SELECT t.payee_id, t.currency, t.tenant_id, t.cycle, t.time_zone, t.legal_name, t.tax_id,"
     " t.open_from, t.due_at FROM settlement_terms t"
-    " WHERE t.due_at <= $1 ORDER BY t.due_at, t.payee_id, t.currency LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED"
+    " WHERE t.due_at <= $1 AND (t.payee_id, t.currency) IN (SELECT * FROM unnest($2::text[], $3::bpchar[]))"
+    " ORDER BY t.payee_id, t.currency FOR NO KEY UPDATE SKIP LOCKED"
 )
 _LAST_OF = (
     f"SELECT w.ord, {_COLUMNS} FROM unnest($1::text[], $2::bpchar[]) WITH ORDINALITY AS w (payee_id, currency, ord)"
@@ -171,14 +181,35 @@ async def close_statement(
 async def close_due_statements(db: Database, *, clock: Clock) -> int:
     """Sweep: give new parties their terms, then close what is due of up to ``PARTIES_AT_ONCE`` parties.
 
-    A cycle in which nothing moved makes no statement: the next one begins where the last one ended. Returns
-    how many parties it went through.
+    A cycle in which nothing moved makes no statement: the next one begins where the last one ended. A party whose
+    statement cannot be made stops no other: it stays due, and is told. Returns how many parties it went through.
     """
     await open_terms(db, clock=clock)
     now = clock.now()
+    async with db.reading(SYSTEM) as session:
+        due = (await session.execute(_DUE_PARTIES, {"due": now - GRACE, "limit": PARTIES_AT_ONCE})).all()
+    if not due:
+        return 0
+    parties = [(row.payee_id, row.currency) for row in due]
+    try:
+        return await _close_together(db, parties, now)
+    except _UNTOLD:
+        # Something in one party's history cannot be told; which one shows when each is closed alone.
+        log.exception("closing_one_by_one", parties=len(parties))
+    closed = 0
+    for party in parties:
+        try:
+            closed += await _close_together(db, [party], now)
+        except _UNTOLD:
+            log.exception("statement_not_closed", payee=party[0], currency=party[1])
+    return closed
+
+
+async def _close_together(db: Database, parties: Sequence[tuple[str, str]], now: datetime) -> int:
+    """Close those of the parties that are due and nobody else is closing, in one transaction."""
     async with db.unit_of_work(SYSTEM) as session:
         connection = await driver_connection(session)
-        rows = await connection.fetch(_DUE, now - GRACE, PARTIES_AT_ONCE)
+        rows = await connection.fetch(_DUE, now - GRACE, *zip(*parties, strict=True))
         if not rows:
             return 0
         payees, currencies = [r["payee_id"] for r in rows], [r["currency"] for r in rows]

@@ -124,6 +124,23 @@ async def test_many_closers_make_one_statement_each(db: Database, clock: FixedCl
             assert one.number == 1
 
 
+async def test_a_party_that_cannot_be_closed_stops_no_other(db: Database, clock: FixedClock) -> None:
+    parties, clock.at = Parties(), PAID_AT
+    async with db.unit_of_work(SYSTEM) as session:
+        await captured_o1(session, clock, parties)
+    await daily(db, parties.supplier)
+    async with db.unit_of_work(SYSTEM) as session:
+        broken = {"payee": str(parties.supplier)}
+        await session.execute(
+            text("UPDATE settlement_terms SET time_zone = 'Mars/Olympus' WHERE payee_id = :payee"), broken
+        )
+    clock.at = APRIL + timedelta(hours=1)
+    assert await close_all(db, clock) == 3
+
+    assert await statements(db, parties.supplier) == []
+    assert len(await statements(db, parties.merchant)) == 1
+
+
 async def test_a_closed_statement_is_found_again_after_refunds_and_another_supplier(
     db: Database, clock: FixedClock
 ) -> None:

@@ -116,6 +116,29 @@ async def test_a_response_lost_after_execution_is_found_by_its_group(
     assert [p.status for p in await payouts(db)] == [PayoutStatus.PAID]
 
 
+async def test_the_providers_notice_settles_what_no_answer_did(
+    db: Database, clock: FixedClock, paysim: Any, gateway: StripeGateway
+) -> None:
+    payee = await payee_with(db, paysim, 650)
+    await service.make_batch(db, cycle="d1", clock=clock)
+    paysim.fault("drop_response", count=1, match={"path": "/v1/transfers"})
+    once = StripeGateway(
+        secret_key="sk_test_suite", webhook_secret="-", api_base=paysim.url, max_network_retries=0
+    )
+    await service.send_payouts(db, payments=once, clock=clock)
+    await once.close()
+    (transfer,) = paysim.get("/v1/transfers", destination=payee.account_id).json()["data"]
+    other = paysim.ok("/v1/transfers", amount=5, currency="usd", destination=payee.account_id)
+
+    for _ in range(2):
+        await service.take_transfer(db, transfer["id"], payments=gateway, clock=clock)
+    assert await service.take_transfer(db, other["id"], payments=gateway, clock=clock) is None
+
+    (paid,) = await payouts(db)
+    assert (paid.status, paid.transfer_id) == (PayoutStatus.PAID, transfer["id"])
+    assert await held(db, payee.party, Code.IN_PAYOUT) == 0
+
+
 async def test_a_stored_failure_gets_a_new_key_only_after_look_ups(
     db: Database, clock: FixedClock, paysim: Any, gateway: StripeGateway
 ) -> None:
