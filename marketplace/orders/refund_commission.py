@@ -7,17 +7,18 @@ never have touched them.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from uuid import NAMESPACE_URL, uuid5
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.clock import Clock
-from core.ids import RefundId
+from core.ids import OrderId, RefundId
 from marketplace.promotion import reversal
 from marketplace.promotion.models import ShareRole
 from marketplace.promotion.reversal import TakenShare
 from supply.settlement import taken_commission
 from supply.settlement.composition import Part
-from supply.settlement.disputes.events import DisputeLost
+from supply.settlement.disputes.events import DisputeLost, DisputeWon
 from supply.settlement.taken_commission import CommissionTaken
 
 _ROLES = {
@@ -39,8 +40,20 @@ async def give_back(session: AsyncSession, refund_id: RefundId, *, clock: Clock)
 
 async def on_dispute_lost(session: AsyncSession, event: DisputeLost, *, clock: Clock) -> None:
     """What the bank keeps is sold no longer: its commission goes as with a refund."""
-    for taken in (await taken_commission.of_dispute(session, event.dispute_id)).values():
-        await reversal.reverse_taken(session, RefundId.new(), _shares(taken), clock=clock)
+    for order_id, taken in (await taken_commission.of_dispute(session, event.dispute_id)).items():
+        name = _named_for(event.dispute_id, order_id)
+        await reversal.reverse_taken(session, name, _shares(taken), clock=clock)
+
+
+async def on_dispute_won(session: AsyncSession, event: DisputeWon, *, clock: Clock) -> None:
+    """Won after it was lost, what losing took comes back; won at once, nothing had been taken."""
+    for order_id in event.order_ids:
+        await reversal.restore(session, _named_for(event.dispute_id, order_id), clock=clock)
+
+
+def _named_for(dispute_id: str, order_id: OrderId) -> RefundId:
+    """The id under which the reversals of a lost dispute are found again."""
+    return RefundId.of(uuid5(NAMESPACE_URL, f"dispute:{dispute_id}:{order_id}"))
 
 
 def _shares(taken: Iterable[CommissionTaken]) -> list[TakenShare]:

@@ -33,11 +33,11 @@ from supply.fulfillment.events import (
 )
 from supply.routing import handlers as routing
 from supply.settlement import handlers as settlement
-from supply.settlement.rails import handlers as rails
 from supply.settlement.disputes import evidence
 from supply.settlement.disputes import handlers as disputes
-from supply.settlement.disputes.events import DisputeConceded, DisputeLost, EvidenceGiven
+from supply.settlement.disputes.events import DisputeConceded, DisputeLost, DisputeWon, EvidenceGiven
 from supply.settlement.events import CommissionReleased, PayoutPaid, RefundVoided, StatementsClosed
+from supply.settlement.rails import handlers as rails
 
 Handler = Callable[..., Awaitable[Any]]
 
@@ -53,6 +53,7 @@ SUBSCRIPTIONS: dict[type[Event], tuple[Handler, ...]] = {
     CheckoutExpired: (paying.on_checkout_expired,),
     RefundRequested: (refund_sending.on_refund_requested,),
     DisputeLost: (refund_commission.on_dispute_lost,),
+    DisputeWon: (refund_commission.on_dispute_won,),
     EvidenceGiven: (evidence.on_evidence_given,),
     DisputeConceded: (evidence.on_dispute_conceded,),
     RefundVoided: (disputes.on_refund_voided,),

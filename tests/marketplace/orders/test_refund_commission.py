@@ -1,0 +1,150 @@
+"""The commission lines both brands read say what the ledger took: by refunds of any kind, lost disputes, and back.
+
+Two creams: basis 17,699, commission 1,770, of which the platform 88 and the promoter brand 1,682 (test_order_to_books).
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sqlalchemy import text
+
+from core.actor import SYSTEM
+from core.clock import FixedClock
+from core.ids import OrderId, RefundId
+from core.money import Money
+from infra.db.session import Database
+from infra.payments.gateway import Refund as ProviderRefund
+from marketplace.orders import queries, refund_commission, refund_sending, refunding
+from marketplace.orders.refunding import RefundCommand, RefundLine
+from supply.settlement import queries as settlement
+from supply.settlement.disputes.applying import apply_dispute
+from supply.settlement.disputes.events import DisputeLost, DisputeWon
+from tests.factories import orders, promotion
+from tests.factories.settlement import dispute_of
+
+_SHARES = text(
+    "SELECT s.role, sum(s.earned_minor - s.reversed_minor)::int AS held FROM commission_shares s"
+    " JOIN commission_lines l ON l.id = s.commission_line_id WHERE l.order_id = :order GROUP BY s.role"
+)
+_LINE = text(
+    "SELECT status, reversed_minor, refunded_basis_minor FROM commission_lines WHERE order_id = :order"
+)
+
+
+class Promoted:
+    """A paid order of two units that the promoter brand sold."""
+
+    def __init__(self, db: Database, clock: FixedClock, shop: orders.Shop, order_id: OrderId) -> None:
+        self.db, self.clock, self.shop, self.order_id = db, clock, shop, order_id
+        self.tries = 0
+
+    async def held(self) -> dict[str, int]:
+        async with self.db.reading(SYSTEM) as session:
+            return {row.role: row.held for row in await session.execute(_SHARES, {"order": self.order_id})}
+
+    async def in_books(self) -> int:
+        """What the promoter brand has."""
+        async with self.db.reading(SYSTEM) as session:
+            promoter = str(self.shop.promotion.promoter.brand_id)
+            (balance,) = await settlement.party_balances(session, [promoter])
+            assert await settlement.broken_identities(session) == []
+        return balance.net_minor
+
+    async def line(self) -> tuple[str, int, int]:
+        async with self.db.reading(SYSTEM) as session:
+            row = (await session.execute(_LINE, {"order": self.order_id})).one()
+        return row.status, row.reversed_minor, row.refunded_basis_minor
+
+    async def refund(self, **asked: object) -> RefundId:
+        async with self.db.unit_of_work(SYSTEM) as session:
+            command = RefundCommand(self.order_id, **asked)  # type: ignore[arg-type]
+            return await refunding.request(session, self.shop.promotion.merchant, command, clock=self.clock)
+
+    async def provider_says(self, refund_id: RefundId, status: str) -> None:
+        told = ProviderRefund(
+            "re_1", 1, "CNY", status, "ch", None, None, "declined" if status == "failed" else None,
+            self.clock.now(),
+        )  # fmt: skip
+        await refund_sending.apply_provider_refund(self.db, refund_id, told, clock=self.clock)
+
+
+async def promoted(db: Database, clock: FixedClock) -> Promoted:
+    shop = await orders.open_shop(db, clock)
+    async with db.unit_of_work(SYSTEM) as session:
+        link = await promotion.link(session, shop.promotion, clock)
+        token = await promotion.click(session, link, clock.now())
+    clock.advance(timedelta(hours=1))
+    made = Promoted(db, clock, shop, await orders.paid_order(db, shop, clock, quantity=2, tokens=[token]))
+    assert await made.held() == {"platform": 88, "promoter_brand": 1_682}
+    return made
+
+
+async def test_a_refund_by_amount_lowers_the_commission_lines_as_the_books(
+    db: Database, clock: FixedClock
+) -> None:
+    sale = await promoted(db, clock)
+    refund_id = await sale.refund(amount=Money(5_000, "CNY"))
+    assert await sale.held() == {"platform": 88, "promoter_brand": 1_682}  # not certain yet
+
+    await sale.provider_says(refund_id, "succeeded")
+    await sale.provider_says(refund_id, "succeeded")
+
+    # 5,000 of 20,500: the promoter brand's part of it by largest remainder, 1,682 · 5,000 / 20,500 = 410.2.
+    assert (await sale.held())["promoter_brand"] == await sale.in_books() == 1_682 - 410
+
+
+async def test_one_unit_and_the_rest_take_back_everything(db: Database, clock: FixedClock) -> None:
+    sale = await promoted(db, clock)
+    async with db.reading(SYSTEM) as session:
+        (line,) = (await queries.lines_of(session, [sale.order_id]))[sale.order_id]
+    for asked in ({"lines": [RefundLine(line.id, 1)]}, {"everything": True}):
+        await sale.provider_says(await sale.refund(**asked), "succeeded")
+        assert (await sale.held())["promoter_brand"] == await sale.in_books()
+
+    assert await sale.held() == {"platform": 0, "promoter_brand": 0}
+    assert await sale.line() == ("REVERSED", 1_770, 17_699)
+
+
+async def test_a_refund_that_fails_after_it_succeeded_gives_the_commission_back(
+    db: Database, clock: FixedClock
+) -> None:
+    sale = await promoted(db, clock)
+    refund_id = await sale.refund(everything=True)
+    await sale.provider_says(refund_id, "succeeded")
+    assert await sale.held() == {"platform": 0, "promoter_brand": 0}
+
+    await sale.provider_says(refund_id, "failed")
+    await sale.provider_says(refund_id, "failed")
+
+    assert await sale.held() == {"platform": 88, "promoter_brand": 1_682}
+    assert await sale.line() == ("PENDING", 0, 0)
+    assert await sale.in_books() == 1_682
+
+
+async def test_a_lost_dispute_takes_the_commission_and_a_verdict_turned_round_gives_it_back(
+    db: Database, clock: FixedClock
+) -> None:
+    sale = await promoted(db, clock)
+    async with db.reading(SYSTEM) as session:
+        query = text("SELECT charge_id FROM split_orders WHERE order_id = :order")
+        charge = (await session.execute(query, {"order": sale.order_id})).scalar_one()
+
+    async def decided(status: str) -> None:
+        async with db.unit_of_work(SYSTEM) as session:
+            told = dispute_of(charge, status=status, amount_minor=20_500)
+            await apply_dispute(session, told, provider="stripe", now=clock.now())
+            facts = ("du_1", (sale.order_id,), 20_500, "CNY", clock.now())
+            if status == "lost":
+                await refund_commission.on_dispute_lost(session, DisputeLost(*facts), clock=clock)
+            else:
+                await refund_commission.on_dispute_won(session, DisputeWon(*facts), clock=clock)
+
+    await decided("lost")
+    assert await sale.held() == {"platform": 0, "promoter_brand": 0}
+    assert (await sale.line())[0] == "REVERSED"
+    assert await sale.in_books() == 0
+
+    await decided("won")
+    assert await sale.held() == {"platform": 88, "promoter_brand": 1_682}
+    assert await sale.in_books() == 1_682
