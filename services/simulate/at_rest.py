@@ -18,13 +18,7 @@ from supply.settlement.service import recompute_statement
 
 ROUNDS = 400
 RECOMPUTED = 12
-_WAITS = (
-    timedelta(minutes=12),
-    timedelta(minutes=45),
-    timedelta(hours=2),
-    timedelta(days=1),
-    timedelta(days=3),
-)
+_WAITS = (timedelta(minutes=45), timedelta(days=1), timedelta(days=3))
 """What passes while nothing else can be done: the patience of every sweep, then the provider's days."""
 _OLDEST = timedelta(days=61)
 """Longer than any return window and the wait for a delivery that nobody told of."""

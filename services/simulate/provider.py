@@ -48,7 +48,7 @@ class _Client(httpx.AsyncClient):
     """Stripe's client hands raw bytes over as a form's data."""
 
     async def request(self, method: Any, url: Any, *, data: Any = None, **more: Any) -> httpx.Response:
-        return await super().request(method, url, content=data, **more)
+        return await super().request(method, url, content=data or None, **more)
 
 
 class _Http(stripe.HTTPXClient):

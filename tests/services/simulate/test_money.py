@@ -27,18 +27,17 @@ async def run(database_name: str, postgres: Any) -> Run:
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_the_books_hold_whatever_a_seed_does(run: Run, seed: int) -> None:
-    result = await run(seed, 70)
+    result = await run(seed, 60)
 
     story = "\n".join((f"seed {seed} breaks at step {result.steps}", *result.broken, *result.last))
     assert result.green, story
-    assert result.orders >= 70
+    assert result.orders >= 60
     assert result.kills, "somebody was killed on the way"
     assert result.happened["paid checkouts"] > 10
 
 
 async def test_the_same_seed_gives_the_same_steps(run: Run) -> None:
-    first, again, other = await run(7, 12), await run(7, 12), await run(8, 12)
+    first, again = await run(7, 10), await run(7, 10)
 
     assert first.trace == again.trace
     assert (first.steps, first.kills, first.happened) == (again.steps, again.kills, again.happened)
-    assert other.trace != first.trace
