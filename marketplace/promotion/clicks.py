@@ -61,7 +61,14 @@ class LinkTarget(NamedTuple):
     def of(cls, row: Sequence[Any]) -> LinkTarget:
         agreement = AgreementId.of(row[2]) if isinstance(row[2], UUID) else None
         return cls(
-            LinkId.of(row[0]), row[1], agreement, BrandId.of(row[3]), BrandId.of(row[4]), row[5], row[6], row[7]
+            LinkId.of(row[0]),
+            row[1],
+            agreement,
+            BrandId.of(row[3]),
+            BrandId.of(row[4]),
+            row[5],
+            row[6],
+            row[7],
         )
 
 

@@ -208,6 +208,43 @@ async def test_the_record_is_counted_from_clicks_and_orders_of_both_sides(
     assert (seller[PartnerRole.PROMOTER].orders, seller[PartnerRole.PROMOTER].partners) == (12, 1)
 
 
+async def test_punctual_is_what_was_paid_by_the_day_that_its_line_gave(
+    session: AsyncSession, reader: Actor, clock: FixedClock
+) -> None:
+    merchant, day = _brand(), timedelta(days=1)
+    await make.listed(session, merchant, clock)
+    ordered, expected = clock.now(), clock.now() + 20 * day
+    lines = []
+    for _ in range(3):
+        market = await promotion.market(session, merchant, _brand(), clock)
+        lines += await make.sales(session, market, clock, clicks=14, orders=14)
+    states = (
+        20 * [("PAID", expected)]
+        + 10 * [("PAID", expected + 3 * day)]
+        + 6 * [("PAID", expected + 3 * day + timedelta(seconds=1))]
+        + 4 * [("PENDING", None)]
+        + [("CONFIRMED", None)]  # waits for the payee
+        + [("INVALID", None)]
+    )
+    for order_id, (status, paid_at) in zip(lines, states, strict=True):
+        await session.execute(
+            text(
+                "UPDATE commission_lines SET status = :status, paid_at = :paid, expected_pay_at = :expected"
+                " WHERE order_id = :order"
+            ),
+            {"status": status, "paid": paid_at, "expected": expected, "order": order_id},
+        )
+    await count_records(session, ordered + 22 * day)
+    own = (await queries.own_counts(session, merchant))[PartnerRole.ADVERTISER]
+    assert (own.commissions_due, own.commissions_in_time) == (0, 0)  # the third day is not over
+
+    await count_records(session, ordered + 24 * day)
+    own = (await queries.own_counts(session, merchant))[PartnerRole.ADVERTISER]
+    assert (own.commissions_due, own.commissions_in_time) == (40, 30)
+    seen = (await queries.partner(session, reader, merchant.brand_id)).records[PartnerRole.ADVERTISER]
+    assert seen.punctual_ppm == 750_000
+
+
 async def test_a_record_forgets_what_is_older_than_ninety_days(
     session: AsyncSession, reader: Actor, clock: FixedClock
 ) -> None:
@@ -218,7 +255,7 @@ async def test_a_record_forgets_what_is_older_than_ninety_days(
         await make.sales(session, market, clock, clicks=120, orders=11)
     await count_records(session, clock.now())
     assert (await queries.partner(session, reader, merchant.brand_id)).records
-    clock.advance(timedelta(days=91))
+    clock.advance(timedelta(days=140))  # what was to be paid after 45 days is 90 days old as well
     assert await count_records(session, clock.now()) == 0
     assert await queries.own_counts(session, merchant) == {}
     assert (await queries.partner(session, reader, merchant.brand_id)).records == {}
