@@ -16,6 +16,7 @@ from graph.matching.mutations import MatchingMutations
 from graph.matching.queries import MatchingQueries
 from graph.orders.mutations import OrderMutations
 from graph.orders.queries import OrderQueries
+from graph.orders.returns import ReturnMutations, ReturnQueries
 from graph.promotion.coupons import CouponMutations, CouponQueries
 from graph.promotion.directory import DirectoryMutations, DirectoryQueries
 from graph.promotion.mutations import PromotionMutations
@@ -23,8 +24,11 @@ from graph.promotion.queries import PromotionQueries
 from graph.promotion.reach import ReachMutations, ReachQueries
 from graph.promotion.touches import TouchMutations
 from graph.scalars import SCALARS
+from graph.settlement.debts import DebtMutations, DebtQueries
+from graph.settlement.disputes import DisputeMutations, DisputeQueries
 from graph.settlement.ledger import LedgerQueries
 from graph.settlement.mutations import SettlementMutations
+from graph.settlement.platform import PlatformMoneyMutations, PlatformMoneyQueries
 from graph.settlement.queries import SettlementQueries
 from graph.supply.mutations import SupplyMutations
 from graph.supply.queries import SupplyQueries
@@ -41,9 +45,13 @@ Query = merge_types(
         ReachQueries,
         MatchingQueries,
         OrderQueries,
+        ReturnQueries,
         SupplyQueries,
         SettlementQueries,
         LedgerQueries,
+        DisputeQueries,
+        DebtQueries,
+        PlatformMoneyQueries,
     ),
 )
 Mutation = merge_types(
@@ -59,8 +67,12 @@ Mutation = merge_types(
         TouchMutations,
         MatchingMutations,
         OrderMutations,
+        ReturnMutations,
         SupplyMutations,
         SettlementMutations,
+        DisputeMutations,
+        DebtMutations,
+        PlatformMoneyMutations,
     ),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import strawberry
@@ -18,7 +19,8 @@ from strawberry.extensions import (
 from strawberry.types import ExecutionContext
 
 from core.errors import LianyuError
-from graph.document_limits import MAX_ALIASES, DocumentLimits
+from graph.document_limits import MAX_ALIASES, UNSTORABLE, DocumentLimits
+from infra.db.text import storable
 from infra.observability.context import request_id
 
 MAX_TOKENS = 4_000
@@ -78,12 +80,32 @@ class Masking(MaskErrors):
         )
 
 
+class Storable(SchemaExtension):
+    """Refuses variables with text that the database cannot hold, before any resolver meets one."""
+
+    def on_validate(self) -> Iterator[None]:
+        context = self.execution_context
+        if not context.pre_execution_errors and not _storable(context.variables):
+            refused = GraphQLError(UNSTORABLE, extensions={"code": "UNSTORABLE_TEXT"})
+            context.pre_execution_errors = [refused]
+        yield
+
+
+def _storable(value: Any) -> bool:
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, dict):
+        return all(map(_storable, value.values()))
+    return not isinstance(value, list) or all(map(_storable, value))
+
+
 def extensions() -> list[Any]:
     return [
         lambda: AddValidationRules([DocumentLimits]),
         lambda: MaxTokensLimiter(max_token_count=MAX_TOKENS),
         lambda: ParserCache(maxsize=DOCUMENTS),
         lambda: ValidationCache(maxsize=DOCUMENTS),
+        Storable,  # after the cache, which sets the errors it has
         Masking,
     ]
 

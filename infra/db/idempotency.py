@@ -21,6 +21,7 @@ from sqlmodel import Field
 from core.actor import Actor
 from core.errors import Conflict, Invalid
 from infra.db.base import Row, utc_field
+from infra.db.text import storable
 
 LONGEST_KEY = 255
 
@@ -102,7 +103,7 @@ async def once(
 
 
 def _where(actor: Actor, operation: str, key: str) -> dict[str, str]:
-    if not key or len(key) > LONGEST_KEY:
+    if not key or len(key) > LONGEST_KEY or not storable(key):
         raise IdempotencyKeyMissing(
             f"an idempotency key of 1 to {LONGEST_KEY} characters", field="idempotencyKey"
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, and_, func, or_, select, true
+from sqlalchemy import Row, Select, and_, func, or_, select, text, true
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -54,6 +54,7 @@ _REFUNDS: Select[Any] = select(
     _R.provider_id, _R.failure, _R.created_at, _R.settled_at, _R.kind, _R.cause, _R.reference, _R.retry_of,
     _R.requested_by,
 )  # fmt: skip
+_ORDER_OF_REFUND = text("SELECT order_id FROM refunds WHERE id = :id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +205,11 @@ async def lines_of(session: AsyncSession, order_ids: Sequence[OrderId]) -> dict[
         line = OrderLineRow(**row._mapping)
         lines[line.order_id].append(line)
     return lines
+
+
+async def order_of_refund(session: AsyncSession, refund_id: RefundId) -> OrderId:
+    """Of a refund that is known to be there."""
+    return OrderId.of((await session.execute(_ORDER_OF_REFUND, {"id": refund_id})).scalar_one())
 
 
 async def refunds_of(session: AsyncSession, order_ids: Sequence[OrderId]) -> dict[OrderId, list[RefundRow]]:

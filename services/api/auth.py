@@ -55,6 +55,14 @@ class Authenticator:
             known = self._remember(_SECRET, token, actor, None)
         return known.actor
 
+    async def reader(self, connection: HTTPConnection, scope: str) -> Actor:
+        """For files behind a token. Raises ``Unauthenticated`` without one, ``MissingScope`` with too little."""
+        actor = await self.brand(connection)
+        if actor is None:
+            raise Unauthenticated("this needs a token: Authorization: Bearer …")
+        actor.require(scope)
+        return actor
+
     async def storefront(self, connection: HTTPConnection) -> tuple[Actor, StorefrontFacts]:
         """Raises ``Unauthenticated`` without a valid publishable key."""
         key = connection.headers.get(STOREFRONT_KEY, "")

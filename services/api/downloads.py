@@ -10,8 +10,6 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from core.actor import Actor
-from core.errors import Unauthenticated
 from graph.context import Gateways
 from marketplace.promotion import print_sheet, qr, qr_batches
 from marketplace.promotion.ids import QrAssetId, QrBatchId
@@ -28,16 +26,9 @@ def print_files(gateways: Gateways, authenticator: Authenticator) -> APIRouter:
     router = APIRouter(prefix="/print")
     settings = gateways.settings
 
-    async def reader(request: Request) -> Actor:
-        actor = await authenticator.brand(request)
-        if actor is None:
-            raise Unauthenticated("this needs a token: Authorization: Bearer …")
-        actor.require("promotion:read")
-        return actor
-
     @router.get("/qr-assets/{asset_id}.{kind}")
     async def picture(request: Request, asset_id: str, kind: str) -> Response:
-        actor = await reader(request)
+        actor = await authenticator.reader(request, "promotion:read")
         if kind not in _PICTURES:
             raise QrAssetNotFound("a code is .svg or .png", field="id")
         async with gateways.db.reading(actor) as session:
@@ -54,7 +45,7 @@ def print_files(gateways: Gateways, authenticator: Authenticator) -> APIRouter:
         arm: str | None = None,
         copies: Annotated[str, Query(description="Of each arm.")] = str(ON_A_SHEET),
     ) -> Response:
-        actor = await reader(request)
+        actor = await authenticator.reader(request, "promotion:read")
         if not copies.isascii() or not copies.isdecimal() or len(copies) > 4:
             raise BadQrBatch("copies: a number of cards", field="copies")
         async with gateways.db.reading(actor) as session:

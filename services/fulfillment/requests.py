@@ -100,17 +100,19 @@ async def write_once(
     *,
     status: int = 200,
     shown: Callable[[Any], Any] | None = None,
+    as_actor: Actor | None = None,
 ) -> Response:
     """Run a write in the caller's own transaction, once per Idempotency-Key; a repeat gets the same answer.
 
-    ``shown`` makes the answer out of what is stored, where that must not be what the caller sees.
+    ``shown`` makes the answer out of what is stored, where that must not be what the caller sees. ``as_actor``:
+    whose transaction it is, where the work touches rows of others; ``run`` checks the caller itself.
     """
     services = services_of(request)
 
     async def answered(session: AsyncSession) -> dict[str, Any]:
         return {"body": await run(session)}
 
-    async with services.db.unit_of_work(actor) as session:
+    async with services.db.unit_of_work(as_actor or actor) as session:
         stored, replayed = await once(
             session,
             actor,

@@ -62,6 +62,23 @@ class LineUnits(Body):
 Lines = Annotated[list[LineUnits], Field(min_length=1, max_length=500)]
 
 
+class ReturnUnits(Body):
+    order_line_id: IdText
+    quantity: UnitsOrNone
+
+
+class ReturnReceive(Body):
+    """Units that arrived, by order line: as many as announced, or fewer."""
+
+    lines: Annotated[list[ReturnUnits], Field(min_length=1, max_length=500)]
+
+
+class ReturnInspect(Body):
+    """Units taken back, by order line: your cost of these is given back. None: nothing is taken back."""
+
+    accepted: Annotated[list[ReturnUnits], Field(max_length=500)] = []
+
+
 class Accept(Body):
     pass
 

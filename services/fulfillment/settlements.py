@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -15,6 +16,7 @@ from core.plain import plain
 from services.fulfillment.requests import Caller, answer, services_of
 from supply.settlement import queries
 from supply.settlement.statements.document import csv_of
+from supply.settlement.statements.pdf import pdf_of
 
 router = APIRouter(tags=["settlement"])
 
@@ -118,8 +120,16 @@ async def settlement(request: Request, actor: Caller, statement_id: str) -> Resp
 async def settlement_lines(request: Request, actor: Caller, statement_id: str) -> Response:
     """One row per ledger entry."""
     document = await _document(request, actor, statement_id)
-    headers = {"content-disposition": f'attachment; filename="{statement_id}.csv"'}
+    headers = {"content-disposition": f'attachment; filename="{StatementId.parse(statement_id)}.csv"'}
     return Response(csv_of(document), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+@router.get("/settlements/{statement_id}/statement.pdf")
+async def settlement_pdf(request: Request, actor: Caller, statement_id: str) -> Response:
+    document = await _document(request, actor, statement_id)
+    headers = {"content-disposition": f'attachment; filename="{StatementId.parse(statement_id)}.pdf"'}
+    content = await asyncio.to_thread(pdf_of, document)
+    return Response(content, media_type="application/pdf", headers=headers)
 
 
 async def _document(request: Request, actor: Caller, statement_id: str) -> str:

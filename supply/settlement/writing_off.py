@@ -30,6 +30,7 @@ _INSERT = text(
 )
 _LOCK = text("SELECT * FROM write_offs WHERE id = :id FOR NO KEY UPDATE")
 _DECIDE = text("UPDATE write_offs SET status = :status, decided_by = :by, decided_at = :now WHERE id = :id")
+_ONE = text("SELECT * FROM write_offs WHERE id = :id")
 _PAGE = text(
     "SELECT * FROM write_offs WHERE (CAST(:payee_id AS text) IS NULL OR payee_id = :payee_id)"
     " AND (CAST(:after AS uuid) IS NULL OR id < :after) ORDER BY id DESC LIMIT :limit"
@@ -172,6 +173,14 @@ async def write_offs_page(
     where = {"payee_id": payee_id, "after": after, "limit": page.first + 1}
     found = [_view(row) for row in await session.execute(_PAGE, where)]
     return page_of(found, page, lambda each: (each.id.hex,))
+
+
+async def write_off_of(session: AsyncSession, write_off_id: WriteOffId) -> WriteOffView:
+    """Raises ``WriteOffNotFound``."""
+    row = (await session.execute(_ONE, {"id": write_off_id})).one_or_none()
+    if row is None:
+        raise WriteOffNotFound(write_off_id)
+    return _view(row)
 
 
 def _view(row: Row[Any]) -> WriteOffView:

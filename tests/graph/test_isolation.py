@@ -19,8 +19,10 @@ from core.actor import Actor
 from core.clock import FixedClock
 from graph import brand, storefront
 from infra.db.session import Database
+from marketplace.orders.return_models import ReturnId
 from marketplace.promotion.coupon_models import CouponId
 from marketplace.promotion.ids import QrAssetId, QrBatchId
+from supply.settlement.ids import ReconciliationRunId, WriteOffId
 from tests.conftest import TestDatabase
 from tests.factories.brands import committed_brand, committed_storefront, committed_supplier
 from tests.factories.filled_market import BUYER, FilledMarket, filled_market
@@ -84,6 +86,10 @@ QUERIES: dict[str, dict[str, Any] | None] = {
     "payouts": {"payeeId": "MERCHANT"}, "statements": {"payeeId": "MERCHANT"},
     "statementDocument": {"id": "statements"}, "payees": {"payeeId": "MERCHANT"},
     "ledgerAccounts": {"payeeId": "MERCHANT"}, "explainAmount": {"id": "ENTRY"},
+    "disputes": {"first": 100}, "dispute": {"id": "du_market"}, "receivables": {"payeeId": "MERCHANT"},
+    "writeOffs": {"payeeId": "MERCHANT"}, "settlementTerms": {"payeeId": "MERCHANT", "currencyCode": "CNY"},
+    "returns": {"orderId": "orders"}, "platformFunds": {"currencyCode": "CNY"}, "reconciliationHealth": None,
+    "reconciliationRuns": {"first": 100}, "reconciliationReport": {"id": "RUN"}, "unmatchedRows": {"first": 100},
 }  # fmt: skip
 
 # The same for mutations. OWN: it makes or changes rows of the caller alone, whatever is asked.
@@ -165,6 +171,31 @@ MUTATIONS: dict[str, tuple[dict[str, Any], str]] = {
         {"proposalId": "proposals", "placementId": "placements", "destination": "https://x.example.com"}, "",
     ),
     "refundCreate": ({"orderId": "orders", "idempotencyKey": "w", "everything": True}, ""),
+    "refundRetry": ({"refundId": "refunds", "idempotencyKey": "w"}, ""),
+    "returnAnnounce": (
+        {"orderId": "orders", "idempotencyKey": "w", "lines": [{"orderLineId": "order_lines", "quantity": 1}]}, "",
+    ),
+    "returnWithdraw": ({"id": "RETURN", "idempotencyKey": "w"}, ""),
+    "disputeEvidenceGive": (
+        {"disputeId": "du_market", "idempotencyKey": "w", "fields": [{"name": "customer_name", "value": "x"}]}, "",
+    ),
+    "disputeConcede": ({"disputeId": "du_market", "idempotencyKey": "w"}, ""),
+    "disputeAbsorb": ({"disputeId": "du_market", "orderId": "orders", "idempotencyKey": "w", "reason": "x"}, ""),
+    "writeOffAsk": (
+        {
+            "payeeId": "MERCHANT", "idempotencyKey": "w", "reason": "x",
+            "amount": {"amount": "1.00", "currencyCode": "CNY"},
+        }, "",
+    ),
+    "writeOffDecide": ({"id": "WRITE_OFF", "idempotencyKey": "w", "approve": True}, ""),
+    "settlementPolicySet": ({"idempotencyKey": "w", "absorption": {"upToMinor": 1}}, ""),
+    "platformPayoutRequest": (
+        {"idempotencyKey": "w", "reference": "w", "amount": {"amount": "1.00", "currencyCode": "CNY"}}, "",
+    ),
+    "feeBearerSet": ({"merchantId": "MERCHANT", "idempotencyKey": "w", "bearer": "MERCHANT", "reason": "x"}, ""),
+    "settlementTermsSet": (
+        {"payeeId": "MERCHANT", "idempotencyKey": "w", "currencyCode": "CNY", "legalName": "stolen"}, "",
+    ),
     "supplierRuleSet": ({"supplierId": "SUPPLIER", "relation": "FORBIDDEN"}, OWN),
     "payoutAccountCreate": ({"idempotencyKey": "w", "currencyCode": "CNY", "promoterId": "promoters"}, ""),
     "payoutRun": ({"idempotencyKey": "w", "cycle": "walk"}, ""),
@@ -230,6 +261,10 @@ ENDPOINTS: dict[tuple[str, str], tuple[Any, str]] = {
     ("GET", "/settlements"): (None, ""),
     ("GET", "/settlements/{statement_id}"): (None, ""),
     ("GET", "/settlements/{statement_id}/lines.csv"): (None, ""),
+    ("GET", "/settlements/{statement_id}/statement.pdf"): (None, ""),
+    ("GET", "/returns"): (None, ""),
+    ("POST", "/returns/{return_id}/receive"): ({"lines": [{"order_line_id": "order_lines", "quantity": 1}]}, ""),
+    ("POST", "/returns/{return_id}/inspect"): ({"accepted": []}, ""),
     ("GET", "/webhook-endpoints"): (None, ""),
     ("POST", "/webhook-endpoints"): ({"url": "http://127.0.0.1:9/mine"}, OWN),
     ("PATCH", "/webhook-endpoints/{endpoint_id}"): ({"active": False}, ""),
@@ -240,7 +275,8 @@ ENDPOINTS: dict[tuple[str, str], tuple[Any, str]] = {
 }  # fmt: skip
 _IN_PATH = {
     "order_id": "fulfillment_orders", "shipment_id": "shipments", "location_id": "locations", "sku": "SKU",
-    "statement_id": "statements", "endpoint_id": "webhook_endpoints", "delivery_id": "webhook_deliveries",
+    "return_id": "RETURN", "statement_id": "statements", "endpoint_id": "webhook_endpoints",
+    "delivery_id": "webhook_deliveries",
 }  # fmt: skip
 _KINDS = {
     "products": ids.ProductId, "variants": ids.VariantId, "imports": ids.ImportId, "communities": ids.CommunityId,
@@ -389,6 +425,7 @@ async def filled(served: Served, db: Database, clock: FixedClock, postgres: Test
     named = {
         "MERCHANT": str(shop.promotion.merchant.brand_id), "PROMOTER": str(shop.promotion.promoter.brand_id),
         "SUPPLIER": str(shop.source.supplier_id), "SKU": shop.product.skus[0], "CONTENT_HASH": "0" * 64,
+        "RETURN": str(ReturnId.new()), "RUN": str(ReconciliationRunId.new()), "WRITE_OFF": str(WriteOffId.new()),
         "ENTRY": await _entry_of(postgres, shop.promotion.merchant.brand_id),
     }  # fmt: skip
     return Walk(served, market, known, named, await rows_of(postgres), {}, postgres)

@@ -16,7 +16,8 @@ from graph.idempotent import run_once
 from graph.orders.types import Order, Refund
 from graph.scalars import MoneyInput
 from marketplace.orders import queries, refunding
-from marketplace.orders.refunding import RefundCommand, RefundLine
+from marketplace.orders.models import RefundCause
+from marketplace.orders.refunding import RefundCommand, RefundLine, RefundShipping
 
 
 @strawberry.input
@@ -30,6 +31,18 @@ class RefundLineInput:
     with_shipping: bool = strawberry.field(
         default=False, description="What is left of this line's own shipping too, as for goods never sent."
     )
+    goods: MoneyInput | None = strawberry.field(
+        default=None,
+        description="With quantity 0: so much of the line's value, without tax, at the merchant's cost.",
+    )
+
+
+@strawberry.input(
+    description="Shipping of one line, or of the whole order: what is left of it, or an amount."
+)
+class RefundShippingInput:
+    order_line_id: strawberry.ID | None = None
+    amount: MoneyInput | None = strawberry.field(default=None, description="Without tax.")
 
 
 @strawberry.input(description="Name lines, shipping, a goodwill amount, or everything that is left.")
@@ -43,6 +56,18 @@ class RefundCreateInput:
     )
     everything: bool = False
     reason: str = ""
+    cause: RefundCause = RefundCause.OTHER
+    shipping_of: list[RefundShippingInput] = strawberry.field(default_factory=list)
+    goodwill: bool = strawberry.field(default=False, description="Platform: it pays the amount itself.")
+    reference: str | None = strawberry.field(
+        default=None, description="The asker's own name for it: the same one again for an order is refused."
+    )
+
+
+@strawberry.input
+class RefundRetryInput:
+    idempotency_key: str
+    refund_id: strawberry.ID
 
 
 @strawberry.type
@@ -69,6 +94,7 @@ class OrderMutations:
                     line.quantity,
                     supplier_accepts=line.supplier_accepts,
                     with_shipping=line.with_shipping,
+                    goods=line.goods.parsed() if line.goods else None,
                 )
                 for line in input.lines
             ],
@@ -76,6 +102,16 @@ class OrderMutations:
             amount=input.amount.parsed() if input.amount else None,
             everything=input.everything,
             reason=input.reason,
+            cause=input.cause,
+            shipping_of=[
+                RefundShipping(
+                    OrderLineId.parse(each.order_line_id) if each.order_line_id else None,
+                    each.amount.parsed() if each.amount else None,
+                )
+                for each in input.shipping_of
+            ],
+            goodwill=input.goodwill,
+            reference=input.reference,
         )
 
         async def run(session: AsyncSession) -> dict[str, Any]:
@@ -91,6 +127,29 @@ class OrderMutations:
             as_actor=SYSTEM,
         )
         return await _refunded(info, command.order_id, RefundId.parse(answer["refundId"]))
+
+    @strawberry.mutation(
+        description="Platform: ask the provider again for a refund that failed, as a new one."
+    )
+    @expected(RefundCreatePayload)
+    async def refund_retry(self, info: Info, input: RefundRetryInput) -> RefundCreatePayload:
+        context = info.context
+        context.actor.require("platform:admin")
+        refund_id = RefundId.parse(input.refund_id)
+
+        async def run(session: AsyncSession) -> dict[str, Any]:
+            again = await refunding.retry(session, context.actor, refund_id, clock=context.clock)
+            return {"refundId": str(again), "orderId": str(await queries.order_of_refund(session, again))}
+
+        answer = await run_once(
+            context,
+            operation="refundRetry",
+            key=input.idempotency_key,
+            body=[input.refund_id],
+            run=run,
+            as_actor=SYSTEM,
+        )
+        return await _refunded(info, OrderId.parse(answer["orderId"]), RefundId.parse(answer["refundId"]))
 
 
 async def _refunded(info: Info, order_id: OrderId, refund_id: RefundId) -> RefundCreatePayload:

@@ -14,7 +14,13 @@ from marketplace.catalog.queries import VariantForSale
 from marketplace.orders import queries
 from marketplace.orders.cart import CartLineView, CartView
 from marketplace.orders.checkout import CheckoutView
-from marketplace.orders.models import CheckoutStatus, FulfillmentStatus, PaymentStatus, RefundStatus
+from marketplace.orders.models import (
+    CheckoutStatus,
+    FulfillmentStatus,
+    PaymentStatus,
+    RefundCause,
+    RefundStatus,
+)
 from marketplace.orders.payment import PaymentRow
 from marketplace.orders.quote import Quote
 from marketplace.promotion.coupon_models import Funder
@@ -23,6 +29,7 @@ strawberry.enum(CheckoutStatus, name="CheckoutStatus")
 strawberry.enum(PaymentStatus, name="PaymentStatus")
 strawberry.enum(FulfillmentStatus, name="OrderFulfillmentStatus")
 strawberry.enum(RefundStatus, name="RefundStatus")
+strawberry.enum(RefundCause, name="RefundCause")
 strawberry.enum(Funder, name="DiscountFunder")
 
 
