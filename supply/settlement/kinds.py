@@ -30,6 +30,7 @@ class Kind(StrEnum):
     CONVERSION_REALISED = "conversion_realised"
     ROW_SUSPENDED = "row_suspended"
     ROW_EXPLAINED = "row_explained"
+    ROUNDING = "rounding"
     PLATFORM_PAYOUT = "platform_payout"
     PLATFORM_PAYOUT_ARRIVED = "platform_payout_arrived"
     PLATFORM_PAYOUT_RETURNED = "platform_payout_returned"

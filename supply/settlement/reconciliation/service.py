@@ -19,7 +19,7 @@ from infra.payments.errors import ProviderUnavailable
 from infra.payments.gateway import Balance, PaymentGateway
 from supply.settlement.ids import ReconciliationRunId
 from supply.settlement.provider_funds import funds_available
-from supply.settlement.reconciliation import booking, matching, unexplained
+from supply.settlement.reconciliation import booking, matching, rounding, unexplained
 from supply.settlement.reconciliation.aged import aged
 from supply.settlement.reconciliation.balances import (
     BATCHES_FOR,
@@ -141,6 +141,11 @@ async def _compare(
     matched = await matching.match(session, name, now=started)
     await unexplained.explain(session, name, matched, now=started)
     groups = await matching.disagreeing(session, name)
+    if await rounding.absorb(session, name, groups, now=started):
+        await provider.collect_ours(session)
+        await resolve_postings(session, name)
+        matched += await matching.match(session, name, now=started)
+        groups = await matching.disagreeing(session, name)
     if await unexplained.suspend(session, name, groups, now=started):
         groups = await matching.disagreeing(session, name)
     await matching.note(session, name, groups)

@@ -408,3 +408,27 @@ async def test_an_automatic_payout_is_held_against_the_rows_it_is_made_of(platfo
 
     assert payout["amount"] == 10_057
     assert findings(report) == [(Finding.NO_JOURNAL, payout["id"], -10_057, 0)]
+
+
+@pytest.mark.parametrize(("paid", "account", "minor"), [(10_389, 4_090, -1), (10_387, 5_050, 1)])
+async def test_a_unit_the_provider_rounded_the_other_way_is_loss_or_gain(
+    platform: Any, paid: int, account: int, minor: int
+) -> None:
+    charge = await platform.charge(paid)
+    await platform.capture(charge)
+
+    report = await platform.reconcile()
+
+    assert report.ok, report
+    async with platform.db.reading(SYSTEM) as session:
+        trial = {int(line.code): line.debit_minor for line in await ledger.trial_balance(session)}
+    assert trial[account] == minor
+    platform.clock.advance(3 * DAY)
+    assert (await platform.reconcile()).ok
+
+
+async def test_two_units_are_a_difference(platform: Any) -> None:
+    charge = await platform.charge(10_390)
+    await platform.capture(charge)
+    report = await platform.reconcile()
+    assert findings(report) == [(Finding.AMOUNT_DIFFERS, charge, 10_390, 10_388)]
