@@ -66,7 +66,11 @@ SUBSCRIPTIONS: dict[type[Event], tuple[Handler, ...]] = {
     FulfillmentOrderSubmitted: (progress.on_fulfillment_moved, fulfillment.on_submitted),
     FulfillmentOrderAccepted: (progress.on_fulfillment_moved, fulfillment.on_accepted),
     FulfillmentOrderRejected: (routing.on_fulfillment_order_rejected, fulfillment.on_rejected),
-    FulfillmentRerouted: (settlement.on_fulfillment_rerouted, progress.on_fulfillment_moved),
+    FulfillmentRerouted: (
+        settlement.on_fulfillment_rerouted,
+        disputes.on_fulfillment_rerouted,
+        progress.on_fulfillment_moved,
+    ),
     FulfillmentUnsourced: (progress.on_fulfillment_moved,),
     FulfillmentCancellationRequested: (fulfillment.on_cancellation_requested,),
     FulfillmentOrderCancelled: (progress.on_fulfillment_moved, fulfillment.on_cancelled),

@@ -26,7 +26,7 @@ from supply.settlement.composition import Part, RefundTooLarge
 from supply.settlement.disputes.absorbing import absorb_loss
 from supply.settlement.disputes.applying import apply_dispute
 from supply.settlement.disputes.errors import DisputeNotLost, NothingOwed
-from supply.settlement.disputes.handlers import on_refund_voided
+from supply.settlement.disputes.handlers import _freeze_anew, on_refund_voided
 from supply.settlement.errors import NothingToRefund, OrderDisputed, OrderLineNotSettled
 from supply.settlement.events import RefundVoided
 from supply.settlement.order_book import PARTY_PARTS, load
@@ -68,6 +68,11 @@ class DisputedLife(Life):
             await service.void_refund(self.session, refund, now=self.clock.now())
             event = RefundVoided(refund, self.order.order_id, self.clock.now())
             await on_refund_voided(self.session, event, clock=self.clock)
+
+    async def reroute(self) -> None:
+        await super().reroute()
+        if self.dice.random() < 0.5:  # the worker does so always, but only after the posting
+            await _freeze_anew(self.session, self.order.order_id, clock=self.clock)
 
     async def give(self) -> None:
         refund, amount = RefundId.new(), self.dice.randrange(1, 2_000)
