@@ -11,7 +11,7 @@ from services.paysim.metadata import merged
 from services.paysim.movements import DAY_S
 from services.paysim.tariff import refuse_unchargeable, shown
 from services.paysim.transaction import Tx, new_id, public
-from services.paysim.wire import ApiError, JsonDict
+from services.paysim.wire import ApiError, JsonDict, no_such
 
 AUTHORIZED_DAYS = 7
 """How long a card's authorisation waits to be captured."""
@@ -22,6 +22,7 @@ CANCELABLE = ("requires_payment_method", "requires_capture", "requires_confirmat
 def create(tx: Tx, params: JsonDict) -> JsonDict:
     if tx.config.enforce_minimum:
         refuse_unchargeable(params["amount"], params["currency"])
+    _refuse_other_flows(params)
     automatic = params.get("automatic_payment_methods")
     id = new_id("pi")
     intent: JsonDict = {
@@ -41,14 +42,14 @@ def create(tx: Tx, params: JsonDict) -> JsonDict:
         "confirmation_method": params.get("confirmation_method", "automatic"),
         "created": tx.now,
         "currency": params["currency"],
-        "customer": params.get("customer"),
+        "customer": None,
         "description": params.get("description"),
         "last_payment_error": None,
         "latest_charge": None,
         "livemode": False,
         "metadata": merged({}, params.get("metadata")),
         "next_action": None,
-        "on_behalf_of": params.get("on_behalf_of"),
+        "on_behalf_of": None,
         "payment_method": None,
         "payment_method_options": {"card": {"request_three_d_secure": "automatic"}},
         "payment_method_types": ["card"],
@@ -196,6 +197,7 @@ def update(tx: Tx, params: JsonDict, id: str) -> JsonDict:
     if tx.config.enforce_minimum and money & {"amount", "currency"}:
         changed = {**intent, **params}
         refuse_unchargeable(changed["amount"], changed["currency"])
+    _refuse_other_flows(params)
     _choose_method(tx, intent, params)
     for name in params.keys() & _UPDATABLE:
         intent[name] = params[name]
@@ -220,9 +222,26 @@ _UPDATABLE = frozenset(
         "capture_method",
         "statement_descriptor_suffix",
         "transfer_group",
-        "customer",
     ]
 )
+
+
+def _refuse_other_flows(params: JsonDict) -> None:
+    """Nobody here has customers or destination charges: taking the parameter and doing nothing would lie."""
+    if "customer" in params:
+        raise no_such("customer", params["customer"], param="customer", status=400)
+    if params.get("application_fee_amount"):
+        message = (
+            "Can only apply an application_fee_amount when the PaymentIntent is attempting a direct payment or a "
+            "destination payment."
+        )
+        raise ApiError(400, message, param="application_fee_amount")
+    for name in ("transfer_data", "on_behalf_of"):
+        if params.get(name):
+            message = (
+                f"This account does not make destination charges: remove {name} and transfer afterwards."
+            )
+            raise ApiError(400, message, param=name)
 
 
 def _automatic(given: JsonDict | None) -> JsonDict:

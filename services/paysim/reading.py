@@ -19,7 +19,9 @@ def charge(tx: Tx, params: JsonDict, id: str) -> JsonDict:
 
 def update_charge(tx: Tx, params: JsonDict, id: str) -> JsonDict:
     charge = tx.need("charge", id)
-    for name in ("description", "receipt_email", "shipping", "transfer_group", "customer"):
+    if "customer" in params:
+        raise no_such("customer", params["customer"], param="customer", status=400)
+    for name in ("description", "receipt_email", "shipping", "transfer_group"):
         if name in params:
             charge[name] = params[name]
     if report := (params.get("fraud_details") or {}).get("user_report"):

@@ -39,3 +39,31 @@ def test_books_state_disputes_and_wrong_keys(paysim: Any) -> None:
     assert run(paysim, "books")[0] == 0
     assert json.loads(run(paysim, "state")[1])["objects"]["dispute"] == 1
     assert run(paysim, "state", key="wrong")[0] == 1
+
+
+def test_what_the_outside_world_does_has_commands_too(paysim: Any) -> None:
+    def done(*arguments: str) -> Any:
+        code, shown = run(paysim, *arguments)
+        assert code == 0, shown
+        return json.loads(shown)
+
+    intent = paysim.paid(5_000)
+    inquiry = done("dispute", intent["id"], "--inquiry")
+    assert inquiry["status"] == "warning_needs_response"
+    assert done("escalate", inquiry["id"])["status"] == "needs_response"
+    won = done("close-dispute", inquiry["id"], "won", "--fee-back")
+    assert sum(row["net"] for row in won["balance_transactions"]) == 0
+    assert done("warn", intent["id"], "--fraud-type", "misc")["charge"] == intent["latest_charge"]
+
+    row = done("inject", "--source", "fee_1", "stripe_fee", "--", "-250")
+    assert (row["net"], row["source"]) == (-250, "fee_1")
+    paysim.funded(20_000)
+    assert done("automatic-payout")["automatic"]
+    assert done("fx", "eur=usd:1.08") == {"eur": {"to": "usd", "rate": "1.08"}}
+    assert done("fx") == {}
+    account = paysim.account()["id"]
+    assert done("restrict", account, "--transfers", "inactive", "--no-payouts")["payouts_enabled"] is False
+    paysim.fault("refund_action")
+    refund = paysim.ok("/v1/refunds", payment_intent=paysim.paid(5_000)["id"])
+    assert done("succeed-refund", refund["id"])["status"] == "succeeded"
+    assert all(row["state"] == "delivered" for row in done("deliveries", "--state", "delivered"))

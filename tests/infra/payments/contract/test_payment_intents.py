@@ -123,6 +123,8 @@ async def test_three_d_secure_asks_for_an_action_or_fails_where_none_is_possible
             "resource_missing",
             "payment_method",
         ),
+        ({"amount": 1_000, "currency": "usd", "customer": "cus_absent"}, "resource_missing", "customer"),
+        ({"amount": 1_000, "currency": "usd", "application_fee_amount": 5}, None, "application_fee_amount"),
         ({"amount": 1_000, "currency": "usd", "metadata": {"k" * 41: "v"}}, None, None),
         ({"amount": 1_000, "currency": "usd", "metadata": {"k": "v" * 501}}, None, None),
         ({"amount": 1_000, "currency": "usd", "metadata": {f"k{n}": "v" for n in range(51)}}, None, None),
