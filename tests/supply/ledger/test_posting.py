@@ -133,6 +133,25 @@ async def test_a_batch_is_judged_in_its_order(db: Database) -> None:
         ]  # fmt: skip
 
 
+async def test_the_first_of_a_key_that_can_be_carried_counts(db: Database) -> None:
+    journals = [
+        moving("k", pending("a"), available("a"), 100),  # nothing there yet
+        earning("in", pending("a"), 100),
+        moving("k", pending("a"), available("a"), 100),
+        moving("then", available("a"), pending("b"), 100),  # lives on the one before
+        moving("k", pending("a"), available("a"), 100),
+    ]
+    async with db.unit_of_work(SYSTEM) as session:
+        outcomes = await service.post_many(session, journals, now=NOON)
+
+    assert [type(o.error) if o.error else o.replayed for o in outcomes] == [
+        Overdraft, False, False, False, True,
+    ]  # fmt: skip
+    async with db.reading(SYSTEM) as session:
+        assert await queries.balance(session, pending("b")) == Money(100, "CNY")
+        assert await queries.mismatched_balances(session) == 0
+
+
 async def test_journals_that_belong_together_fail_together(db: Database) -> None:
     journals = [earning("in", pending("a"), 10), moving("out", pending("a"), available("a"), 11)]
     with pytest.raises(Overdraft):
