@@ -37,7 +37,9 @@ from services.demo.quiet import Platform
 from services.demo.run import unusual_ports
 from services.running import running_stack
 from services.secrets_file import stack_secrets
-from services.wiring import make_database
+from services.wiring import make_database, make_payments
+from supply.settlement.reconciliation.provider_rows import GatewayRows
+from supply.settlement.reconciliation.service import reconcile
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
@@ -123,6 +125,7 @@ async def test_from_the_click_to_the_payout(world: World) -> None:
         "taxMinor": 2_600,
         "shippingMinor": 1_000,
         "refundedMinor": 0,
+        "couponMinor": 0,
     }
 
     await delivered(world, supply)
@@ -146,9 +149,19 @@ async def test_from_the_click_to_the_payout(world: World) -> None:
         supplier.id: "50.00",
     }
     assert (await explain(merchant, order_id))["identity"]["holds"] is True
+    await every_cent_agrees_with_the_provider(world)
 
 
 # --- the steps, each through its public interface ---
+
+
+async def every_cent_agrees_with_the_provider(world: World) -> None:
+    payments = make_payments(world.settings)
+    report = await reconcile(world.db, GatewayRows(payments), clock=world.platform.clock)
+    await payments.close()
+    assert report.ok, report
+    # The charge, its refund and four transfers.
+    assert report.health.volume_minor == 23_600 + 11_300 + 4_500 + 760 + 190 + 5_000
 
 
 @dataclass(frozen=True)
