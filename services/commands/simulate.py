@@ -49,7 +49,7 @@ def money(
         for number in range(seed, seed + seeds):
             with server.database(f"seed_{number}") as url:
                 results.append(_one(url, number, orders, _writer(trace)))
-            out.print(_line(results[-1]))
+            out.print(_line(results[-1]), soft_wrap=True)
             _tell_failure(console, results[-1])
             if json_file is not None:
                 json_file.write_text(

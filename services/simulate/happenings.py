@@ -17,7 +17,9 @@ from services.simulate.carrying import survive
 from services.simulate.market import brand_actor
 from services.simulate.operators import OPERATOR
 from services.simulate.world import World
+from supply.settlement import service as settlement
 from supply.settlement.delivery import Delivered, record_deliveries
+from supply.settlement.reroute import MovedUnits
 
 CHECKOUTS_AT_ONCE = 12
 PARCELS_AT_ONCE = 25
@@ -99,6 +101,28 @@ async def deliver(world: World) -> str:
         for order in chosen:
             order.delivered = False
     return f"{len(parcels)} parcels of {len(chosen)} orders arrive{cut}"
+
+
+async def reroute(world: World) -> str:
+    """A supplier cannot deliver after all: another takes some units over, at its own cost (R14)."""
+    waiting = [order for order in world.orders if not order.delivered]
+    if not waiting:
+        return "everything is delivered"
+    order = world.dice.choice(waiting)
+    line, other = world.dice.choice(order.lines), world.dice.choice(world.market.suppliers)
+    units, cost = world.dice.randrange(1, line.quantity + 1), world.dice.randrange(0, 4_000)
+    move = MovedUnits(line.id, units, line.supplier_id, other, cost)
+
+    async def take_over() -> None:
+        async with world.db.unit_of_work(SYSTEM) as session:
+            await settlement.reroute(session, order.id, [move], reference=f"step {world.step}", now=world.now)
+
+    try:
+        _, cut = await survive(world, take_over)
+    except LianyuError as refused:
+        return f"re-route of {order.name}: {refused.code}"
+    world.happened["re-routes"] += not cut
+    return f"re-route of {units} units of {order.name}{cut}"
 
 
 async def refund(world: World) -> str:

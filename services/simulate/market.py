@@ -20,7 +20,9 @@ from marketplace.brands.models import StorefrontChannel, TenantKind
 from marketplace.brands.roles import BRAND_SCOPES
 from marketplace.promotion import service as promotion
 from marketplace.promotion.attribution_facts import AttributionModel
+from marketplace.promotion.commission import CapMode, Tier, TierMode
 from marketplace.promotion.destinations import DestinationPolicy
+from marketplace.promotion.limits import CapScope, CapTerm, TierTerms
 from marketplace.promotion.models import PromoterKind
 from marketplace.promotion.terms import Terms
 from supply.settlement import service as settlement
@@ -34,6 +36,12 @@ CURRENCIES = ("CNY", "CNY", "JPY", "KWD")
 BRANDS, PROMOTING, PEOPLE, SUPPLIERS = 6, 2, 2, 5
 COUNTRY = "CN"
 _CYCLES = (Cycle.WEEKLY, Cycle.WEEKLY, Cycle.HALF_MONTHLY, Cycle.MONTHLY)
+_CAPS = (
+    CapTerm(CapScope.ORDER, 2_500, "CNY"),
+    CapTerm(CapScope.PROMOTER, 40_000, "CNY", CapMode.ALL_OR_NOTHING),
+    CapTerm(CapScope.AGREEMENT, 300_000, "CNY", CapMode.FALLBACK_RATE, fallback_rate_ppm=10_000),
+)
+_TIERS = (Tier(0, 40_000), Tier(60_000, 80_000), Tier(250_000, 120_000))
 _UNPAYABLE = 4
 """One party in so many has nowhere to be paid: what it earns is carried."""
 
@@ -176,6 +184,8 @@ async def _agreement(
         individual_ppm=dice.choice([0, 250_000, 333_333]),
         return_window_days=dice.choice([7, 15, 30]),
         model=dice.choice([AttributionModel.LAST_TOUCH, AttributionModel.LINEAR]),
+        caps=dice.choice([(), (), _CAPS]),
+        tiers=dice.choice([None, None, *(TierTerms(_TIERS, "CNY", mode) for mode in TierMode)]),
     )
     invitation = await promotion.invite(
         session, brand_actor(advertiser), advertiser_id=advertiser, promoter_brand_id=promoter, terms=terms,

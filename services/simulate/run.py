@@ -135,8 +135,8 @@ def _possible(world: World, orders: int) -> list[tuple[Step, int]]:
         possible.append((carrying.message, 60))
     if world.orders:
         possible += [
-            (happenings.refund, 6), (happenings.deliver, 3), (happenings.goodwill, 1), (banks.dispute, 1),
-            (banks.refund_past_us, 1),
+            (happenings.refund, 6), (happenings.deliver, 3), (happenings.goodwill, 1), (happenings.reroute, 2),
+            (banks.dispute, 1), (banks.refund_past_us, 1),
         ]  # fmt: skip
     if world.disputes:
         possible += [(banks.decide, 1), (banks.answer, 1)]
