@@ -9,13 +9,22 @@ from core.events import Event
 from marketplace.catalog.events import ProductChanged, ProductsChanged
 from marketplace.matching import documents
 from marketplace.matching import handlers as matching
-from marketplace.orders import capture, notices, paying, progress, refund_commission, refund_sending
+from marketplace.orders import (
+    capture,
+    coupon_returns,
+    notices,
+    paying,
+    progress,
+    refund_commission,
+    refund_sending,
+)
 from marketplace.orders.events import (
     CheckoutExpired,
     PaymentCameLate,
     PaymentCaptured,
     ProviderNotified,
     RefundRequested,
+    RefundSettled,
 )
 from marketplace.promotion import commission_states, counters
 from marketplace.promotion.events import CommissionReversed, OrderCredited
@@ -52,6 +61,7 @@ SUBSCRIPTIONS: dict[type[Event], tuple[Handler, ...]] = {
     OrderCredited: (matching.on_order_credited,),
     CheckoutExpired: (paying.on_checkout_expired,),
     RefundRequested: (refund_sending.on_refund_requested,),
+    RefundSettled: (coupon_returns.on_refund_settled,),
     DisputeLost: (refund_commission.on_dispute_lost,),
     DisputeWon: (refund_commission.on_dispute_won,),
     EvidenceGiven: (evidence.on_evidence_given,),

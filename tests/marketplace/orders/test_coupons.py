@@ -19,11 +19,23 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.actor import SYSTEM, Actor
 from core.clock import FixedClock
 from core.errors import LianyuError, Problems
-from core.ids import BrandId, CartLineId, CheckoutId, LocationId, OrderId, ProductId, SupplierId, VariantId
+from core.ids import (
+    BrandId,
+    CartLineId,
+    CheckoutId,
+    LocationId,
+    OrderId,
+    ProductId,
+    RefundId,
+    SupplierId,
+    VariantId,
+)
 from core.money import Money
 from infra.db.session import Database
 from marketplace.orders import cart, checkout, payment, refunding
+from marketplace.orders.coupon_returns import on_refund_settled
 from marketplace.orders.discounts import Discountable, discounts_of
+from marketplace.orders.events import RefundSettled
 from marketplace.orders.pricing import SourcedLine, TaxRule, price_lines
 from marketplace.orders.quote import Quote
 from marketplace.orders.refunding import RefundCommand, RefundLine
@@ -245,6 +257,29 @@ async def refusal(session: AsyncSession, shop: orders.Shop, clock: FixedClock) -
     except CouponNotUsable as refused:
         return refused.reason
     return str(quote.problems[0].facts()["reason"])
+
+
+@pytest.mark.parametrize("shipped", [False, True])
+async def test_a_purchase_called_off_gives_its_use_back_unless_it_was_shipped(
+    db: Database, clock: FixedClock, shipped: bool
+) -> None:
+    shop = await orders.open_shop(db, clock)
+    async with db.unit_of_work(SYSTEM) as session:
+        await made(session, SYSTEM, clock, funder=Funder.PLATFORM, amount=yuan(5), max_uses=1)
+    order_id = await bought(db, shop, clock)
+    settled = RefundSettled(
+        refund_id=RefundId.new(), order_id=order_id, amount_minor=1, currency="CNY", at=clock.now()
+    )
+    async with db.unit_of_work(SYSTEM) as session:
+        await on_refund_settled(session, settled, clock=clock)  # a part of it only
+        assert (await session.execute(text("SELECT uses FROM coupons"))).scalar_one() == 1
+        await refunding.request(session, SYSTEM, RefundCommand(order_id, everything=True), clock=clock)
+        if shipped:
+            await session.execute(text("UPDATE orders SET fulfillment_status = 'shipped'"))
+        for _ in range(2):
+            await on_refund_settled(session, settled, clock=clock)
+        uses = (await session.execute(text("SELECT uses FROM coupons"))).scalar_one()
+    assert uses == (1 if shipped else 0)
 
 
 @pytest.mark.parametrize(
