@@ -33,10 +33,14 @@ LONGEST_NAME, LONGEST_CODE, LONGEST_ARM, LONGEST_CAPTION = 120, 64, 16, 60
 MOST_PRINTED = 10_000_000
 _BATCHES, _ASSETS = table_of(QrBatch), table_of(QrAsset)
 _B, _A, _L = _BATCHES.c, _ASSETS.c, table_of(TrackedLink).c
-_SCANS = text(
-    "SELECT link_id, count(*) FILTER (WHERE NOT is_bot AND duplicate_of IS NULL) AS scans,"
-    " count(DISTINCT session_key) FILTER (WHERE NOT is_bot AND duplicate_of IS NULL) AS people"
-    " FROM touches WHERE link_id = ANY(:links) AND kind = 'scan' GROUP BY link_id"
+_RESPONSES = text(
+    "SELECT a.link_id, t.scans, t.people,"
+    " (SELECT count(*) FROM touch_events e JOIN touches l ON l.id = e.touch_id AND l.duplicate_of IS NULL"
+    "  WHERE e.link_id = a.link_id AND e.lead IS NOT NULL) AS leads,"
+    " (SELECT count(DISTINCT c.order_id) FROM commission_lines c WHERE c.link_id = a.link_id) AS orders"
+    " FROM unnest(CAST(:links AS uuid[])) AS a(link_id) CROSS JOIN LATERAL ("
+    "  SELECT count(*) AS scans, count(DISTINCT session_key) AS people FROM touches"
+    "  WHERE link_id = a.link_id AND kind = 'scan' AND NOT is_bot AND duplicate_of IS NULL) t"
 )
 
 
@@ -85,11 +89,14 @@ class QrAssetRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Scans:
-    """Without bots; a browser that scans again within seconds counts once. ``people`` are distinct browsers."""
+class Responses:
+    """What the cards of one arm brought. Scans without bots; a browser that scans again within seconds counts once.
+    ``people`` are distinct browsers, ``leads`` contacts bound through the link, ``orders`` credited to it."""
 
     scans: int = 0
     people: int = 0
+    leads: int = 0
+    orders: int = 0
 
 
 _BATCH = select(_B.id, _B.brand_id, _B.name, _B.kind, _B.sku, _B.warehouse, _B.created_at)
@@ -195,10 +202,10 @@ async def asset(session: AsyncSession, actor: Actor, asset_id: QrAssetId) -> QrA
     return QrAssetRow(*row)
 
 
-async def scans_of(session: AsyncSession, link_ids: Sequence[LinkId]) -> dict[LinkId, Scans]:
-    """Of links that the caller was allowed; a link that nobody scanned is left out."""
-    rows = await session.execute(_SCANS, {"links": list(link_ids)})
-    return {LinkId.of(row.link_id): Scans(row.scans, row.people) for row in rows}
+async def responses_of(session: AsyncSession, link_ids: Sequence[LinkId]) -> dict[LinkId, Responses]:
+    """Of links that the caller was allowed. One statement."""
+    rows = await session.execute(_RESPONSES, {"links": list(link_ids)})
+    return {LinkId.of(row.link_id): Responses(row.scans, row.people, row.leads, row.orders) for row in rows}
 
 
 def _own(columns: Any, actor: Actor) -> list[Any]:

@@ -86,6 +86,7 @@ class TouchEvent(Row, table=True):
     __table_args__ = (
         one_of("lead", LeadKind, name="known_lead"),
         CheckConstraint("lead IS NULL OR contact_id IS NOT NULL", name="lead_of_somebody"),
+        Index("ix_touch_events_link_id", "link_id", postgresql_where=text("lead IS NOT NULL")),
         Index("ix_touch_events_contact_id", "contact_id", "at", postgresql_where=text("lead IS NOT NULL")),
     )
 

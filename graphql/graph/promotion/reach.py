@@ -24,7 +24,7 @@ from marketplace.promotion import deep_links, qr_batches, queries, service
 from marketplace.promotion.deep_links import USUAL_URL, DeepLinkRow, Templates
 from marketplace.promotion.ids import QrBatchId
 from marketplace.promotion.links import LARGEST_BATCH
-from marketplace.promotion.qr_batches import NewArm, NewBatch, QrAssetRow, QrBatchRow, Scans
+from marketplace.promotion.qr_batches import NewArm, NewBatch, QrAssetRow, QrBatchRow, Responses
 from marketplace.promotion.queries import LinkRow
 from marketplace.promotion.reach_errors import DeepLinkNotFound, RowError
 from marketplace.promotion.reach_models import QrBatchKind
@@ -46,10 +46,10 @@ async def _assets(context: Context, ids: Sequence[QrBatchId]) -> list[list[QrAss
     return [found.get(batch_id, []) for batch_id in ids]
 
 
-async def _scans(context: Context, ids: Sequence[LinkId]) -> list[Scans]:
+async def _responses(context: Context, ids: Sequence[LinkId]) -> list[Responses]:
     async with context.reading() as session:
-        found = await qr_batches.scans_of(session, ids)
-    return [found.get(link_id, Scans()) for link_id in ids]
+        found = await qr_batches.responses_of(session, ids)
+    return [found.get(link_id, Responses()) for link_id in ids]
 
 
 @strawberry.input(description="One link of a batch; as in `linkCreate`.")
@@ -133,10 +133,14 @@ class DeepLinkPayload:
     user_errors: list[UserError] = strawberry.field(default_factory=list)
 
 
-@strawberry.type(description="Without bots; a browser that scans again within seconds counts once.")
-class ScanCount:
-    scans: int
+@strawberry.type(description="What the cards of one arm brought.")
+class QrResponses:
+    scans: int = strawberry.field(
+        description="Without bots; a browser that scans again within seconds counts once."
+    )
     people: int = strawberry.field(description="Distinct browsers.")
+    leads: int = strawberry.field(description="Contacts added, groups joined.")
+    orders: int = strawberry.field(description="Credited to the arm's link.")
 
 
 @strawberry.type(description="One arm of a batch, with a code of its own.")
@@ -167,9 +171,9 @@ class QrAsset:
         return None if found is None else TrackedLink.of(found)
 
     @strawberry.field
-    async def scanned(self, info: Info) -> ScanCount:
-        found = await info.context.loader(_scans).load(self.row.link_id)
-        return ScanCount(scans=found.scans, people=found.people)
+    async def responses(self, info: Info) -> QrResponses:
+        found = await info.context.loader(_responses).load(self.row.link_id)
+        return QrResponses(scans=found.scans, people=found.people, leads=found.leads, orders=found.orders)
 
     @strawberry.field(description="With the brand's token; .png beside it.")
     def svg_url(self, info: Info) -> str:

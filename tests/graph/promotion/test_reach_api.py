@@ -26,11 +26,13 @@ BATCH = """mutation ($input: LinkBatchCreateInput!) { linkBatchCreate(input: $in
 DEEP = """mutation ($input: DeepLinkSetInput!) { deepLinkSet(input: $input) {
   deepLink { storefrontId url } userErrors { code field } } }"""
 PRINT = """mutation ($input: QrBatchCreateInput!) { qrBatchCreate(input: $input) { batch { id kind sku warehouse
-  printSheetUrl assets { id arm code quantity svgUrl link { destination } scanned { scans people } } }
+  printSheetUrl assets { id arm code quantity svgUrl link { destination } responses { scans people leads orders } } }
   userErrors { code field } } }"""
 TOUCHES = """mutation ($input: TouchesRecordInput!) { touchesRecord(input: $input) {
   touches { row eventId touchId touchToken replayed repeat bindsUntil } rowErrors { row error { code } }
   userErrors { code facts } } }"""
+
+NOTHING = {"scans": 0, "people": 0, "leads": 0, "orders": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,16 +146,16 @@ async def test_parcel_cards_are_made_downloaded_and_counted_by_arm(selling: Sell
         {"arm": "A", "quantity": 500, "captionZh": "扫码领券"},
         {"arm": "B", "quantity": 500, "captionEn": "Scan me"},
     ]
-    cards = {
+    cards: dict[str, Any] = {
         "name": "双十一", "kind": "PARCEL_CARD", "sku": "CREAM", "warehouse": "SH-01", "link": selling.link(),
         "arms": arms,
     }  # fmt: skip
     refused = await selling.do(PRINT, **(cards | {"warehouse": ""}))
     assert refused["userErrors"] == [{"code": "BAD_QR_BATCH", "field": ["warehouse"]}]
     batch = (await selling.do(PRINT, **cards))["batch"]
-    assert [(each["arm"], each["scanned"]) for each in batch["assets"]] == [
-        ("A", {"scans": 0, "people": 0}),
-        ("B", {"scans": 0, "people": 0}),
+    assert [(each["arm"], each["responses"]) for each in batch["assets"]] == [
+        ("A", NOTHING),
+        ("B", NOTHING),
     ]
     assert len({each["code"] for each in batch["assets"]}) == 2
 

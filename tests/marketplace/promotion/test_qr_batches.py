@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import reportlab
 import segno
+from reportlab.lib.units import mm
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -22,13 +23,14 @@ from marketplace.promotion import print_sheet, qr_batches, queries, service
 from marketplace.promotion.attribution_facts import TouchKind
 from marketplace.promotion.clicks import Click
 from marketplace.promotion.print_sheet import Card, sheets, wrapped
-from marketplace.promotion.qr_batches import NewArm, NewBatch, QrAssetRow, Scans
+from marketplace.promotion.qr_batches import NewArm, NewBatch, QrAssetRow, Responses
 from marketplace.promotion.reach_errors import BadQrBatch, QrAssetNotFound, QrBatchNotFound
-from marketplace.promotion.reach_models import QrBatchKind
-from marketplace.promotion.service import NewLink
+from marketplace.promotion.reach_models import LeadKind, QrBatchKind
+from marketplace.promotion.service import NewLink, ToldTouch
+from tests.factories import audiences
 from tests.factories import promotion as make
 from tests.factories.brands import brand_actor
-from tests.factories.promotion import POLICY, Market
+from tests.factories.promotion import POLICY, SIGNER, Market
 
 CARDS = NewBatch(
     "双十一 cards", QrBatchKind.PARCEL_CARD,
@@ -77,9 +79,17 @@ async def test_every_arm_has_a_code_of_its_own_and_scans_tell_them_apart(
     await _scan(session, first, clock, is_bot=True)
     await _scan(session, first, clock, kind=TouchKind.CLICK)  # typed, not scanned
     await _scan(session, second, clock, session_key=b"anna")
-    assert await qr_batches.scans_of(session, [first.link_id, second.link_id]) == {
-        first.link_id: Scans(3, 2),
-        second.link_id: Scans(1, 1),
+    community = await audiences.community(session, market.promoter, clock)
+    [contact] = await audiences.members(session, market.promoter, clock, community, [audiences.person()])
+    lead = ToldTouch(
+        "lead", TouchKind.LEAD, clock.now(), first.code, lead=LeadKind.CONTACT_ADDED, contact_id=contact
+    )
+    assert not (
+        await service.record_touches(session, market.promoter, [lead], signer=SIGNER, clock=clock)
+    ).errors
+    assert await qr_batches.responses_of(session, [first.link_id, second.link_id]) == {
+        first.link_id: Responses(3, 2, 1),
+        second.link_id: Responses(1, 1),
     }
 
 
@@ -156,7 +166,7 @@ def test_the_code_on_the_card_is_the_links() -> None:
     dark = set()
     for x, y, width, _ in re.findall(rb"([\d.]+) ([\d.]+) ([\d.]+) ([\d.]+) re", drawn):
         column = round((float(x) - print_sheet._INSET) / module) - 4
-        bottom = (print_sheet.CARD[1] - print_sheet._CODE) / 2 + 2 * print_sheet.mm
+        bottom = (print_sheet.CARD[1] - print_sheet._CODE) / 2 + 2 * mm
         row = size - 1 - (round((float(y) - bottom) / module) - 4)
         dark |= {(row, column + n) for n in range(round(float(width) / module))}
     assert dark == {(r, c) for r, bits in enumerate(matrix) for c, bit in enumerate(bits) if bit}

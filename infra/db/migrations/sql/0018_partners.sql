@@ -168,4 +168,5 @@ CREATE TABLE touch_events (
     CONSTRAINT ck_touch_events_lead_of_somebody CHECK (lead IS NULL OR contact_id IS NOT NULL)
 );
 CREATE INDEX ix_touch_events_contact_id ON touch_events (contact_id, at) WHERE lead IS NOT NULL;
+CREATE INDEX ix_touch_events_link_id ON touch_events (link_id) WHERE lead IS NOT NULL;
 CALL protect_tenant_rows('touch_events', 'brand_id');
