@@ -59,7 +59,7 @@ async def reserve_goodwill(
     )
     book.goodwill_minor += amount_minor
     # Undone like any refund: nothing was taken from a cell.
-    changes = {"legs": legs_body(legs), "cells": [], "taken": [], "given": 0}
+    changes = {"legs": legs_body(legs), "cells": [], "payees": [], "taken": [], "given": 0}
     values = {
         "refund_id": refund_id, "order_id": order_id, "merchant_id": book.merchant_id,
         "currency": book.currency, "amount_minor": amount_minor, "request_hash": digest,

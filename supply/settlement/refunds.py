@@ -39,7 +39,17 @@ from supply.settlement.models import RefundStatus
 from supply.settlement.order_book import BookLine, OrderBook, load, load_many, save
 from supply.settlement.parties import platform_account, provider_account, refund_account
 from supply.settlement.taking import Share, accounts_touched, take
-from supply.settlement.undoing import legs_body, legs_of, moved, positions, put_back, taken_body, undo
+from supply.settlement.undoing import (
+    legs_body,
+    legs_of,
+    moved,
+    payees_body,
+    payees_of,
+    positions,
+    put_back,
+    taken_body,
+    undo,
+)
 
 _INSERT = text(
     "INSERT INTO split_refunds (refund_id, order_id, merchant_id, status, currency, amount_minor,"
@@ -152,9 +162,11 @@ async def reserve_refund(session: AsyncSession, plan: RefundPlan, *, now: dateti
     book.refunded_minor += given
     book.goodwill_minor -= repaid
     settle_delivery(book, now)
+    cells = moved(before, positions(book))
     changes = {
         "legs": legs_body(legs),
-        "cells": moved(before, positions(book)),
+        "cells": cells,
+        "payees": payees_body(book, cells),
         "taken": taken_body(taken),
         "given": given,
     }
@@ -209,7 +221,7 @@ async def void_refund(
         return
     reserved = legs_of(row.changes["legs"], book)
     held = await ledger.hold(session, [*accounts_touched(book), *(leg.account for leg in reserved)])
-    payees = {(line_id, seat): payee for line_id, seat, payee, _ in row.changes["taken"]}
+    payees = payees_of(row.changes["payees"])
     legs = undo(book, reserved, put_back(book, row.changes["cells"], payees), held)
     if row.status == RefundStatus.SETTLED:
         customer = refund_account(refund_id, book.currency)

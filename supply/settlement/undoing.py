@@ -15,7 +15,7 @@ from supply.ledger.chart import Code
 from supply.ledger.journal import AccountKey, Leg, credit, debit
 from supply.settlement.composition import Part, Taken
 from supply.settlement.order_book import BookLine, Cell, OrderBook
-from supply.settlement.parties import owner_of, party_account
+from supply.settlement.parties import owner_of, party_account, party_of
 
 Positions = dict[tuple[str, str], tuple[int, ...]]
 _OF_LINE = ("returned_quantity", "accepted_quantity", "by_quantity_minor", "by_value_minor")
@@ -63,6 +63,15 @@ def taken_body(taken: Iterable[Taken]) -> list[list[Any]]:
     return [[t.source_id, str(t.seat), t.payee.party_id, t.amount_minor] for t in taken]
 
 
+def payees_body(book: OrderBook, changes: Iterable[Sequence[Any]]) -> list[list[str]]:
+    """``[line id, seat, payee]`` of every cell that changed, at the time."""
+    return [[line_id, seat, book.line(line_id).cells[seat].payee_id] for line_id, seat, *_ in changes if seat]
+
+
+def payees_of(body: Iterable[Sequence[str]]) -> dict[tuple[str, str], str]:
+    return {(line_id, seat): payee for line_id, seat, payee in body}
+
+
 @dataclass(slots=True)
 class Elsewhere:
     """Where the undoing differs from the mirror, in minor units."""
@@ -73,12 +82,16 @@ class Elsewhere:
     """By (owner, code): what a supplier that left the line does not get back …"""
     to_merchant_minor: int = 0
     """… and the merchant gets, who pays the new supplier in full."""
+    homeless: dict[str, int] = field(default_factory=dict)
+    """By payee: pending it gave out of a cell that is another's now, for a share of a cell that is still its own.
+    What finds no room in its cells is available to it."""
 
 
 def put_back(
     book: OrderBook, changes: Iterable[Sequence[Any]], payees: Mapping[tuple[str, str], str]
 ) -> Elsewhere:
-    """Subtract the changes from the book. ``payees`` are those of the reservation, by (line id, seat)."""
+    """Subtract the changes from the book. ``payees`` are those of the reservation, by (line id, seat): of every
+    cell it changed."""
     elsewhere = Elsewhere()
     for line_id, seat, *numbers in changes:
         line = book.line(line_id)
@@ -99,6 +112,12 @@ def put_back(
         if missing:
             owner = owner_of(cell.payee_id)
             elsewhere.gone[owner] = elsewhere.gone.get(owner, 0) + missing
+    for payee, amount in elsewhere.homeless.items():
+        for cell in book.cells_of(payee):
+            laid = min(amount, max(cell.held_minor - cell.pending_minor - cell.released_minor, 0))
+            cell.pending_minor += laid
+            amount -= laid
+        elsewhere.homeless[payee] = amount
     return elsewhere
 
 
@@ -145,7 +164,15 @@ def _left_the_line(
     merchant.amount_minor += taken
     merchant.pending_minor += taken
     elsewhere.to_merchant_minor += taken
-    shares = {Code.PENDING: pending, Code.AVAILABLE: released, Code.RECEIVABLE: taken - pending - released}
+    # The cell may have given more than its own share, where another one of the party had nothing left.
+    own_pending = min(pending, taken)
+    own_released = min(released, taken - own_pending)
+    elsewhere.homeless[then] = elsewhere.homeless.get(then, 0) + pending - own_pending
+    shares = {
+        Code.PENDING: own_pending,
+        Code.AVAILABLE: own_released,
+        Code.RECEIVABLE: taken - own_pending - own_released,
+    }
     for code, amount in shares.items():
         key = (owner_of(then), code)
         elsewhere.not_to[key] = elsewhere.not_to.get(key, 0) + amount
@@ -165,6 +192,10 @@ def undo(
         )
     ]
     for account, amount in amounts.items():
+        homeless = elsewhere.homeless.get(party_of(account.owner), 0)
+        if homeless and account.code is Code.PENDING:
+            undone.append(credit(replace(account, code=Code.AVAILABLE), homeless))
+            amount -= homeless
         missing = elsewhere.gone.get(account.owner, 0) if account.code is Code.PENDING else 0
         if missing:
             available = replace(account, code=Code.AVAILABLE)

@@ -29,7 +29,17 @@ from supply.settlement.kinds import Kind
 from supply.settlement.order_book import OrderBook, save
 from supply.settlement.parties import platform_account, provider_account
 from supply.settlement.taking import Share, accounts_touched, take
-from supply.settlement.undoing import legs_body, legs_of, moved, positions, put_back, taken_body, undo
+from supply.settlement.undoing import (
+    legs_body,
+    legs_of,
+    moved,
+    payees_body,
+    payees_of,
+    positions,
+    put_back,
+    taken_body,
+    undo,
+)
 
 _SHARES_TABLE = table_of(DisputeShare)
 _SHARES = text(
@@ -151,9 +161,10 @@ async def lose(session: AsyncSession, part: Part, book: OrderBook, *, now: datet
     amount = sum(each.amount_minor for each in taken)
     beyond = part.amount_minor - amount
     book.refunded_minor += amount
+    cells = moved(before, positions(book))
     lost = {
-        "legs": legs_body(legs), "cells": moved(before, positions(book)), "taken": taken_body(taken),
-        "amount": amount, "beyond": beyond,
+        "legs": legs_body(legs), "cells": cells, "payees": payees_body(book, cells),
+        "taken": taken_body(taken), "amount": amount, "beyond": beyond,
     }  # fmt: skip
     await save(session, [book])
     await session.execute(_THAWED, _ids(part))
@@ -181,7 +192,7 @@ async def win_back(session: AsyncSession, part: Part, book: OrderBook, *, now: d
     lost = part.lost or {}
     taken_legs = legs_of(lost["legs"], book)
     held = await ledger.hold(session, [*accounts_touched(book), *(leg.account for leg in taken_legs)])
-    payees = {(line_id, seat): payee for line_id, seat, payee, _ in lost["taken"]}
+    payees = payees_of(lost["payees"])
     legs = undo(book, taken_legs, put_back(book, lost["cells"], payees), held)
     book.refunded_minor -= lost["amount"]
     await save(session, [book])
