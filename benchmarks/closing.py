@@ -3,8 +3,8 @@
     .venv/bin/python -m benchmarks.closing [--lines 1000000] [--payees 50000] [--closers 2]
 
 Every line is an order of its own, paid in the month: an order, its line, the promoter's part of it, and a journal
-with two legs. The figure is wall time from the first closer's start to the last one's end: every entry read with
-its journal, order, SKU and rate, every document written, hashed, chained and stored durably. Then one in a
+with two legs. The figure is wall time from the moment the closers are connected to the last one's end: every entry
+read with its journal, order, SKU and rate, every document written, hashed, chained and stored durably. Then one in a
 thousand is computed again from the ledger and compared byte by byte, and all are closed a second time.
 """
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import subprocess
 import sys
 import time
@@ -22,7 +21,7 @@ from datetime import UTC, datetime
 import uvloop
 
 from benchmarks.frame import Beside, Goal, Measured, Options, lines_of
-from benchmarks.load import counting, pgbench
+from benchmarks.load import Cpu, counting, pgbench
 from benchmarks.servers import BENCH, Platform, database_only
 from core.actor import SYSTEM
 from core.clock import FixedClock
@@ -36,6 +35,7 @@ LIMIT_S = 60.0
 CLOSED_AT = datetime(2026, 4, 1, 1, tzinfo=UTC)
 CLIENTS = 8
 _CHECKED_OF = 1_000
+READY = "ready\n"
 
 # Rows as capture leaves them, without a million calls of post_batch: triggers and foreign keys are off for this one
 # transaction. Amounts: 15 % of 10.00 to 210.00.
@@ -135,9 +135,8 @@ def closing(
 
 
 def _close(platform: Platform, closers: int, lines: int) -> Closed:
-    with counting({"closers": os.getpid(), "database": platform.database_pid}) as spent:
-        seconds = _run(platform, closers)
-    again = _run(platform, closers)
+    seconds, spent = _run(platform, closers)
+    again, _ = _run(platform, closers)
     found, size, total, parties, books = platform.postgres.execute(
         _LINES_IN, database=DEFAULT_DATABASE
     ).split("|")
@@ -147,14 +146,27 @@ def _close(platform: Platform, closers: int, lines: int) -> Closed:
     return Closed(seconds, again, int(found), int(size) / 1e6, cpu_ms)
 
 
-def _run(platform: Platform, closers: int) -> float:
+def _run(platform: Platform, closers: int) -> tuple[float, Cpu]:
+    """Wall seconds and CPU from the moment all closers are connected, as a worker's are."""
     argv = [sys.executable, "-m", "benchmarks.closing", "--close", platform.application_url()]
-    started = time.monotonic()
-    running = [subprocess.Popen(argv) for _ in range(closers)]
-    ended = [each.wait() for each in running]
-    if any(ended):
+    pipe = subprocess.PIPE
+    running = [subprocess.Popen(argv, stdin=pipe, stdout=pipe, text=True) for _ in range(closers)]
+    pids = {f"closer {number}": each.pid for number, each in enumerate(running, 1)}
+    if any(each.stdout is None or each.stdout.readline() != READY for each in running):
+        raise SystemExit("a closer did not start")
+    with counting({**pids, "database": platform.database_pid}) as spent:
+        started = time.monotonic()
+        for each in running:
+            assert each.stdin is not None
+            print(flush=True, file=each.stdin)
+        ended = [each.stdout.readline() for each in running if each.stdout]
+        seconds = time.monotonic() - started
+    for each in running:
+        each.communicate()
+    if ended != [READY] * closers or any(each.returncode for each in running):
         raise SystemExit("a closer failed")
-    return time.monotonic() - started
+    spent.seconds["closers"] = sum(spent.seconds.pop(name) for name in pids)
+    return seconds, spent
 
 
 def _check(platform: Platform, closed: Closed) -> None:
@@ -179,8 +191,13 @@ async def _closer(url: str) -> None:
     """What the worker's sweep does, until nothing is due."""
     db = Database(make_engine(url, pool_size=1))
     clock = FixedClock(CLOSED_AT)
+    async with db.reading(SYSTEM):
+        print(READY, end="", flush=True)
+    sys.stdin.readline()
     while await close_due_statements(db, clock=clock):
         pass
+    print(READY, end="", flush=True)
+    sys.stdin.readline()
     await db.close()
 
 

@@ -112,7 +112,7 @@ def document_of(header: Header, opening: Mapping[str, int], moved: Moved) -> Doc
         "cutoff": header.cutoff,
         "generated_at": instant(header.generated_at),
     }
-    written = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+    written = orjson.dumps(body, option=orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z)
     return Document(written.decode(), hashlib.sha256(written).hexdigest(), closing, split)
 
 

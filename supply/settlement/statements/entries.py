@@ -28,17 +28,27 @@ PARTY_CODES = (Code.RECEIVABLE, Code.PENDING, Code.AVAILABLE, Code.IN_PAYOUT, Co
 # An entry belongs to the first statement that could see it: its transaction had ended when that was closed, and
 # its journal was posted before the period's end. So a later statement takes what was posted in its own period,
 # and what was posted earlier by a transaction that ended too late. Nothing before ``resume`` can be either.
+# A capture that brought a party one part of one order line, the usual case of a promoter, is told whole here
+# (``order_line_id``): parts are not below zero, so that one which is the entry's amount is all there is.
 _ENTRIES = """
 SELECT w.ord, j.id, e.leg, CASE WHEN j.kind = ANY ($9::text[]) THEN j.idem END AS idem, j.kind, j.order_id,
     j.provider_ref, j.memo, j.effective_at, j.posted_at,
     a.code, -e.amount_minor AS amount_minor, e.balance_after, o.number, o.merchant_id,
-    j.posted_at >= w.period_to AS later, CASE WHEN j.posted_at >= w.period_to THEN e.txid::text END AS txid
+    j.posted_at >= w.period_to AS later, CASE WHEN j.posted_at >= w.period_to THEN e.txid::text END AS txid,
+    c.order_line_id, c.line_kind, c.sku, c.charged_minor, c.part, c.agreement, c.rate_ppm
 FROM unnest($1::text[], $2::bpchar[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::text[])
     WITH ORDINALITY AS w (owner, currency, previous, period_from, period_to, resume, ord)
 JOIN ledger_accounts a ON a.owner = w.owner AND a.currency = w.currency AND a.code = ANY ($8::int[])
 JOIN ledger_entries e ON e.account_id = a.id AND e.txid >= w.resume::xid8 AND e.txid < $7::text::xid8
 JOIN ledger_journals j ON j.id = e.journal_id AND NOT (j.posted_at < w.period_from AND e.txid < w.previous::xid8)
 LEFT JOIN split_orders o ON o.order_id = j.order_id
+LEFT JOIN LATERAL (
+    SELECT l.order_line_id, l.kind AS line_kind, l.sku, l.captured_minor AS charged_minor, p.part, p.agreement,
+        p.rate_ppm
+    FROM split_parts p JOIN split_lines l ON l.id = p.line_id
+    WHERE p.order_id = j.order_id AND p.captured_payee = substr(w.owner, 7) AND p.captured_minor = -e.amount_minor
+        AND p.part IN ('supplier', 'promoter_brand', 'individual') LIMIT 1
+) c ON j.kind = 'capture'
 ORDER BY w.ord, later, j.posted_at, e.txid, j.id, e.leg
 """
 # What a party got of an order line, or of its shipping, in the capture journal. Of an order whose merchant is asked
@@ -52,7 +62,7 @@ LEFT JOIN split_orders o ON o.order_id = j.order_id
 WHERE j.id = $1 ORDER BY e.leg
 """
 _CELLS = """
-SELECT l.order_id, l.order_line_id, l.kind, l.sku, l.captured_minor AS charged_minor,
+SELECT l.order_id, l.order_line_id, l.kind AS line_kind, l.sku, l.captured_minor AS charged_minor,
     CASE WHEN p.part = 'merchant' THEN l.discounts::text END AS discounts, p.part, p.captured_payee AS payee_id,
     p.captured_minor AS amount_minor, p.agreement, p.rate_ppm
 FROM split_lines l JOIN split_parts p ON p.line_id = l.id AND p.order_id = l.order_id
@@ -132,7 +142,11 @@ async def read_journal(
 async def about_of(connection: asyncpg.Connection[Any], block: Sequence[Any], payees: Sequence[str]) -> About:
     """What the journals of these rows were about, as far as it concerns these parties."""
     about = About()
-    captured = {row["order_id"]: row["merchant_id"] for row in block if row["kind"] == _CAPTURE}
+    captured = {
+        row["order_id"]: row["merchant_id"]
+        for row in block
+        if row["order_line_id"] is None and row["kind"] == _CAPTURE
+    }
     captured.pop(None, None)
     if captured:
         await _read_cells(connection, captured, payees, about)

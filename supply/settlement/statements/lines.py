@@ -93,11 +93,9 @@ def lines_of(payee_id: str, rows: Sequence[Any], about: About) -> list[tuple[str
 
 def _captured(payee_id: str, rows: Sequence[Any], cells: Sequence[Any]) -> list[tuple[str, Line]]:
     first = rows[0]
+    if first["order_line_id"] is not None and len(rows) == 1:
+        return [(_EARNED[first["part"]], _line_of(payee_id, first, first["amount_minor"], first))]
     earned = [cell for cell in cells if cell["payee_id"] == payee_id and cell["part"] in _EARNED]
-    if len(earned) == 1 and len(rows) == 1 and earned[0]["part"] != _MERCHANT:
-        cell, amount = earned[0], first["amount_minor"]
-        if cell["amount_minor"] == amount:
-            return [(_EARNED[cell["part"]], _line_of(payee_id, first, amount, cell))]
     parts = [each for cell in earned for each in _parts_of(cell, cells) if each[2]]
     if not parts or sum([amount for _, _, amount, _ in parts]) != sum([row["amount_minor"] for row in rows]):
         section = _EARNED[earned[0]["part"]] if earned else "sales"
@@ -128,7 +126,7 @@ def _parts_of(cell: Any, cells: Sequence[Any]) -> Iterator[tuple[str, Any, int, 
 
 
 def _same_line(one: Any, other: Any) -> bool:
-    return bool(one["order_line_id"] == other["order_line_id"] and one["kind"] == other["kind"])
+    return bool(one["order_line_id"] == other["order_line_id"] and one["line_kind"] == other["line_kind"])
 
 
 def _tax_on(cell: Any, cells: Sequence[Any]) -> int:
@@ -183,7 +181,7 @@ def _line_of(payee_id: str, row: Any, amount: int, cell: Any) -> Line:
     )
     gross = cell["charged_minor"]
     line["agreement"], line["rate_ppm"], line["gross_minor"] = cell["agreement"], cell["rate_ppm"], gross
-    line["shipping"] = cell["kind"] == _SHIPPING
+    line["shipping"] = cell["line_kind"] == _SHIPPING
     if gross > 0:
         line["share_ppm"] = (2 * abs(amount) * PPM + gross) // (2 * gross)
     return line
@@ -202,11 +200,11 @@ def _line(payee_id: str, row: Any, amount: int, *, order_line: str = "", sku: st
         "gross_minor": 0,
         "journal": journal,
         "memo": row["memo"] or "",
-        "occurred_at": instant(row["effective_at"]),
+        "occurred_at": row["effective_at"],
         "order": OrderId.outer(order.int) if order is not None else "",
         "order_line": order_line,
         "order_number": row["number"] or "",
-        "posted_at": instant(row["posted_at"]),
+        "posted_at": row["posted_at"],
         "rate_ppm": 0,
         "reference": row["provider_ref"] or "",
         "share_ppm": 0,
