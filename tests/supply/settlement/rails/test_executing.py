@@ -234,6 +234,15 @@ async def test_when_the_freeze_ends_first_the_books_follow_the_rail(o1: Paid) ->
     assert await o1.send() == 0
 
 
+async def test_requests_of_a_rail_this_process_cannot_reach_wait(o1: Paid) -> None:
+    await deliver(o1)
+    for sweep in (service.send_shares, service.resolve_shares, service.send_shared_refunds):
+        assert await sweep(o1.db, rails={}, clock=o1.clock) == 0
+    assert set(await o1.statuses()) == {RequestStatus.PLANNED}
+    await o1.sweep()
+    assert await o1.paid() == {str(o1.parties.supplier): 4_800}
+
+
 async def test_a_notice_is_a_hint_to_ask_now(o1: Paid) -> None:
     await deliver(o1)
     o1.paysim.fault("share_delay", seconds=40)
