@@ -55,13 +55,17 @@ class PartnerProfileVersion(Row, table=True):
 
 class PartnerListing(Row, table=True):
     """A brand as the directory shows it now. ``*_paths`` hold each entry with its ancestors; ``tokens`` are
-    made by infra/search/text.py. ``record`` and the three rates are those of the track record that may be shown."""
+    made by infra/search/text.py. ``record`` is the track record as it may be shown; the ranks are what lists are
+    sorted by, the higher the better, -1 where nothing may be shown."""
 
     __tablename__ = "partner_listings"
     __table_args__ = (
         one_of("audience_band", AudienceBand, name="known_band"),
         CheckConstraint("rate_min_ppm BETWEEN 0 AND rate_max_ppm", name="rates"),
         Index("ix_partner_listings_updated_at", "updated_at", "brand_id"),
+        Index("ix_partner_listings_conversion_rank", "conversion_rank", "brand_id"),
+        Index("ix_partner_listings_refund_rank", "refund_rank", "brand_id"),
+        Index("ix_partner_listings_punctuality_rank", "punctuality_rank", "brand_id"),
         Index("ix_partner_listings_category_paths", "category_paths", postgresql_using="gin"),
         Index("ix_partner_listings_region_paths", "region_paths", postgresql_using="gin"),
         Index("ix_partner_listings_tokens", "tokens", postgresql_using="gin"),
@@ -89,9 +93,9 @@ class PartnerListing(Row, table=True):
     listed_at: datetime = utc_field()
     updated_at: datetime = utc_field()
     record: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
-    conversion_ppm: int | None = None
-    refund_ppm: int | None = None
-    punctual_ppm: int | None = None
+    conversion_rank: int
+    refund_rank: int
+    punctuality_rank: int
 
 
 class PartnerRecord(Row, table=True):

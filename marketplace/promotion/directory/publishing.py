@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.actor import Actor, ActorKind, WrongTenant
 from core.clock import Clock
 from core.ids import BrandId
+from core.money import PPM
 from infra.db.base import table_of
 from marketplace.brands import queries as brands
 from marketplace.promotion.directory import profile as profiles
@@ -29,6 +30,9 @@ from marketplace.promotion.directory.track_record import Counts, TrackRecord, sh
 _PROFILES, _LISTINGS, _RECORDS = (
     table_of(PartnerProfileVersion), table_of(PartnerListing), table_of(PartnerRecord),
 )  # fmt: skip
+UNRANKED = -1
+"""The rank of a brand without the figure that a list is sorted by: it comes last."""
+
 _ONE_WRITER = text("SELECT pg_advisory_xact_lock(hashtextextended(:brand, 18))")
 _COUNTS = (
     "clicks", "orders", "refunded_orders", "disputed_orders", "commissions_due", "commissions_in_time",
@@ -134,17 +138,20 @@ async def _shown_record(session: AsyncSession, brand_id: BrandId) -> dict[Partne
 
 
 def listing_record(records: dict[PartnerRole, TrackRecord]) -> dict[str, Any]:
-    """The columns of a listing that tell of its track record; lists are sorted by the better-known side."""
+    """The columns of a listing that tell of its track record. A brand is ranked by the side that pays, or, where
+    nothing of that may be shown, by the other."""
     both = [records[role] for role in PartnerRole if role in records]
 
     def first(figure: str) -> int | None:
         return next((value for each in both if (value := getattr(each, figure)) is not None), None)
 
+    conversion, refunds, punctual = first("conversion_ppm"), first("refund_ppm"), first("punctual_ppm")
     return {
         "record": {role.value: record.to_json() for role, record in records.items()},
-        "conversion_ppm": first("conversion_ppm"), "refund_ppm": first("refund_ppm"),
-        "punctual_ppm": first("punctual_ppm"),
-    }  # fmt: skip
+        "conversion_rank": UNRANKED if conversion is None else conversion,
+        "refund_rank": UNRANKED if refunds is None else PPM - refunds,
+        "punctuality_rank": UNRANKED if punctual is None else punctual,
+    }
 
 
 def _listing_row(

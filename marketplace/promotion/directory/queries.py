@@ -15,7 +15,6 @@ from sqlalchemy import (
     String,
     and_,
     cast,
-    extract,
     func,
     literal,
     or_,
@@ -26,6 +25,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, TSQUERY
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.actor import Actor, ActorKind, WrongTenant
+from core.canonical import from_micros, to_micros
 from core.ids import BrandId, MalformedId
 from core.money import PPM
 from core.pagination import BadPage, Page, PageRequest, encode_cursor
@@ -51,7 +51,8 @@ _SCORE_UNITS = 1_000_000
 _LONGEST_TEXT = 200
 _ALL, _ANY = "all", "any"
 _UNKNOWN = -1
-"""The score of a brand without the figure that a list is sorted by: it comes last."""
+_LARGEST_SCORE = 2**33 * _SCORE_UNITS
+"""Microseconds until the year 2242, and more than any rank."""
 
 
 class PartnerSort(StrEnum):
@@ -61,6 +62,13 @@ class PartnerSort(StrEnum):
     CONVERSION = "CONVERSION"
     FEWEST_REFUNDS = "FEWEST_REFUNDS"
     PUNCTUALITY = "PUNCTUALITY"
+
+
+_RANKS: dict[PartnerSort, ColumnElement[Any]] = {
+    PartnerSort.CONVERSION: _L.conversion_rank,
+    PartnerSort.FEWEST_REFUNDS: _L.refund_rank,
+    PartnerSort.PUNCTUALITY: _L.punctuality_rank,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,23 +217,27 @@ async def _page(
     request: PageRequest,
     stage: str,
 ) -> Page[PartnerRow]:
-    score = _score(filter.sort, words, stage).label("score")
+    score = _score(filter.sort, words, stage)
     conditions = _matching(actor, filter, words, stage)
     if request.key:
         _, last_score, last_id = _key(request)
-        at = tuple_(literal(last_score, BigInteger), literal(last_id, _L.brand_id.type))
-        conditions.append(tuple_(score.element, _L.brand_id) < at)
-    wanted = select(*_LISTING, score).where(*conditions).order_by(score.desc(), _L.brand_id.desc())
-    rows = (await session.execute(wanted.limit(request.first + 1))).all()
+        # A cursor of another order is a number all the same; as a bigint it fits beside every rank.
+        by_time = score is _L.updated_at
+        last = literal(from_micros(last_score), score.type) if by_time else literal(last_score, BigInteger)
+        at = tuple_(last, literal(last_id, _L.brand_id.type))
+        conditions.append(tuple_(score, _L.brand_id) < at)
+    wanted = select(*_LISTING, score.label("score")).where(*conditions)
+    wanted = wanted.order_by(score.desc(), _L.brand_id.desc()).limit(request.first + 1)
+    rows = (await session.execute(wanted)).all()
     items = rows[: request.first]
-    cursors = [encode_cursor(stage, str(row.score), str(row.brand_id)) for row in items]
+    cursors = [encode_cursor(stage, _number(row.score), str(row.brand_id)) for row in items]
     return Page([_partner(row) for row in items], cursors, len(rows) > request.first)
 
 
 def _key(request: PageRequest) -> tuple[str, int, BrandId]:
     try:
         stage, score, brand = request.key or ()
-        if stage not in (_ALL, _ANY) or abs(int(score)) >= 2**63:
+        if stage not in (_ALL, _ANY) or not _UNKNOWN <= int(score) <= _LARGEST_SCORE:
             raise ValueError
         return stage, int(score), BrandId.parse(brand)
     except (ValueError, MalformedId) as error:
@@ -238,17 +250,18 @@ def _words(filter: PartnerFilter) -> list[QueryWord]:
     return query_words(filter.text)
 
 
-def _score(sort: PartnerSort, words: Sequence[QueryWord], stage: str) -> ColumnElement[int]:
-    if sort is PartnerSort.CONVERSION:
-        return cast(func.coalesce(_L.conversion_ppm, _UNKNOWN), BigInteger)
-    if sort is PartnerSort.FEWEST_REFUNDS:
-        return cast(func.coalesce(PPM - _L.refund_ppm, _UNKNOWN), BigInteger)
-    if sort is PartnerSort.PUNCTUALITY:
-        return cast(func.coalesce(_L.punctual_ppm, _UNKNOWN), BigInteger)
+def _score(sort: PartnerSort, words: Sequence[QueryWord], stage: str) -> ColumnElement[Any]:
+    """What a list is in the order of; a column with an index, unless words narrow it first."""
+    if sort in _RANKS:
+        return _RANKS[sort]
     if sort is PartnerSort.BEST_MATCH and words:
         rank = func.ts_rank(_WEIGHTS, _L.tokens, _query(words, stage))
         return cast(rank * _SCORE_UNITS, BigInteger)
-    return cast(extract("epoch", _L.updated_at) * 1_000_000, BigInteger)
+    return _L.updated_at
+
+
+def _number(score: Any) -> str:
+    return str(to_micros(score) if isinstance(score, datetime) else score)
 
 
 def _matching(

@@ -73,12 +73,11 @@ _STORE = text(
 )
 _FORGET = text("DELETE FROM partner_records WHERE computed_at < :now")
 _SHOW = text(
-    "UPDATE partner_listings l SET record = r.record, conversion_ppm = r.conversion_ppm,"
-    " refund_ppm = r.refund_ppm, punctual_ppm = r.punctual_ppm"
-    " FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(brand_id uuid, record jsonb, conversion_ppm integer,"
-    " refund_ppm integer, punctual_ppm integer)"
-    " WHERE l.brand_id = r.brand_id AND (l.record, l.conversion_ppm, l.refund_ppm, l.punctual_ppm)"
-    " IS DISTINCT FROM (r.record, r.conversion_ppm, r.refund_ppm, r.punctual_ppm)"
+    "UPDATE partner_listings l SET record = r.record, conversion_rank = r.conversion_rank,"
+    " refund_rank = r.refund_rank, punctuality_rank = r.punctuality_rank"
+    " FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(brand_id uuid, record jsonb, conversion_rank integer,"
+    " refund_rank integer, punctuality_rank integer)"
+    " WHERE l.brand_id = r.brand_id AND l.record <> r.record"
 )
 
 

@@ -41,15 +41,18 @@ CREATE TABLE partner_listings (
     listed_at TIMESTAMP WITH TIME ZONE NOT NULL,
     updated_at TIMESTAMP WITH TIME ZONE NOT NULL,
     record JSONB NOT NULL,
-    conversion_ppm INTEGER,
-    refund_ppm INTEGER,
-    punctual_ppm INTEGER,
+    conversion_rank INTEGER NOT NULL,
+    refund_rank INTEGER NOT NULL,
+    punctuality_rank INTEGER NOT NULL,
     CONSTRAINT pk_partner_listings PRIMARY KEY (brand_id),
     CONSTRAINT ck_partner_listings_known_band
         CHECK (audience_band IN ('UNDER_1K', 'FROM_1K', 'FROM_10K', 'FROM_100K', 'FROM_1M')),
     CONSTRAINT ck_partner_listings_rates CHECK (rate_min_ppm BETWEEN 0 AND rate_max_ppm)
 );
 CREATE INDEX ix_partner_listings_updated_at ON partner_listings (updated_at, brand_id);
+CREATE INDEX ix_partner_listings_conversion_rank ON partner_listings (conversion_rank, brand_id);
+CREATE INDEX ix_partner_listings_refund_rank ON partner_listings (refund_rank, brand_id);
+CREATE INDEX ix_partner_listings_punctuality_rank ON partner_listings (punctuality_rank, brand_id);
 CREATE INDEX ix_partner_listings_category_paths ON partner_listings USING gin (category_paths);
 CREATE INDEX ix_partner_listings_region_paths ON partner_listings USING gin (region_paths);
 CREATE INDEX ix_partner_listings_tokens ON partner_listings USING gin (tokens);

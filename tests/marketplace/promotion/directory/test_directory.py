@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.actor import SYSTEM, Actor, WrongTenant
 from core.clock import FixedClock
 from core.ids import BrandId, StorefrontId
-from core.pagination import BadPage, PageRequest
+from core.pagination import BadPage, PageRequest, encode_cursor
 from infra.db.session import Database
 from marketplace.promotion.directory import publishing, queries
 from marketplace.promotion.directory.errors import BadPartnerProfile, PartnerNotFound, PartnerProfileChanged
@@ -90,8 +90,17 @@ async def test_pages_go_through_everybody_once_in_every_order(
             after = page.cursors[-1]
         assert sorted(seen) == [f"护肤 {number}" for number in range(7)]
         assert await queries.partners_count(session, reader, filter) == 7
-    with pytest.raises(BadPage):
-        await queries.partners_page(session, reader, PartnerFilter(), PageRequest(3, "bm9uc2Vuc2U"))
+    cursors = []
+    for sort in PartnerSort:
+        filter = PartnerFilter(sort=sort)
+        cursors.append((await queries.partners_page(session, reader, filter, PageRequest(3))).cursors[-1])
+    for cursor in cursors:  # of one order in another: some page, never a failure
+        for sort in PartnerSort:
+            await queries.partners_page(session, reader, PartnerFilter(sort=sort), PageRequest(3, cursor))
+    nobody = str(BrandId.new())
+    for bad in ("bm9uc2Vuc2U", encode_cursor("all", str(2**63), nobody), encode_cursor("all", "x", nobody)):
+        with pytest.raises(BadPage):
+            await queries.partners_page(session, reader, PartnerFilter(), PageRequest(3, bad))
 
 
 async def test_a_profile_keeps_every_version_and_leaves_at_once(
