@@ -8,7 +8,9 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from core.actor import SYSTEM
 from core.money import Money
+from infra.db.session import Database
 from infra.payments.gateway import BalanceTransaction
 from supply.ledger import service as ledger
 from supply.ledger.chart import Code
@@ -46,16 +48,22 @@ _TO_CONVERT = text(
 )
 
 
-async def book_fees(session: AsyncSession, provider: str, *, now: datetime) -> int:
-    """R2 (and R10, R2b) of charges that are ours and whose fee nobody asked for yet."""
-    rows = (await session.execute(_FEES, {"provider": provider})).all()
+async def book_fees(db: Database, provider: str, *, now: datetime) -> int:
+    """R2 (and R10, R2b) of charges that are ours and whose fee nobody asked for yet.
+
+    Each in a transaction of its own: a recharge locks its order and the merchant's accounts, and two of them in one
+    transaction would take their locks in no order.
+    """
+    async with db.reading(SYSTEM) as session:
+        rows = (await session.execute(_FEES, {"provider": provider})).all()
     for row in rows:
         presented = None
         if row.presented != row.currency and row.presented_minor:
             presented = Money(int(row.presented_minor), row.presented)
-        await record_fee(
-            session, row.source_id, _transaction(row), now=now, provider=provider, presented=presented
-        )
+        async with db.unit_of_work(SYSTEM) as session:
+            await record_fee(
+                session, row.source_id, _transaction(row), now=now, provider=provider, presented=presented
+            )
     return len(rows)
 
 

@@ -79,9 +79,9 @@ async def reconcile(
             )
         )
     ]
+    await booking.book_fees(db, provider.name, now=started)
     async with db.unit_of_work(SYSTEM) as session:
         await session.execute(_LOCK, {"provider": provider.name})
-        await booking.book_fees(session, provider.name, now=started)
         await booking.book_own_charges(session, provider.name, now=started)
         await unexplained.make_available(session, provider.name, now=started)
     while await funds_available(db, clock=clock):
