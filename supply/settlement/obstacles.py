@@ -150,3 +150,15 @@ class NoAccount(Obstacle):
 def _percent(part: int, whole: int) -> str:
     tenths = part * 1_000 // whole if whole else 0
     return f"{tenths // 10}.{tenths % 10} %"
+
+
+@dataclass(frozen=True, slots=True)
+class CouponNotCarried(Obstacle):
+    """Somebody else than the merchant and the supplier paid a part of the price: it would have to be paid into the
+    rail, which shares out only what the customer paid."""
+
+    code: ClassVar[str] = "COUPON_NOT_CARRIED"
+    amount_minor: int
+
+    def explain(self) -> str:
+        return f"a coupon of {self.amount_minor} is paid by another party; the rail shares only what was paid"

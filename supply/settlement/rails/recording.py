@@ -23,7 +23,7 @@ from supply.ledger import service as ledger
 from supply.ledger.journal import Journal, merged
 from supply.settlement.capture import UNDELIVERED_DAYS, CapturedOrder, book_of
 from supply.settlement.composition import Part
-from supply.settlement.obstacles import NoAccount
+from supply.settlement.obstacles import CouponNotCarried, NoAccount, Obstacle
 from supply.settlement.order_book import OrderBook
 from supply.settlement.parties import PLATFORM
 from supply.settlement.rails import books
@@ -121,12 +121,13 @@ async def record_shared_payment(
     delivered_at = order.paid_at + timedelta(days=UNDELIVERED_DAYS)
     sale = _sale(book, payees, fee_minor, delivered_at)
     plan = plan_split(sale, rail)
-    missing = [
-        NoAccount(id) for id in (str(order.merchant_id), *(p.payee_id for p in payees)) if id not in accounts
-    ]
-    if isinstance(plan, Unpayable) or missing:
+    parties = (str(order.merchant_id), *(payee.payee_id for payee in payees))
+    further: list[Obstacle] = [NoAccount(id) for id in parties if id not in accounts]
+    if coupons := sum(line.coupon_minor for line in order.lines):
+        further.append(CouponNotCarried(coupons))
+    if isinstance(plan, Unpayable) or further:
         reasons = plan.reasons if isinstance(plan, Unpayable) else ()
-        raise NotPayableOnRail(order.order_id, (*reasons, *missing))
+        raise NotPayableOnRail(order.order_id, (*reasons, *further))
     values = {
         "order_id": order.order_id, "merchant_id": order.merchant_id, "rail": rail.name,
         "merchant_account": accounts[str(order.merchant_id)], "payment_id": payment_id,

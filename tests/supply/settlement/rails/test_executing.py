@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from infra.db.session import Database
 from infra.payments.profit_sharing import ProfitSharing
 from infra.payments.sharing import Receiver, ReceiverKind, Relation
 from supply.ledger.chart import Code
-from supply.settlement.obstacles import CapExceeded, NoAccount
+from supply.settlement.obstacles import CapExceeded, CouponNotCarried, NoAccount
 from supply.settlement.rails import queries, service
 from supply.settlement.rails.errors import NotPayableOnRail, RailRequestNotRefused
 from supply.settlement.rails.models import RequestStatus
@@ -124,6 +125,19 @@ async def test_thirty_per_cent_is_too_little_for_o1_and_every_missing_account_is
                     session, order, payment_id="p", fee_minor=FEE, rail=paid.allowed, clock=paid.clock
                 )
         assert {type(reason) for reason in refused.value.reasons} == kinds
+
+
+async def test_a_coupon_somebody_else_paid_cannot_be_shared_out(
+    db: Database, paysim: Any, rail: ProfitSharing
+) -> None:
+    paid = await paid_o1(db, paysim, rail)
+    order = replace(paid.order, lines=[replace(paid.order.lines[0], coupon_minor=500)])
+    with pytest.raises(NotPayableOnRail) as refused:
+        async with db.unit_of_work(SYSTEM) as session:
+            await service.record_shared_payment(
+                session, order, payment_id="p", fee_minor=FEE, rail=paid.allowed, clock=paid.clock
+            )
+    assert CouponNotCarried(500) in refused.value.reasons
 
 
 async def test_response_lost_after_execution(o1: Paid) -> None:
