@@ -132,6 +132,27 @@ async def test_a_negative_balance_is_carried_and_paid_off_first(db: Database, cl
     assert await has(db, name, Code.RECEIVABLE) == 0
 
 
+async def test_the_balance_of_four_periods_is_the_contracts(db: Database, clock: FixedClock) -> None:
+    """shared/vectors/cps.json, "refund after payout carries a negative balance"; minimum payout 5,000."""
+    name = await party(db, 12_000, minimum_minor=5_000)
+    periods = [(0, 0), (3_000, 8_000), (7_550, 0), (4_000, 0)]  # the first 12,000 are there already
+    carried = []
+    for number, (earned, clawed_back) in enumerate(periods):
+        at = datetime(2026, 4 + number, 1, 1, tzinfo=UTC)
+        async with db.unit_of_work(SYSTEM) as session:
+            own, owed = available(name, currency="USD"), party_account(Code.RECEIVABLE, name, "USD")
+            posted = at - timedelta(days=3)
+            if earned:
+                await posting.post(session, earning(f"e{number}", own, earned), now=posted)
+            if clawed_back:
+                await posting.post(session, earning(f"c{number}", owed, -clawed_back), now=posted)
+        await close_and_pay(db, clock, at)
+        carried.append(await has(db, name, Code.AVAILABLE) - await has(db, name, Code.RECEIVABLE))
+
+    assert list(reversed(await amounts(db, name))) == [12_000, 6_550]
+    assert carried == [0, -5_000, 2_550, 0]
+
+
 async def test_a_rolling_reserve_stays_and_is_paid_when_it_is_old_enough(
     db: Database, clock: FixedClock
 ) -> None:
