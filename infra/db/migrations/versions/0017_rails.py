@@ -20,5 +20,12 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table in ("rail_returns", "rail_refunds", "rail_instructions", "rail_requests", "rail_orders", "rail_accounts"):
+    for table in (
+        "rail_returns",
+        "rail_refunds",
+        "rail_instructions",
+        "rail_requests",
+        "rail_orders",
+        "rail_accounts",
+    ):
         op.drop_table(table)
