@@ -72,6 +72,11 @@ _REFUSED_LATELY = text(
 
 
 async def sweep_recoveries(db: Database, *, payments: PaymentGateway, clock: Clock) -> int:
+    """1 when ``recover_debts`` took something back."""
+    return int(await recover_debts(db, payments=payments, clock=clock) > 0)
+
+
+async def recover_debts(db: Database, *, payments: PaymentGateway, clock: Clock) -> int:
     """Look up what is unknown, then take back what is owed long enough (policies.Recovery). Minor units."""
     recovered = await resolve_recoveries(db, payments=payments, clock=clock)
     now = clock.now()

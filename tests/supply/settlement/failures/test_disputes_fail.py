@@ -27,6 +27,7 @@ from supply.settlement.disputes.errors import (
 )
 from supply.settlement.disputes.stages import Stage
 from supply.settlement.errors import OrderDisputed
+from supply.settlement.reversing import recover_debts
 from tests.fixtures.buying import Bought, bought, deaf, signed
 from tests.services.api.conftest import Paying
 
@@ -264,9 +265,7 @@ async def paid_out(order: Bought) -> None:
 
 async def recover(order: Bought, payments: PaymentGateway | None = None) -> int:
     gateways = order.shopper.served.gateways
-    return await settlement.sweep_recoveries(
-        gateways.db, payments=payments or gateways.payments, clock=order.shopper.clock
-    )
+    return await recover_debts(gateways.db, payments=payments or gateways.payments, clock=order.shopper.clock)
 
 
 async def test_dispute_after_full_payout_is_recovered_and_won_after_the_lost_share_was_taken_back(
