@@ -282,7 +282,9 @@ def _shares(line: LineAttributed) -> list[CommissionShare]:
 def _adjustment(owed: Adjustment) -> list[CommissionShare]:
     """R5: what this order owes its promoter for the period's earlier ones."""
     agreement = f"{owed.agreement_id}/{owed.agreement_version}"
-    winners = {touch: number for number, touch in enumerate(dict.fromkeys(s.touch_id for s in owed.shares), 1)}
+    winners = {
+        touch: number for number, touch in enumerate(dict.fromkeys(s.touch_id for s in owed.shares), 1)
+    }
     return [
         CommissionShare(
             share.payee,
