@@ -50,7 +50,7 @@ def money(
             with server.database(f"seed_{number}") as url:
                 results.append(_one(url, number, orders, _writer(trace)))
             out.print(_line(results[-1]), soft_wrap=True)
-            _tell_failure(console, results[-1])
+            tell_failure(console, results[-1])
             if json_file is not None:
                 json_file.write_text(
                     json.dumps([asdict(r) for r in results], indent=2) + "\n", encoding="utf-8"
@@ -83,7 +83,8 @@ def _line(result: Result) -> str:
     )
 
 
-def _tell_failure(console: Any, result: Result) -> None:
+def tell_failure(console: Any, result: Result) -> None:
+    """What is broken, the way to it, and how to go it again; nothing when nothing is."""
     if result.green:
         return
     console.print(f"seed {result.seed} breaks at step {result.steps}:", markup=False)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from services.commands.simulate import tell_failure
 from services.simulate.run import Result, simulate
+from supply.settlement import release
 from tests.conftest import TestDatabase
+from tests.mutants.registry import forgets_to_mark
 
 Run = Callable[..., Awaitable[Result]]
 
@@ -41,3 +46,17 @@ async def test_the_same_seed_gives_the_same_steps(run: Run) -> None:
 
     assert first.trace == again.trace
     assert (first.steps, first.kills, first.happened) == (again.steps, again.kills, again.happened)
+
+
+async def test_a_fault_in_a_recipe_is_found_and_told_with_the_way_to_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(release, "release_journals", forgets_to_mark(release.release_journals))
+    result = await run(2, 10)
+
+    assert not result.green
+    assert result.last, "the steps before it"
+    told = io.StringIO()
+    tell_failure(Console(file=told, width=200), result)
+    assert "seed 2 breaks at step" in told.getvalue()
+    assert "again: lianyu simulate money --seed 2 --orders 10" in told.getvalue()
