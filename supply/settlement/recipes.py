@@ -35,6 +35,12 @@ RECIPES: Final[Mapping[str, Recipe]] = {
     Kind.REVERSAL: Recipe("R7a", "Part of an earlier payout was taken back for what the party owed."),
     Kind.NETTING: Recipe("R7b", "What the party owed was set off against what it has earned since."),
     Kind.WRITE_OFF: Recipe("R7c", "The platform gave up what the party owed."),
+    Kind.COMMISSION_DENIED: Recipe(
+        "R6", "A commission was found invalid before it was due: it goes back to the merchant."
+    ),
+    Kind.ADJUSTED: Recipe(
+        "R7", "Corrected by an operator, for the reason given and approved by the name beside it."
+    ),
     Kind.PAYOUT_RESERVED: Recipe("R8a", "Set aside for a payout; its outcome is not known yet."),
     Kind.PAYOUT_SETTLED: Recipe("R8b", "Paid out: the money is the party's own at the provider."),
     Kind.PAYOUT_VOIDED: Recipe("R8c", "The provider refused the payout; the money is available again."),
