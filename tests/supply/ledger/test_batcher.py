@@ -149,7 +149,7 @@ async def test_connections_cut_in_the_middle_lose_nobodys_journal(
             )
             await asyncio.sleep(0.03)
 
-    async def submitter(number: int) -> list[str]:
+    async def submitter(number: int, batcher: PostingBatcher) -> list[str]:
         told = []
         for turn in range(20):
             key = f"k{number}-{turn}"
@@ -163,9 +163,11 @@ async def test_connections_cut_in_the_middle_lose_nobodys_journal(
                 told.append(key)
         return told
 
-    async with PostingBatcher(db, clock, limits=Limits(batch=8)) as batcher:
+    async with PostingBatcher(db, clock, limits=Limits(batch=8)) as cut_off:
         cutting = asyncio.create_task(cutter())
-        told = [key for keys in await asyncio.gather(*(submitter(n) for n in range(16))) for key in keys]
+        told = [
+            key for keys in await asyncio.gather(*(submitter(n, cut_off) for n in range(16))) for key in keys
+        ]
         done.set()
         await cutting
 
