@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, FilePath, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _DEVELOPMENT_SECRET = "development-only-secret-do-not-use"
@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     """How long a checkout holds stock before payment."""
     platform_fee_ppm: int = 50_000
     """The platform's fee on goods sold, frozen on each order line."""
-    print_font: Path | None = None
+    print_font: FilePath | None = None
     """A TrueType file with Chinese letters to embed in print sheets; absent: a font that readers bring."""
     log_level: str = "INFO"
     log_format: str = "console"
