@@ -82,9 +82,8 @@ class Elsewhere:
     """By (owner, code): what a supplier that left the line does not get back …"""
     to_merchant_minor: int = 0
     """… and the merchant gets, who pays the new supplier in full."""
-    homeless: dict[str, int] = field(default_factory=dict)
-    """By payee: pending it gave out of a cell that is another's now, for a share of a cell that is still its own.
-    What finds no room in its cells is available to it."""
+    laid: dict[str, int] = field(default_factory=dict)
+    """By owner: what was laid back as pending into cells that are still its own."""
 
 
 def put_back(
@@ -108,16 +107,11 @@ def put_back(
             continue
         missing = max(numbers[2] - cell.pending_minor, 0)
         cell.pending_minor -= numbers[2] - missing
+        owner = owner_of(cell.payee_id)
+        elsewhere.laid[owner] = elsewhere.laid.get(owner, 0) - (numbers[2] - missing)
         cell.released_minor = max(cell.released_minor - numbers[3] - missing, 0)
         if missing:
-            owner = owner_of(cell.payee_id)
             elsewhere.gone[owner] = elsewhere.gone.get(owner, 0) + missing
-    for payee, amount in elsewhere.homeless.items():
-        for cell in book.cells_of(payee):
-            laid = min(amount, max(cell.held_minor - cell.pending_minor - cell.released_minor, 0))
-            cell.pending_minor += laid
-            amount -= laid
-        elsewhere.homeless[payee] = amount
     return elsewhere
 
 
@@ -167,7 +161,6 @@ def _left_the_line(
     # The cell may have given more than its own share, where another one of the party had nothing left.
     own_pending = min(pending, taken)
     own_released = min(released, taken - own_pending)
-    elsewhere.homeless[then] = elsewhere.homeless.get(then, 0) + pending - own_pending
     shares = {
         Code.PENDING: own_pending,
         Code.AVAILABLE: own_released,
@@ -192,16 +185,16 @@ def undo(
         )
     ]
     for account, amount in amounts.items():
-        homeless = elsewhere.homeless.get(party_of(account.owner), 0)
-        if homeless and account.code is Code.PENDING:
-            undone.append(credit(replace(account, code=Code.AVAILABLE), homeless))
-            amount -= homeless
         missing = elsewhere.gone.get(account.owner, 0) if account.code is Code.PENDING else 0
         if missing:
             available = replace(account, code=Code.AVAILABLE)
             here = min(missing, held.get(available, 0))
             undone += [debit(available, here), debit(replace(account, code=Code.RECEIVABLE), missing - here)]
             amount += missing
+        if account.code is Code.PENDING:
+            homeless = _settle_cells(book, account.owner, amount - elsewhere.laid.get(account.owner, 0))
+            undone.append(credit(replace(account, code=Code.AVAILABLE), homeless))
+            amount -= homeless
         if account.code is Code.RECEIVABLE and amount > held[account]:
             # Paid off in the meantime: the party gets that back.
             undone.append(credit(replace(account, code=Code.AVAILABLE), amount - held[account]))
@@ -212,6 +205,20 @@ def undo(
             amount = -held.get(account, 0)
         undone.append(credit(account, amount))
     return undone
+
+
+def _settle_cells(book: OrderBook, owner: str, more: int) -> int:
+    """Pending that comes back to a party beyond what its cells have got already goes where there is room; how
+    much found none. Below zero, the cells had more laid back than comes, and give it up.
+
+    A party's share may have come out of another cell, and that one may be another supplier's by now.
+    """
+    for cell in book.cells_of(party_of(owner)):
+        room = max(cell.held_minor - cell.pending_minor - cell.released_minor, 0)
+        laid = min(more, room) if more > 0 else -min(-more, cell.pending_minor)
+        cell.pending_minor += laid
+        more -= laid
+    return more
 
 
 def _withhold(amounts: dict[AccountKey, int], not_to: Mapping[tuple[str, Code], int]) -> None:
