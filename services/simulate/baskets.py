@@ -25,9 +25,11 @@ from core.ids import (
     PaymentId,
     ProductId,
     SupplierId,
+    TenantId,
     TouchId,
     VariantId,
 )
+from core.money import PPM
 from infra.db.base import table_of
 from infra.db.rows import insert_rows
 from marketplace.orders.address import Address, address_key, buyer_key
@@ -44,6 +46,7 @@ from marketplace.orders.models import (
     PaymentStatus,
 )
 from marketplace.orders.pricing import PricedLine, SourcedLine, TaxRule, price_lines, totals_of
+from marketplace.promotion.coupon_models import Funder
 from marketplace.promotion.touch_token import TouchSigner
 from services.simulate.market import COUNTRY, Market, Storefront
 
@@ -86,6 +89,22 @@ class PlacedCheckout:
     orders: list[PlacedOrder] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A coupon of a basket: ``owner`` names the merchant or supplier whose goods it is for, if it is one's."""
+
+    funder: Funder
+    owner: TenantId | None
+    off_ppm: int
+
+    def off(self, line: SourcedLine) -> int:
+        if self.owner not in (None, line.merchant_id, line.supplier_id):
+            return 0
+        price = line.unit_price_minor * line.quantity
+        most = line.unit_cost_minor * line.quantity if self.funder is Funder.SUPPLIER else price
+        return min(price * self.off_ppm // PPM, most)
+
+
 class Shopper:
     """Draws baskets and places them."""
 
@@ -112,10 +131,10 @@ class Shopper:
             f"checkout {self.checkouts}", CheckoutId.new(), shop.currency, 0, now + HOLD
         )
         buyer = f"buyer{dice.randrange(_BUYERS)}@shoppers.example"
-        cart_id, sold = CartId.new(), list[PricedLine]()
+        cart_id, sold, coupon = CartId.new(), list[PricedLine](), self._coupon(merchants)
         carts.append(self._cart_row(cart_id, shop, merchants, now))
         for merchant in merchants:
-            priced = self._priced(merchant, shop.currency)
+            priced = self._priced(merchant, shop, coupon)
             order = self._order(checkout, merchant, priced)
             orders.append(self._order_row(order, checkout, shop, priced, buyer, now))
             lines += [
@@ -125,8 +144,9 @@ class Shopper:
         totals = totals_of(sold)
         checkout.total_minor = totals.total_minor
         money = {
-            "goods_minor": totals.goods_minor, "shipping_minor": totals.shipping_minor,
-            "tax_minor": totals.tax_minor, "total_minor": totals.total_minor,
+            "goods_minor": totals.goods_minor, "discount_minor": totals.discount_minor,
+            "shipping_minor": totals.shipping_minor, "tax_minor": totals.tax_minor,
+            "total_minor": totals.total_minor,
         }  # fmt: skip
         checkouts.append(
             {
@@ -163,10 +183,22 @@ class Shopper:
             "version": 1, "created_at": now, "updated_at": now,
         }  # fmt: skip
 
-    def _priced(self, merchant: BrandId, currency: str) -> list[PricedLine]:
+    def _coupon(self, merchants: Sequence[BrandId]) -> Drawn | None:
+        """One for every third basket, at the cost of anybody who may make one."""
+        dice = self._dice
+        if dice.randrange(3):
+            return None
+        funder = dice.choice(list(Funder))
+        owners = {Funder.ADVERTISER: merchants[0], Funder.SUPPLIER: dice.choice(self._market.suppliers)}
+        # A promoter gives no more than the least that an agreement promises it.
+        return Drawn(
+            funder, owners.get(funder), 30_000 if funder is Funder.PROMOTER else dice.randrange(300_000)
+        )
+
+    def _priced(self, merchant: BrandId, shop: Storefront, coupon: Drawn | None) -> list[PricedLine]:
         dice = self._dice
         # The last digit of a three-decimal currency cannot be charged.
-        step = 10 if currency == "KWD" else 1
+        step = 10 if shop.currency == "KWD" else 1
         tax = _TAXES[0] if step > 1 else dice.choice(_TAXES)
         sourced = []
         for _ in range(dice.choice([1, 1, 1, 2, 3])):
@@ -179,7 +211,11 @@ class Shopper:
                     LocationId.new(), cost,
                 )
             )  # fmt: skip
-        return price_lines(sourced, [step * dice.choice([0, 0, 80, 95]) for _ in sourced])
+        freight = [step * dice.choice([0, 0, 80, 95]) for _ in sourced]
+        if coupon is None or (coupon.funder is Funder.PROMOTER and merchant == shop.brand_id):
+            return price_lines(sourced, freight)
+        off = [coupon.off(line) // step * step for line in sourced]
+        return price_lines(sourced, freight, off, funder=coupon.funder)
 
     def _order(
         self, checkout: PlacedCheckout, merchant: BrandId, priced: Sequence[PricedLine]
@@ -202,8 +238,9 @@ class Shopper:
             "id": order.id, "number": order_number(), "checkout_id": checkout.id,
             "merchant_id": order.merchant_id, "seller_id": shop.brand_id, "storefront_id": shop.id,
             "buyer_key": buyer_key(self._secret, buyer), "currency": shop.currency,
-            "goods_minor": totals.goods_minor, "shipping_minor": totals.shipping_minor,
-            "tax_minor": totals.tax_minor, "total_minor": totals.total_minor, "refunded_minor": 0,
+            "goods_minor": totals.goods_minor, "discount_minor": totals.discount_minor,
+            "shipping_minor": totals.shipping_minor, "tax_minor": totals.tax_minor,
+            "total_minor": totals.total_minor, "refunded_minor": 0,
             "payment_status": PaymentStatus.PENDING.value,
             "fulfillment_status": FulfillmentStatus.UNFULFILLED.value, "country": COUNTRY, "placed_at": now,
             "version": 1,
@@ -216,7 +253,9 @@ def _line_row(line_id: OrderLineId, order: PlacedOrder, shop: Storefront, line: 
         "id": line_id, "order_id": order.id, "merchant_id": order.merchant_id, "seller_id": shop.brand_id,
         "variant_id": source.variant_id, "product_id": source.product_id, "sku": source.sku,
         "title": source.title, "category": source.category, "quantity": source.quantity,
-        "unit_price_minor": source.unit_price_minor, "gross_minor": line.gross_minor, "discount_minor": 0,
+        "unit_price_minor": source.unit_price_minor, "gross_minor": line.gross_minor,
+        "discount_minor": line.discount_minor,
+        "discount_funder": line.funder.value if line.funder else None,
         "tax_minor": line.tax_minor, "tax_ppm": source.tax.rate_ppm, "tax_included": source.tax.included,
         "shipping_minor": line.shipping_minor, "shipping_tax_minor": line.shipping_tax_minor,
         "platform_fee_ppm": FEE_PPM, "supplier_id": source.supplier_id, "location_id": source.location_id,
