@@ -11,7 +11,7 @@ from core.money import Money
 from infra.db.session import Database
 from supply.ledger import queries, service
 from supply.ledger.errors import Overdraft
-from supply.ledger.journal import Journal
+from supply.ledger.journal import AccountKey, Journal
 from tests.factories.ledger import NOON, available, earning, moving, pending, provider
 
 
@@ -49,6 +49,25 @@ async def test_one_key_posted_16_times_at_once_is_one_journal(db: Database) -> N
     assert len(set(ids)) == 1
     async with db.reading(SYSTEM) as session:
         assert await queries.balance(session, pending("a")) == Money(50, "CNY")
+
+
+async def test_openers_of_one_account_at_the_same_moment_all_succeed(db: Database) -> None:
+    for turn in range(25):
+        new = pending(f"new{turn}")
+
+        async def opener(number: int, turn: int = turn, new: AccountKey = new) -> object:
+            journal = earning(f"k{turn}-{number}", new, 1)
+            async with db.unit_of_work(SYSTEM) as session:
+                if number % 3 == 0:
+                    return await service.post(session, journal, now=NOON)
+                if number % 3 == 1:
+                    return await service.post_together(session, [journal], now=NOON)
+                return await service.hold(session, [new])
+
+        await asyncio.gather(*(opener(number) for number in range(12)))
+
+        async with db.reading(SYSTEM) as session:
+            assert await queries.balance(session, new) == Money(8, "CNY")
 
 
 async def test_single_and_batch_posters_never_deadlock(db: Database) -> None:

@@ -31,11 +31,17 @@ BEGIN
         SELECT ledger_account_id(code, owner, currency), code, owner, currency, tenant, ledger_side(code),
                ledger_strict(code)
         FROM wanted ORDER BY code, owner COLLATE "C", currency
-        ON CONFLICT (code, owner, currency) DO NOTHING
+        ON CONFLICT DO NOTHING -- of either index: who opens the same account at the same moment meets one or the other
         RETURNING id, side, strict
     )
     INSERT INTO ledger_balances (account_id, side, strict, posted_minor, version, rolled_to)
     SELECT id, side, strict, 0, 0, '0' FROM opened;
+    PERFORM FROM unnest(p_codes, p_owners, p_currencies) AS l (code, owner, currency)
+    JOIN ledger_accounts a ON a.id = ledger_account_id(l.code, l.owner, l.currency)
+    WHERE (a.code, a.owner, a.currency) <> (l.code, l.owner, l.currency);
+    IF FOUND THEN
+        RAISE EXCEPTION 'two names of accounts have one id' USING ERRCODE = '23505';
+    END IF;
 END $$;
 
 -- Which journals of a batch can never be posted, whatever the balances: the word for it, or NULL, in input order.
