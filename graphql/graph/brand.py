@@ -24,6 +24,7 @@ from graph.promotion.queries import PromotionQueries
 from graph.promotion.reach import ReachMutations, ReachQueries
 from graph.promotion.touches import TouchMutations
 from graph.scalars import SCALARS
+from graph.settlement.contests import ContestMutations, ContestQueries
 from graph.settlement.debts import DebtMutations, DebtQueries
 from graph.settlement.disputes import DisputeMutations, DisputeQueries
 from graph.settlement.ledger import LedgerQueries
@@ -49,6 +50,7 @@ Query = merge_types(
         SupplyQueries,
         SettlementQueries,
         LedgerQueries,
+        ContestQueries,
         DisputeQueries,
         DebtQueries,
         PlatformMoneyQueries,
@@ -70,6 +72,7 @@ Mutation = merge_types(
         ReturnMutations,
         SupplyMutations,
         SettlementMutations,
+        ContestMutations,
         DisputeMutations,
         DebtMutations,
         PlatformMoneyMutations,

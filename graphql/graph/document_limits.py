@@ -15,21 +15,17 @@ from graphql import (
     GraphQLError,
     OperationDefinitionNode,
     SelectionSetNode,
-    StringValueNode,
     ValidationContext,
     ValidationRule,
 )
 
-from infra.db.text import storable
-
 MAX_DEPTH = 12
-UNSTORABLE = "text holds neither a NUL nor half of a surrogate pair"
 MAX_ALIASES = 30
 _INTROSPECTION = "__"
 
 
 class DocumentLimits(ValidationRule):
-    """Reports DOCUMENT_TOO_DEEP, TOO_MANY_ALIASES (introspection counts for neither) and UNSTORABLE_TEXT."""
+    """Reports DOCUMENT_TOO_DEEP and TOO_MANY_ALIASES; introspection counts for neither."""
 
     def __init__(self, context: ValidationContext) -> None:
         super().__init__(context)
@@ -50,10 +46,6 @@ class DocumentLimits(ValidationRule):
             self._refuse("DOCUMENT_TOO_DEEP", f"{deepest} levels found. Allowed: {MAX_DEPTH}")
         if aliases > MAX_ALIASES:
             self._refuse("TOO_MANY_ALIASES", f"{aliases} aliases found. Allowed: {MAX_ALIASES}")
-
-    def enter_string_value(self, node: StringValueNode, *_: Any) -> None:
-        if not storable(node.value):
-            self._refuse("UNSTORABLE_TEXT", UNSTORABLE)
 
     def _refuse(self, code: str, message: str) -> None:
         self.report_error(GraphQLError(message, extensions={"code": code}))

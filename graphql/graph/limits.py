@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import strawberry
@@ -19,13 +18,14 @@ from strawberry.extensions import (
 from strawberry.types import ExecutionContext
 
 from core.errors import LianyuError
-from graph.document_limits import MAX_ALIASES, UNSTORABLE, DocumentLimits
-from infra.db.text import storable
+from graph.document_limits import MAX_ALIASES, DocumentLimits
+from infra.db.text import was_unstorable
 from infra.observability.context import request_id
 
 MAX_TOKENS = 4_000
 DOCUMENTS = 1_000
 _TOO_LONG = "tokens. Parsing aborted"
+UNSTORABLE = "text holds neither a NUL nor half of a surrogate pair"
 _HIDDEN = "an unexpected error; quote the request id"
 
 log = structlog.get_logger("graph")
@@ -40,6 +40,9 @@ def _is_unexpected(error: GraphQLError) -> bool:
     if error.path is None and isinstance(original, ValueError | TypeError):
         # Before any resolver ran: a variable's value that its scalar could not read.
         error.extensions = {**(error.extensions or {}), "code": "BAD_VARIABLE"}
+        return False
+    if was_unstorable(original):
+        error.message, error.extensions = UNSTORABLE, {"code": "UNSTORABLE_TEXT"}
         return False
     if isinstance(original, LianyuError):
         error.extensions = {**(error.extensions or {}), "code": original.code}
@@ -80,32 +83,12 @@ class Masking(MaskErrors):
         )
 
 
-class Storable(SchemaExtension):
-    """Refuses variables with text that the database cannot hold, before any resolver meets one."""
-
-    def on_validate(self) -> Iterator[None]:
-        context = self.execution_context
-        if not context.pre_execution_errors and not _storable(context.variables):
-            refused = GraphQLError(UNSTORABLE, extensions={"code": "UNSTORABLE_TEXT"})
-            context.pre_execution_errors = [refused]
-        yield
-
-
-def _storable(value: Any) -> bool:
-    if isinstance(value, str):
-        return storable(value)
-    if isinstance(value, dict):
-        return all(map(_storable, value.values()))
-    return not isinstance(value, list) or all(map(_storable, value))
-
-
 def extensions() -> list[Any]:
     return [
         lambda: AddValidationRules([DocumentLimits]),
         lambda: MaxTokensLimiter(max_token_count=MAX_TOKENS),
         lambda: ParserCache(maxsize=DOCUMENTS),
         lambda: ValidationCache(maxsize=DOCUMENTS),
-        Storable,  # after the cache, which sets the errors it has
         Masking,
     ]
 

@@ -62,7 +62,11 @@ _STORE = text(
 
 
 def body_hash(body: Any) -> str:
-    return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS, default=str)).hexdigest()
+    try:
+        written = orjson.dumps(body, option=orjson.OPT_SORT_KEYS, default=str)
+    except orjson.JSONEncodeError:
+        written = repr(body).encode("utf-8", "backslashreplace")  # half of a surrogate pair somewhere
+    return hashlib.sha256(written).hexdigest()
 
 
 async def answered(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +21,7 @@ from reportlab.pdfbase.cidfonts import UnicodeCIDFont
 from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
 
+from marketplace.promotion.cards import COLUMNS, ON_A_SHEET, ROWS, Card
 from marketplace.promotion.reach_errors import BadQrBatch
 
 MOST_CARDS = 1_000
@@ -29,8 +29,6 @@ MOST_CARDS = 1_000
 
 PAGE: Final = (210 * mm, 297 * mm)
 CARD: Final = (90 * mm, 54 * mm)
-COLUMNS, ROWS = 2, 5
-ON_A_SHEET = COLUMNS * ROWS
 _LEFT = (PAGE[0] - COLUMNS * CARD[0]) / 2
 _TOP = (PAGE[1] - ROWS * CARD[1]) / 2
 _CODE, _INSET = 40 * mm, 4 * mm
@@ -42,17 +40,6 @@ _SIZES = (13, 11, 9, 7)
 _MOST_LINES = 3
 _SMALL = 6
 _PARAGRAPH: Final[float] = 2 * mm
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """``url`` is what is scanned, ``code`` what is typed; ``note`` tells batch and arm to whoever packs parcels."""
-
-    url: str
-    code: str
-    caption_zh: str = ""
-    caption_en: str = ""
-    note: str = ""
 
 
 def sheets(cards: Sequence[tuple[Card, int]], *, title: str, font: Path | None = None) -> bytes:

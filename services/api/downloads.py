@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -11,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from graph.context import Gateways
-from marketplace.promotion import print_sheet, qr, qr_batches
+from marketplace.promotion import qr, qr_batches
+from marketplace.promotion.cards import ON_A_SHEET, Card
 from marketplace.promotion.ids import QrAssetId, QrBatchId
-from marketplace.promotion.print_sheet import ON_A_SHEET, Card
 from marketplace.promotion.qr_batches import QrAssetRow, QrBatchRow
 from marketplace.promotion.reach_errors import BadQrBatch, QrAssetNotFound
 from services.api.auth import Authenticator
@@ -53,13 +54,18 @@ def print_files(gateways: Gateways, authenticator: Authenticator) -> APIRouter:
             assets = (await qr_batches.assets_of(session, [batch.id]))[batch.id]
         cards = [(card, int(copies)) for card in _cards(batch, assets, arm, settings.edge_url)]
         # A hundred sheets take a third of a second: not on the thread that answers everybody.
-        content = await asyncio.to_thread(
-            print_sheet.sheets, cards, title=batch.name, font=settings.print_font
-        )
+        content = await asyncio.to_thread(_sheets, cards, batch.name, settings.print_font)
         named = {"content-disposition": f'attachment; filename="{batch.id}.pdf"'}
         return Response(content, media_type="application/pdf", headers=_PRIVATE | named)
 
     return router
+
+
+def _sheets(cards: Sequence[tuple[Card, int]], title: str, font: Path | None) -> bytes:
+    # Imported by who needs it: nine MiB for every process otherwise.
+    from marketplace.promotion.print_sheet import sheets
+
+    return sheets(cards, title=title, font=font)
 
 
 def _cards(batch: QrBatchRow, assets: Sequence[QrAssetRow], arm: str | None, edge_url: str) -> list[Card]:

@@ -15,7 +15,6 @@ from graph.context import Gateways
 from services.api.auth import Authenticator
 from supply.settlement import queries
 from supply.settlement.statements.document import csv_of
-from supply.settlement.statements.pdf import pdf_of
 
 
 class StatementFileNotFound(NotFound):
@@ -24,10 +23,17 @@ class StatementFileNotFound(NotFound):
     code = "STATEMENT_FILE_NOT_FOUND"
 
 
+def _pdf(document: str) -> bytes:
+    # Imported by who needs it: nine MiB for every process otherwise.
+    from supply.settlement.statements.pdf import pdf_of
+
+    return pdf_of(document)
+
+
 _FORMS: dict[str, tuple[str, Callable[[str], str | bytes]]] = {
     "json": ("application/json", lambda document: document),
     "csv": ("text/csv; charset=utf-8", csv_of),
-    "pdf": ("application/pdf", pdf_of),
+    "pdf": ("application/pdf", _pdf),
 }
 
 

@@ -22,7 +22,7 @@ from infra.db.session import Database
 from marketplace.orders.return_models import ReturnId
 from marketplace.promotion.coupon_models import CouponId
 from marketplace.promotion.ids import QrAssetId, QrBatchId
-from supply.settlement.ids import ReconciliationRunId, WriteOffId
+from supply.settlement.ids import ContestId, ReconciliationRunId, WriteOffId
 from tests.conftest import TestDatabase
 from tests.factories.brands import committed_brand, committed_storefront, committed_supplier
 from tests.factories.filled_market import BUYER, FilledMarket, filled_market
@@ -86,7 +86,8 @@ QUERIES: dict[str, dict[str, Any] | None] = {
     "payouts": {"payeeId": "MERCHANT"}, "statements": {"payeeId": "MERCHANT"},
     "statementDocument": {"id": "statements"}, "payees": {"payeeId": "MERCHANT"},
     "ledgerAccounts": {"payeeId": "MERCHANT"}, "explainAmount": {"id": "ENTRY"},
-    "disputes": {"first": 100}, "dispute": {"id": "du_market"}, "receivables": {"payeeId": "MERCHANT"},
+    "statementContests": {"first": 100}, "disputes": {"first": 100}, "dispute": {"id": "du_market"},
+    "receivables": {"payeeId": "MERCHANT"},
     "writeOffs": {"payeeId": "MERCHANT"}, "settlementTerms": {"payeeId": "MERCHANT", "currencyCode": "CNY"},
     "returns": {"orderId": "orders"}, "platformFunds": {"currencyCode": "CNY"}, "reconciliationHealth": None,
     "reconciliationRuns": {"first": 100}, "reconciliationReport": {"id": "RUN"}, "unmatchedRows": {"first": 100},
@@ -188,6 +189,20 @@ MUTATIONS: dict[str, tuple[dict[str, Any], str]] = {
         }, "",
     ),
     "writeOffDecide": ({"id": "WRITE_OFF", "idempotencyKey": "w", "approve": True}, ""),
+    "statementContestOpen": (
+        {
+            "statementId": "statements", "entry": "ENTRY", "idempotencyKey": "w", "reason": "x",
+            "claimed": {"amount": "1.00", "currencyCode": "CNY"},
+        }, "",
+    ),
+    "statementContestAnswer": ({"id": "CONTEST", "idempotencyKey": "w", "accept": True, "reply": "x"}, ""),
+    "statementContestEscalate": ({"id": "CONTEST", "idempotencyKey": "w", "escalation": "x"}, ""),
+    "statementContestRule": (
+        {
+            "id": "CONTEST", "idempotencyKey": "w", "ruling": "x",
+            "granted": {"amount": "1.00", "currencyCode": "CNY"},
+        }, "",
+    ),
     "settlementPolicySet": ({"idempotencyKey": "w", "absorption": {"upToMinor": 1}}, ""),
     "platformPayoutRequest": (
         {"idempotencyKey": "w", "reference": "w", "amount": {"amount": "1.00", "currencyCode": "CNY"}}, "",
@@ -426,6 +441,7 @@ async def filled(served: Served, db: Database, clock: FixedClock, postgres: Test
         "MERCHANT": str(shop.promotion.merchant.brand_id), "PROMOTER": str(shop.promotion.promoter.brand_id),
         "SUPPLIER": str(shop.source.supplier_id), "SKU": shop.product.skus[0], "CONTENT_HASH": "0" * 64,
         "RETURN": str(ReturnId.new()), "RUN": str(ReconciliationRunId.new()), "WRITE_OFF": str(WriteOffId.new()),
+        "CONTEST": str(ContestId.new()),
         "ENTRY": await _entry_of(postgres, shop.promotion.merchant.brand_id),
     }  # fmt: skip
     return Walk(served, market, known, named, await rows_of(postgres), {}, postgres)

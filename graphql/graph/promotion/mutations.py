@@ -19,6 +19,7 @@ from core.ids import (
 from graph.audiences.mutations import IdentifierInput, vault_of
 from graph.context import Context, Info
 from graph.errors import UserError, expected
+from graph.promotion.limits import CommissionCapInput, CommissionTiersInput
 from graph.promotion.types import Agreement, Invitation, Promoter, TrackedLink
 from graph.scalars import Ppm
 from marketplace.audiences.models import IdentifierKind
@@ -55,6 +56,8 @@ class TermsInput:
     fee_ppm: Ppm = strawberry.field(
         default=Ppm(PLATFORM_FEE_PPM), description="The platform's part; never below its own fee."
     )
+    caps: list[CommissionCapInput] = strawberry.field(default_factory=list)
+    tiers: CommissionTiersInput | None = None
 
     def parsed(self) -> Terms:
         return Terms(
@@ -66,6 +69,8 @@ class TermsInput:
             model=self.model,
             allow_self_purchase=self.allow_self_purchase,
             lead_binding_days=self.lead_binding_days,
+            caps=tuple(cap.parsed() for cap in self.caps),
+            tiers=self.tiers.parsed() if self.tiers else None,
         )
 
 

@@ -14,6 +14,7 @@ from graph.brands.types import TenantName
 from graph.catalog.types import Product
 from graph.context import Info
 from graph.promotion import loaders
+from graph.promotion.limits import CommissionCap, CommissionTiers
 from graph.scalars import Ppm
 from marketplace.promotion import qr
 from marketplace.promotion.attribution import RejectReason
@@ -70,6 +71,8 @@ class Terms:
     model: AttributionModel
     allow_self_purchase: bool
     lead_binding_days: int
+    caps: list[CommissionCap]
+    tiers: CommissionTiers | None
 
     @classmethod
     def of(cls, terms: AgreedTerms) -> Terms:
@@ -91,6 +94,8 @@ class Terms:
             model=terms.model,
             allow_self_purchase=terms.allow_self_purchase,
             lead_binding_days=terms.lead_binding_days,
+            caps=[CommissionCap.of(cap) for cap in terms.caps],
+            tiers=CommissionTiers.of(terms.tiers) if terms.tiers else None,
         )
 
 

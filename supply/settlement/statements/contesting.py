@@ -12,17 +12,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
+from uuid import UUID
 
 import orjson
 from sqlalchemy import CheckConstraint, Index, String, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import Field
 
-from core.actor import SYSTEM
+from core.actor import SYSTEM, Actor
 from core.clock import Clock
 from core.errors import Conflict, Invalid, NotFound
 from core.ids import StatementId, TenantId
 from core.money import MAX_MINOR
+from core.pagination import Page, PageRequest, page_of
 from infra.db.base import Row, currency_field, id_field, minor_field, one_of, utc_field
 from infra.db.session import Database
 from supply.settlement.adjustments import adjust
@@ -130,6 +132,10 @@ _MOVE = text(
 _OVERDUE = text(
     "SELECT * FROM statement_contests WHERE status IN ('OPEN', 'ADVERTISER_REPLY') AND due_at <= :now"
     " ORDER BY id LIMIT 50 FOR NO KEY UPDATE SKIP LOCKED"
+)
+_ONE = text("SELECT * FROM statement_contests WHERE id = :id")
+_PAGE = text(
+    "SELECT * FROM statement_contests WHERE (CAST(:after AS uuid) IS NULL OR id < :after) ORDER BY id DESC LIMIT :limit"
 )
 _STATES = text(
     "SELECT s.id, s.closed_at, EXISTS (SELECT FROM statement_contests c WHERE c.statement_id = s.id"
@@ -262,6 +268,21 @@ async def end_silent_contests(db: Database, *, clock: Clock) -> int:
             status = ContestStatus.UPHELD if upheld else ContestStatus.REJECTED
             await _end(session, row, status, row.claimed_minor if upheld else 0, by=SILENCE, now=now)
     return len(rows)
+
+
+async def contest_of(session: AsyncSession, contest_id: ContestId) -> ContestView:
+    """Raises ``ContestNotFound``."""
+    row = (await session.execute(_ONE, {"id": contest_id})).one_or_none()
+    if row is None:
+        raise ContestNotFound("no such contest")
+    return _view(row)
+
+
+async def contests_page(session: AsyncSession, actor: Actor, page: PageRequest) -> Page[ContestView]:
+    """Newest first: those a party opened and those against it; the platform sees all."""
+    after = UUID(page.key[0]) if page.key else None
+    rows = (await session.execute(_PAGE, {"after": after, "limit": page.first + 1})).all()
+    return page_of([_view(row) for row in rows], page, lambda view: (view.id.hex,))
 
 
 async def statement_states(

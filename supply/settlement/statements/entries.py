@@ -51,16 +51,19 @@ LEFT JOIN LATERAL (
 ) c ON j.kind = 'capture'
 ORDER BY w.ord, later, j.posted_at, e.txid, j.id, e.leg
 """
-# What a party got of an order line, or of its shipping, in the capture journal. Of an order whose merchant is asked
-# for, everybody's part. ``charged_minor`` is what the customer paid for the line, without tax, after discounts.
+# The same of one journal, without the short cut.
 _OF_JOURNAL = """
 SELECT j.id, e.leg, j.idem, j.kind, j.order_id, j.provider_ref, j.memo, j.effective_at, j.posted_at,
-    a.code, -e.amount_minor AS amount_minor, e.balance_after, e.txid::text AS txid, o.number, o.merchant_id
+    a.code, -e.amount_minor AS amount_minor, e.balance_after, e.txid::text AS txid, o.number, o.merchant_id,
+    NULL::uuid AS order_line_id, NULL::text AS line_kind, NULL::text AS sku, NULL::bigint AS charged_minor,
+    NULL::text AS part, NULL::text AS agreement, NULL::integer AS rate_ppm
 FROM ledger_journals j JOIN ledger_entries e ON e.journal_id = j.id
 JOIN ledger_accounts a ON a.id = e.account_id AND a.owner = $2 AND a.code = ANY ($3::int[])
 LEFT JOIN split_orders o ON o.order_id = j.order_id
 WHERE j.id = $1 ORDER BY e.leg
 """
+# What a party got of an order line, or of its shipping, in the capture journal. Of an order whose merchant is asked
+# for, everybody's part. ``charged_minor`` is what the customer paid for the line, without tax, after discounts.
 _CELLS = """
 SELECT l.order_id, l.order_line_id, l.kind AS line_kind, l.sku, l.captured_minor AS charged_minor,
     CASE WHEN p.part = 'merchant' THEN l.discounts::text END AS discounts, p.part, p.captured_payee AS payee_id,

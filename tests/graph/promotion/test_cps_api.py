@@ -150,6 +150,48 @@ async def test_from_the_invitation_to_a_signed_agreement(brands: tuple[Client, C
     }
 
 
+LIMITS = """mutation ($input: InvitationSendInput!) { invitationSend(input: $input) { invitation { terms {
+  caps { scope mode period fallbackRatePpm amount { minorUnits currencyCode } }
+  tiers { mode period tiers { ratePpm fromBasis { minorUnits } } } } } userErrors { code field } } }"""
+
+
+async def test_caps_and_tiers_are_offered_and_read_back(brands: tuple[Client, Client, Client]) -> None:
+    merchant, promoter, _ = brands
+    cny = {"currencyCode": "CNY"}
+    to = {"advertiserId": merchant.id, "promoterBrandId": promoter.id}
+    terms = {
+        **_terms(),
+        "caps": [
+            {"scope": "ORDER", "amount": {"amount": "50.00", **cny}},
+            {
+                "scope": "PROMOTER",
+                "amount": {"amount": "900.00", **cny},
+                "mode": "ALL_OR_NOTHING",
+                "period": "WEEK",
+            },
+        ],
+        "tiers": {
+            "tiers": [
+                {"fromBasis": {"amount": "0", **cny}, "ratePpm": 80_000},
+                {"fromBasis": {"amount": "10000.00", **cny}, "ratePpm": 120_000},
+            ],
+            "mode": "MARGINAL",
+        },
+    }
+
+    offered = (await merchant.do(LIMITS, **to, terms=terms))["invitation"]["terms"]
+
+    assert [(cap["scope"], cap["mode"], cap["amount"]["minorUnits"]) for cap in offered["caps"]] == [
+        ("ORDER", "TRUNCATE", "5000"), ("PROMOTER", "ALL_OR_NOTHING", "90000"),
+    ]  # fmt: skip
+    assert [(t["fromBasis"]["minorUnits"], t["ratePpm"]) for t in offered["tiers"]["tiers"]] == [
+        ("0", 80_000), ("1000000", 120_000),
+    ]  # fmt: skip
+    terms["tiers"] = {"tiers": [{"fromBasis": {"amount": "1.00", **cny}, "ratePpm": 80_000}]}
+    refused = await merchant.do(LIMITS, **to, terms=terms)
+    assert refused["userErrors"][0]["code"] == "BAD_TERMS"
+
+
 async def test_terms_that_cannot_be_are_refused_by_field(brands: tuple[Client, Client, Client]) -> None:
     merchant, promoter, stranger = brands
     to = {"advertiserId": merchant.id, "promoterBrandId": promoter.id}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -53,6 +54,15 @@ DECIDE = f"mutation ($i: WriteOffDecideInput!) {{ writeOffDecide(input: $i) {{ w
 POLICY = f"mutation ($i: SettlementPolicySetInput!) {{ settlementPolicySet(input: $i) {{ {ERRORS} }} }}"
 TERMS = f"""mutation ($i: SettlementTermsSetInput!) {{ settlementTermsSet(input: $i) {{
   terms {{ cycle timeZone legalName reservePpm }} {ERRORS} }} }}"""
+CONTEST = "contest { id status claimed { minorUnits } granted { minorUnits } against } userErrors { code }"
+OPEN = f"mutation ($i: StatementContestOpenInput!) {{ statementContestOpen(input: $i) {{ {CONTEST} }} }}"
+ANSWER = (
+    f"mutation ($i: StatementContestAnswerInput!) {{ statementContestAnswer(input: $i) {{ {CONTEST} }} }}"
+)
+ESCALATE = (
+    f"mutation ($i: StatementContestEscalateInput!) {{ statementContestEscalate(input: $i) {{ {CONTEST} }} }}"
+)
+RULE = f"mutation ($i: StatementContestRuleInput!) {{ statementContestRule(input: $i) {{ {CONTEST} }} }}"
 FUNDS = """{ platformFunds(currencyCode: "CNY") { minorUnits }
   reconciliationHealth { provider } reconciliationRuns { nodes { id } } unmatchedRows { nodes { id } } }"""
 
@@ -295,6 +305,42 @@ async def test_a_statement_comes_in_three_forms_to_its_party_alone(books: Books)
     ):  # fmt: skip
         answer = await books.served.api.get(f"/statements/{path}", headers=headers)
         assert answer.status_code == status, path
+
+
+async def test_a_line_of_a_statement_is_contested_answered_and_ruled(books: Books) -> None:
+    promoter, token = books.market.shop.promotion.promoter.brand_id, books.market.promoter_token
+    async with books.db.unit_of_work(SYSTEM) as session:
+        closed = await service.close_statement(
+            session, str(promoter), currency="CNY", period_from=books.clock.now() - timedelta(days=2),
+            period_to=books.clock.now(), now=books.clock.now(),
+        )  # fmt: skip
+    entries = await books.ask("{ ledgerEntries(first: 50) { nodes { id kind } } }", token)
+    entry = next(e["id"] for e in entries["data"]["ledgerEntries"]["nodes"] if e["kind"] == "capture")
+    asked: dict[str, Any] = {"statementId": str(closed.id), "entry": entry, "reason": "15 %, not 10"}
+    claim: dict[str, Any] = {"claimed": {"amount": "2.00", "currencyCode": "CNY"}}
+
+    stranger = await books.ask(OPEN, **asked, **claim)
+    assert codes_of(stranger) == ["STATEMENT_NOT_FOUND"]
+    contest = (await books.payload(OPEN, token, **asked, **claim))["contest"]
+    merchant = str(books.market.shop.promotion.merchant.brand_id)
+    assert (contest["status"], contest["claimed"]["minorUnits"], contest["against"]) == (
+        "OPEN",
+        "200",
+        merchant,
+    )
+    assert codes_of(await books.ask(OPEN, token, **asked, **claim)) == ["ALREADY_CONTESTED"]
+    assert codes_of(await books.ask(ESCALATE, token, id=contest["id"], escalation="no")) == ["CONTEST_MOVED"]
+
+    answered = await books.payload(ANSWER, id=contest["id"], accept=False, reply="10 % was agreed")
+    assert answered["contest"]["status"] == "ADVERTISER_REPLY"
+    escalated = await books.payload(ESCALATE, token, id=contest["id"], escalation="see version 2")
+    assert escalated["contest"]["status"] == "ESCALATED"
+    half: dict[str, Any] = {"granted": {"amount": "1.00", "currencyCode": "CNY"}, "ruling": "half"}
+    assert codes_of(await books.ask(RULE, id=contest["id"], **half)) == ["MISSING_SCOPE"]
+    ruled = await books.payload(RULE, books.operator, id=contest["id"], **half)
+    assert (ruled["contest"]["status"], ruled["contest"]["granted"]["minorUnits"]) == ("RULED", "100")
+    listed = await books.ask("{ statementContests { nodes { id status } } }")
+    assert listed["data"]["statementContests"]["nodes"] == [{"id": contest["id"], "status": "RULED"}]
 
 
 async def test_a_supplier_prints_its_statement(books: Books) -> None:

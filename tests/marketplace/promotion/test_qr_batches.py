@@ -21,8 +21,9 @@ from core.ids import BrandId, TouchId
 from core.pagination import PageRequest
 from marketplace.promotion import print_sheet, qr_batches, queries, service
 from marketplace.promotion.attribution_facts import TouchKind
+from marketplace.promotion.cards import Card
 from marketplace.promotion.clicks import Click
-from marketplace.promotion.print_sheet import Card, sheets, wrapped
+from marketplace.promotion.print_sheet import sheets, wrapped
 from marketplace.promotion.qr_batches import NewArm, NewBatch, QrAssetRow, Responses
 from marketplace.promotion.reach_errors import BadQrBatch, QrAssetNotFound, QrBatchNotFound
 from marketplace.promotion.reach_models import LeadKind, QrBatchKind
