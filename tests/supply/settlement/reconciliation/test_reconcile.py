@@ -248,6 +248,13 @@ async def test_a_refund_behind_our_back_and_its_failure_are_found(platform: Any)
     assert sorted(d.type for d in report.counted) == ["refund", "refund_failure"]
     assert await suspense(platform) == 0  # one in, one out: the money is where it was
 
+    # Told; from now on it is nobody's business any more.
+    platform.clock.advance(HOUR)
+    report = await platform.reconcile()
+    assert findings(report) == []
+    assert report.health.suspended == 0
+    assert await suspense(platform) == 0
+
 
 async def test_a_transfer_without_a_payout_is_found(platform: Any) -> None:
     await platform.sale()
