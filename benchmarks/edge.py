@@ -32,8 +32,8 @@ from core.clock import SystemClock
 from core.ids import BrandId, CommunityId, LinkId, PlacementId
 from infra.config import Settings
 from infra.db.migrate import upgrade
+from infra.embedded.ports import free_port
 from infra.embedded.postgres import APPLICATION, DEFAULT_DATABASE, SUPERUSER, EmbeddedPostgres
-from infra.embedded.process import free_port
 from marketplace.promotion.clicks import Click
 from services.edge.app import Edge
 

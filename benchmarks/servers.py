@@ -17,8 +17,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from infra.db.migrate import upgrade
+from infra.embedded.ports import free_port
 from infra.embedded.postgres import APPLICATION, DEFAULT_DATABASE, EmbeddedPostgres
-from infra.embedded.process import accepts_tcp, free_port
+from infra.embedded.process import accepts_tcp
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCH = "pgbench"

@@ -19,10 +19,10 @@ from typing import Any
 from infra.config import Settings
 from infra.embedded.child import ProcessSpec
 from infra.embedded.errors import EmbeddedServerError
+from infra.embedded.ports import free_port
 from infra.embedded.postgres import APPLICATION, OWNER, EmbeddedPostgres
 from infra.embedded.postgres_home import server_account
 from infra.embedded.probes import Probe, every, http_ok, log_says, tcp_open
-from infra.embedded.process import free_port
 from infra.embedded.valkey import EmbeddedValkey
 from services.application_role import application_url, set_application_password
 from services.secrets_file import stack_secrets
@@ -249,6 +249,12 @@ def _postgres_port(data_dir: Path) -> int | None:
 
 
 def _postgres(server: EmbeddedPostgres) -> ProcessSpec:
+    port = LastingPort(server)
+
+    def settled() -> None:
+        port.settle()
+        server.provision()
+
     return ProcessSpec(
         name="postgres",
         argv=server.argv,
@@ -256,8 +262,8 @@ def _postgres(server: EmbeddedPostgres) -> ProcessSpec:
         account=server_account(),
         log=server.log,
         ready=server.ready,
-        before=_on_the_same_port(server),
-        after=server.provision,
+        before=port.prepare,
+        after=settled,
         ready_timeout_s=120,
         stop_signal=signal.SIGINT,
         stop_timeout_s=20,
@@ -265,30 +271,37 @@ def _postgres(server: EmbeddedPostgres) -> ProcessSpec:
 
 
 def _valkey(server: EmbeddedValkey) -> ProcessSpec:
+    port = LastingPort(server)
     return ProcessSpec(
         name="valkey",
         argv=server.argv,
         cwd=server.data_dir,
         log=server.log,
         ready=server.ready,
-        before=_on_the_same_port(server),
+        before=port.prepare,
+        after=port.settle,
         stop_timeout_s=10,
     )
 
 
-def _on_the_same_port(server: EmbeddedPostgres | EmbeddedValkey) -> Any:
-    """`prepare`, refusing another port at a restart: the URL is with the other processes by then."""
-    first: list[int] = []
+class LastingPort:
+    """A server's port: any until it has been ready once, then always that one: its URL is with the others."""
 
-    def before() -> None:
-        if first:
-            server.port = first[0]
-        server.prepare()
-        if first and server.port != first[0]:
-            raise EmbeddedServerError(f"port {first[0]} is taken by another program")
-        first[:] = [server.port]
+    def __init__(self, server: EmbeddedPostgres | EmbeddedValkey) -> None:
+        self._server = server
+        self._settled: int | None = None
 
-    return before
+    def prepare(self) -> None:
+        """Before every start. Raises `EmbeddedServerError` when a program of another owner took the port."""
+        if self._settled is not None:
+            self._server.port = self._settled
+        self._server.prepare()
+        if self._settled not in (None, self._server.port):
+            raise EmbeddedServerError(f"port {self._settled} is taken by another program")
+
+    def settle(self) -> None:
+        """When it is ready."""
+        self._settled = self._server.port
 
 
 def describe(stack: Stack, *, keys: Mapping[str, str], pids: Mapping[str, int]) -> dict[str, Any]:

@@ -24,11 +24,11 @@ import psutil  # type: ignore[import-untyped, unused-ignore]
 
 from infra.embedded.errors import DataDirInUse, EmbeddedServerError, ServerFailedToStart
 from infra.embedded.lock import DirectoryLock
+from infra.embedded.ports import free_port
 from infra.embedded.postgres_home import binaries, cluster_home, server_account
 from infra.embedded.process import (
     accepts_tcp,
     end_identities,
-    free_port,
     last_lines,
     processes_in,
     spawn,

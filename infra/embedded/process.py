@@ -61,22 +61,6 @@ class ProcessIdentity:
         return abs(started_at - self.started_at) < 0.05
 
 
-def free_port(preferred: int | None = None) -> int:
-    """``preferred`` when nobody listens there on 127.0.0.1, else a port the kernel has just found free."""
-    for port in (preferred, 0):
-        if port is None:
-            continue
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            # The servers set it too: a port in TIME_WAIT after a restart is free for them.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise OSError("no free TCP port on 127.0.0.1")
-
-
 def accepts_tcp(port: int, *, timeout_s: float = 0.5) -> bool:
     """Whether something accepts connections on 127.0.0.1:``port``."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=timeout_s):

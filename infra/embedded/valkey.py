@@ -19,9 +19,9 @@ from pathlib import Path
 
 from infra.embedded.errors import DataDirInUse, ServerBinaryMissing, ServerFailedToStart
 from infra.embedded.lock import DirectoryLock
+from infra.embedded.ports import free_port
 from infra.embedded.process import (
     end_identities,
-    free_port,
     last_lines,
     processes_in,
     spawn,

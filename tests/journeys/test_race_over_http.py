@@ -23,7 +23,7 @@ from core.actor import SYSTEM
 from core.clock import SystemClock
 from core.ids import VariantId
 from infra.db.session import Database
-from infra.embedded.process import free_port
+from infra.embedded.ports import free_port
 from tests.conftest import TestDatabase
 from tests.factories import supply
 from tests.factories.brands import committed_brand, committed_storefront

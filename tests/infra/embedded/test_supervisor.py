@@ -17,8 +17,9 @@ import pytest
 
 from infra.embedded.child import ProcessSpec
 from infra.embedded.errors import DataDirInUse, ServerFailedToStart
+from infra.embedded.ports import free_port
 from infra.embedded.probes import http_ok, log_says, tcp_open
-from infra.embedded.process import ProcessIdentity, free_port, wait_until
+from infra.embedded.process import ProcessIdentity, wait_until
 from infra.embedded.run_record import RunRecord
 from infra.embedded.supervisor import Happening, Stopped, Supervisor, record_path, running_record
 from tests.fixtures.processes import running

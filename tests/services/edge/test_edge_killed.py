@@ -20,8 +20,8 @@ from core.actor import SYSTEM
 from core.clock import FixedClock
 from core.ids import BrandId, TouchId
 from infra.db.session import Database
+from infra.embedded.ports import free_port
 from infra.embedded.postgres import APPLICATION
-from infra.embedded.process import free_port
 from marketplace.promotion.touch_token import TouchSigner
 from tests.factories import promotion as make
 from tests.factories.brands import brand_actor

@@ -22,7 +22,7 @@ from core.events import Event, event, to_body
 from core.ids import MessageId
 from infra import outbox
 from infra.db.session import Database
-from infra.embedded.process import free_port
+from infra.embedded.ports import free_port
 from infra.messaging import run as messaging
 from infra.observability.context import bind_request_id, request_id
 from infra.observability.logs import configure_logging

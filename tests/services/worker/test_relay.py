@@ -19,7 +19,7 @@ from core.clock import FixedClock
 from core.ids import CheckoutId, OrderId
 from infra import outbox
 from infra.db.session import Database
-from infra.embedded.process import free_port
+from infra.embedded.ports import free_port
 from infra.embedded.valkey import EmbeddedValkey
 from infra.messaging.celery_app import QUEUE, make_celery
 from infra.observability.context import bind_request_id
