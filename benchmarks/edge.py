@@ -34,7 +34,7 @@ from infra.config import Settings
 from infra.db.migrate import upgrade
 from infra.embedded.ports import free_port
 from infra.embedded.postgres import APPLICATION, DEFAULT_DATABASE, SUPERUSER, EmbeddedPostgres
-from marketplace.promotion.clicks import Click
+from marketplace.promotion.touches.clicks import Click
 from services.edge.app import Edge
 
 _AGENT = b"Mozilla/5.0 (iPhone; CPU iPhone OS 19_0 like Mac OS X) MicroMessenger/8.0"

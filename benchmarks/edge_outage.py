@@ -42,10 +42,10 @@ from marketplace.brands import onboarding
 from marketplace.brands.models import TenantKind
 from marketplace.brands.roles import BRAND_SCOPES
 from marketplace.promotion import service as promotion
-from marketplace.promotion.destinations import DestinationPolicy
-from marketplace.promotion.terms import Terms
-from marketplace.promotion.touch_facts import touch_facts_for
-from marketplace.promotion.touch_token import TouchSigner
+from marketplace.promotion.agreements.terms import Terms
+from marketplace.promotion.links.destinations import DestinationPolicy
+from marketplace.promotion.touches.touch_facts import touch_facts_for
+from marketplace.promotion.touches.touch_token import TouchSigner
 
 _AGENT = b"Mozilla/5.0 (iPhone; CPU iPhone OS 19_0 like Mac OS X) Safari/605"
 _TOKEN = re.compile(rb"[?&]lyt=([A-Za-z0-9_-]+)")

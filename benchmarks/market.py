@@ -26,7 +26,7 @@ from marketplace.catalog import queries as catalog
 from marketplace.catalog.models import ErrorPolicy, ImportFormat
 from marketplace.matching import documents
 from marketplace.promotion import service as promotion
-from marketplace.promotion.terms import Terms
+from marketplace.promotion.agreements.terms import Terms
 from supply.inventory import service as inventory
 from supply.inventory.feed import MAX_ROWS, MAX_UNITS, StockRow
 from supply.suppliers import service as suppliers

@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from benchmarks.frame import Beside, Goal, Measured, lines_of, percentile
-from marketplace.promotion.attribution import (
+from marketplace.promotion.attribution.decision import (
     AgreementTerms,
     LineFact,
     OfferRule,
@@ -28,7 +28,7 @@ from marketplace.promotion.attribution import (
     TouchFact,
     decide,
 )
-from marketplace.promotion.commission import (
+from marketplace.promotion.commission.rules import (
     Funder,
     LineAmounts,
     OrderDiscount,

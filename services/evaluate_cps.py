@@ -15,7 +15,8 @@ from typing import Annotated, Any
 import typer
 
 from core.errors import Invalid
-from marketplace.promotion import attribution, commission
+from marketplace.promotion.attribution import decision as attribution
+from marketplace.promotion.commission import rules as commission
 
 Facts = Mapping[str, Any]
 

@@ -12,7 +12,7 @@ import marketplace
 import supply
 
 # They draw with a library of nine MiB, and raise no error of their own: imported by who prints.
-_DRAWING = {"marketplace.promotion.print_sheet", "supply.settlement.statements.pdf"}
+_DRAWING = {"marketplace.promotion.links.print_sheet", "supply.settlement.statements.pdf"}
 
 for _package in (marketplace, supply):
     for _module in pkgutil.walk_packages(_package.__path__, f"{_package.__name__}."):

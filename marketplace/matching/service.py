@@ -19,7 +19,7 @@ from marketplace.matching.proposing import proposal as proposal
 from marketplace.matching.proposing import propose_communities as propose_communities
 from marketplace.matching.proposing import propose_products as propose_products
 from marketplace.promotion import service as promotion
-from marketplace.promotion.destinations import DestinationPolicy
+from marketplace.promotion.links.destinations import DestinationPolicy
 from marketplace.promotion.queries import PurchaseFact as PurchaseFact
 from marketplace.promotion.service import CreatedLink
 

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.ids import BrandId, ProductId
 from infra.search.index import Shelf
 from marketplace.promotion import queries as promotion
-from marketplace.promotion.terms import Scope
+from marketplace.promotion.agreements.terms import Scope
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,18 +22,18 @@ from infra.config import Settings
 from marketplace.orders import queries
 from marketplace.orders.events import PaymentCaptured
 from marketplace.orders.queries import OrderLineRow
-from marketplace.promotion.attribute import (
+from marketplace.promotion.attribution.crediting import Adjustment
+from marketplace.promotion.attribution.decision import EarlierOrder, is_new_customer
+from marketplace.promotion.coupons.models import Funder
+from marketplace.promotion.decisions.attribute import (
     Attributed,
     LineAttributed,
     LineForAttribution,
     OrderForAttribution,
     attribute,
 )
-from marketplace.promotion.attribution import EarlierOrder, is_new_customer
-from marketplace.promotion.coupon_models import Funder
-from marketplace.promotion.crediting import Adjustment
 from marketplace.promotion.models import ShareRole
-from marketplace.promotion.touch_token import TouchSigner
+from marketplace.promotion.touches.touch_token import TouchSigner
 from supply.fulfillment import service as fulfillment
 from supply.settlement.capture import CapturedLine, CapturedOrder, CommissionShare, open_splits
 from supply.settlement.composition import Part

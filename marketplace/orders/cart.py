@@ -27,7 +27,7 @@ from marketplace.orders.errors import (
     TooManyLines,
 )
 from marketplace.orders.models import Cart, CartStatus
-from marketplace.promotion import coupons
+from marketplace.promotion.coupons import codes as coupons
 from marketplace.promotion.errors import CouponNotUsable
 
 MOST_LINES = 100

@@ -39,7 +39,7 @@ from marketplace.orders.models import (
 )
 from marketplace.orders.quote import MerchantQuote, Quote, quote_cart
 from marketplace.orders.shipments import fulfillment_orders
-from marketplace.promotion import coupons
+from marketplace.promotion.coupons import codes as coupons
 from supply.fulfillment import service as fulfillment
 from supply.inventory import reservations as inventory
 from supply.inventory.reservations import StockRequest

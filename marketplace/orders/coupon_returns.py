@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.clock import Clock
 from core.ids import CheckoutId
 from marketplace.orders.events import RefundSettled
-from marketplace.promotion import coupons
+from marketplace.promotion.coupons import codes as coupons
 
 _CALLED_OFF = text(
     "SELECT o.checkout_id FROM orders o WHERE o.id = :order AND NOT EXISTS (SELECT FROM orders e"

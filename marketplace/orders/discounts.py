@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from core.ids import BrandId
 from core.money import PPM, allocate_minor
 from marketplace.orders.pricing import SourcedLine
-from marketplace.promotion.coupon_models import Funder
-from marketplace.promotion.coupons import Coupon
+from marketplace.promotion.coupons.codes import Coupon
+from marketplace.promotion.coupons.models import Funder
 from marketplace.promotion.errors import CouponNotUsable
 
 

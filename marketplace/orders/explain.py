@@ -15,8 +15,8 @@ from core.ids import OrderId
 from core.plain import plain
 from marketplace.orders import queries
 from marketplace.orders.queries import OrderRow
+from marketplace.promotion.decisions.explanation import explain_attribution
 from marketplace.promotion.errors import DecisionNotFound
-from marketplace.promotion.explanation import explain_attribution
 from supply.fulfillment import queries as fulfillment
 from supply.ledger.chart import Code
 from supply.ledger.queries import EntryLine, entries_of_order

@@ -20,7 +20,7 @@ from core.money import Money
 from infra import outbox
 from marketplace.orders.events import CheckoutExpired, PaymentCameLate, PaymentCaptured
 from marketplace.orders.models import CheckoutStatus, PaymentStatus
-from marketplace.promotion import coupons
+from marketplace.promotion.coupons import codes as coupons
 from supply.inventory import queries as stock
 from supply.inventory import reservations as inventory
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from core.ids import BrandId, CartLineId, LocationId, ProductId, SupplierId, VariantId
 from core.money import PPM, allocate_minor, half_up, rate_of
-from marketplace.promotion.coupon_models import Funder
+from marketplace.promotion.coupons.models import Funder
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,8 +36,8 @@ from marketplace.orders.pricing import (
     spread_shipment,
     totals_of,
 )
-from marketplace.promotion import coupons
-from marketplace.promotion.coupons import Coupon
+from marketplace.promotion.coupons import codes as coupons
+from marketplace.promotion.coupons.codes import Coupon
 from marketplace.promotion.errors import CouponNotUsable
 from supply.routing import service as routing
 from supply.routing.eligibility import LineFact, OrderNeed, RejectCode

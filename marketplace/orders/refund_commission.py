@@ -13,9 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.clock import Clock
 from core.ids import OrderId, RefundId
-from marketplace.promotion import reversal
+from marketplace.promotion.commission import reversal
+from marketplace.promotion.commission.reversal import TakenShare
 from marketplace.promotion.models import ShareRole
-from marketplace.promotion.reversal import TakenShare
 from supply.settlement import taken_commission
 from supply.settlement.composition import Part
 from supply.settlement.disputes.events import DisputeLost, DisputeWon

@@ -13,7 +13,7 @@ from core.ids import BrandId
 from core.money import PPM, rate_of
 from marketplace.catalog.queries import VariantForSale
 from marketplace.promotion import queries as promotion
-from marketplace.promotion.terms import Scope, Terms
+from marketplace.promotion.agreements.terms import Scope, Terms
 
 _PUBLISHED = "published"
 

@@ -42,7 +42,7 @@ from core.ids import (
     TouchId,
 )
 from infra.db.base import IdColumn, Row, currency_field, id_field, minor_field, one_of, utc_field
-from marketplace.promotion.attribution_facts import TouchKind
+from marketplace.promotion.facts import TouchKind
 
 
 class InvitationStatus(StrEnum):

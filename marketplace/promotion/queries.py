@@ -26,10 +26,11 @@ from core.ids import (
 )
 from core.pagination import Page, PageRequest, page_of
 from infra.db.base import table_of
-from marketplace.promotion.attribution_facts import read_inputs
-from marketplace.promotion.clicks import LinkTarget
-from marketplace.promotion.crediting import Amounts
+from marketplace.promotion.agreements.terms import Scope, Terms
+from marketplace.promotion.attribution.crediting import Amounts
 from marketplace.promotion.errors import AgreementNotFound, InvitationNotFound, LinkNotFound
+from marketplace.promotion.facts import read_inputs
+from marketplace.promotion.link_target import LinkTarget
 from marketplace.promotion.models import (
     Agreement,
     AgreementStatus,
@@ -40,7 +41,6 @@ from marketplace.promotion.models import (
     PromoterKind,
     TrackedLink,
 )
-from marketplace.promotion.terms import Scope, Terms
 
 _I, _A, _L, _P = (table_of(model).c for model in (Invitation, Agreement, TrackedLink, Promoter))
 _IN_FORCE = text(

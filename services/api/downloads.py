@@ -12,11 +12,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from graph.context import Gateways
-from marketplace.promotion import qr, qr_batches
-from marketplace.promotion.cards import ON_A_SHEET, Card
+from marketplace.promotion.errors import BadQrBatch, QrAssetNotFound
 from marketplace.promotion.ids import QrAssetId, QrBatchId
-from marketplace.promotion.qr_batches import QrAssetRow, QrBatchRow
-from marketplace.promotion.reach_errors import BadQrBatch, QrAssetNotFound
+from marketplace.promotion.links import qr, qr_batches
+from marketplace.promotion.links.cards import ON_A_SHEET, Card
+from marketplace.promotion.links.qr_batches import QrAssetRow, QrBatchRow
 from services.api.auth import Authenticator
 
 _PICTURES = {"svg": ("image/svg+xml", qr.svg), "png": ("image/png", qr.png)}
@@ -63,7 +63,7 @@ def print_files(gateways: Gateways, authenticator: Authenticator) -> APIRouter:
 
 def _sheets(cards: Sequence[tuple[Card, int]], title: str, font: Path | None) -> bytes:
     # Imported by who needs it: nine MiB for every process otherwise.
-    from marketplace.promotion.print_sheet import sheets
+    from marketplace.promotion.links.print_sheet import sheets
 
     return sheets(cards, title=title, font=font)
 

@@ -15,10 +15,10 @@ import asyncpg
 from core.clock import Clock, clock_from_path
 from core.ids import TouchId
 from infra.config import Settings
-from marketplace.promotion import qr
-from marketplace.promotion.attribution_facts import TouchKind
-from marketplace.promotion.clicks import Click
-from marketplace.promotion.touch_token import TouchSigner
+from marketplace.promotion.facts import TouchKind
+from marketplace.promotion.links import qr
+from marketplace.promotion.touches.clicks import Click
+from marketplace.promotion.touches.touch_token import TouchSigner
 from services.edge.click_log import ClickLog, ClickNotStored
 from services.edge.link_table import LinkTable, LinkUnknown, LinkUnreachable, Target
 from services.edge.metrics import Metrics

@@ -15,7 +15,7 @@ from typing import Any
 import asyncpg
 import structlog
 
-from marketplace.promotion.clicks import Click, insert_clicks
+from marketplace.promotion.touches.clicks import Click, insert_clicks
 from services.edge.metrics import Metrics
 from services.edge.spool import Claimed, Spool
 

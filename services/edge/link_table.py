@@ -18,9 +18,9 @@ import asyncpg
 import orjson
 
 from core.ids import AgreementId, BrandId, LinkId
-from marketplace.promotion.clicks import LINK_BY_CODE, LINKS_SINCE, LinkTarget
-from marketplace.promotion.deep_link_mark import TOUCH
-from marketplace.promotion.touch_token import PARAMETER
+from marketplace.promotion.link_target import LINK_BY_CODE, LINKS_SINCE, LinkTarget
+from marketplace.promotion.links.deep_link_mark import TOUCH
+from marketplace.promotion.touches.touch_token import PARAMETER
 from services.edge.click_log import AWAY, Connect
 from services.edge.metrics import Metrics
 

@@ -19,8 +19,8 @@ import orjson
 
 from core.canonical import from_micros, to_micros
 from core.ids import AgreementId, BrandId, ContactId, LinkId, TouchId
-from marketplace.promotion.attribution_facts import TouchKind
-from marketplace.promotion.clicks import Click
+from marketplace.promotion.facts import TouchKind
+from marketplace.promotion.touches.clicks import Click
 
 
 class Spool:

@@ -11,9 +11,9 @@ from functools import lru_cache
 from urllib.parse import urlsplit
 
 from core.ids import LinkId, TouchId
-from marketplace.promotion.bots import is_bot
 from marketplace.promotion.errors import InvalidTouchToken
-from marketplace.promotion.touch_token import COOKIE, TouchSigner
+from marketplace.promotion.touches.bots import is_bot
+from marketplace.promotion.touches.touch_token import COOKIE, TouchSigner
 
 REPEAT_WITHIN = timedelta(seconds=30)
 """The same browser on the same link again: one for the counters, though each keeps its own id."""

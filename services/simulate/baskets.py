@@ -46,8 +46,8 @@ from marketplace.orders.models import (
     PaymentStatus,
 )
 from marketplace.orders.pricing import PricedLine, SourcedLine, TaxRule, price_lines, totals_of
-from marketplace.promotion.coupon_models import Funder
-from marketplace.promotion.touch_token import TouchSigner
+from marketplace.promotion.coupons.models import Funder
+from marketplace.promotion.touches.touch_token import TouchSigner
 from services.simulate.market import COUNTRY, Market, Storefront
 
 HOLD = timedelta(minutes=30)

@@ -19,12 +19,12 @@ from marketplace.brands import service as brands
 from marketplace.brands.models import StorefrontChannel, TenantKind
 from marketplace.brands.roles import BRAND_SCOPES
 from marketplace.promotion import service as promotion
-from marketplace.promotion.attribution_facts import AttributionModel
-from marketplace.promotion.commission import CapMode, Tier, TierMode
-from marketplace.promotion.destinations import DestinationPolicy
-from marketplace.promotion.limits import CapScope, CapTerm, TierTerms
+from marketplace.promotion.agreements.limits import CapScope, CapTerm, TierTerms
+from marketplace.promotion.agreements.terms import Terms
+from marketplace.promotion.commission.rules import CapMode, Tier, TierMode
+from marketplace.promotion.facts import AttributionModel
+from marketplace.promotion.links.destinations import DestinationPolicy
 from marketplace.promotion.models import PromoterKind
-from marketplace.promotion.terms import Terms
 from supply.settlement import service as settlement
 from supply.settlement.processing_fees import set_fee_bearer
 from supply.settlement.reconciliation.models import Bearer

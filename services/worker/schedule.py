@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 
 from marketplace.matching import documents
 from marketplace.orders import notices, paying, refund_sending, returning
-from marketplace.promotion import agreements, links
+from marketplace.promotion.agreements import lifecycle as agreements
 from marketplace.promotion.directory import recording
+from marketplace.promotion.links import lifecycle as links
 from services.worker import recovery
 from supply.fulfillment import sla, webhooks
 from supply.ledger import service as ledger

@@ -26,7 +26,8 @@ from marketplace.orders.events import (
     RefundRequested,
     RefundSettled,
 )
-from marketplace.promotion import commission_states, counters
+from marketplace.promotion.agreements import counters
+from marketplace.promotion.commission import states as commission_states
 from marketplace.promotion.events import CommissionReversed, OrderCredited
 from supply.fulfillment import handlers as fulfillment
 from supply.fulfillment.events import (

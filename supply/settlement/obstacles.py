@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
@@ -10,11 +11,12 @@ PPM = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Obstacle:
-    code: ClassVar[str] = ""
+class Obstacle(ABC):
+    code: ClassVar[str]
 
+    @abstractmethod
     def explain(self) -> str:
-        raise NotImplementedError
+        """One sentence with the figures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +149,6 @@ class NoAccount(Obstacle):
         return f"{self.payee_id} has no account on the rail"
 
 
-def _percent(part: int, whole: int) -> str:
-    tenths = part * 1_000 // whole if whole else 0
-    return f"{tenths // 10}.{tenths % 10} %"
-
-
 @dataclass(frozen=True, slots=True)
 class CouponNotCarried(Obstacle):
     """Somebody else than the merchant and the supplier paid a part of the price: it would have to be paid into the
@@ -162,3 +159,8 @@ class CouponNotCarried(Obstacle):
 
     def explain(self) -> str:
         return f"a coupon of {self.amount_minor} is paid by another party; the rail shares only what was paid"
+
+
+def _percent(part: int, whole: int) -> str:
+    tenths = part * 1_000 // whole if whole else 0
+    return f"{tenths // 10}.{tenths % 10} %"

@@ -12,10 +12,10 @@ from core.actor import Actor
 from core.clock import Clock
 from core.ids import CommissionLineId, DecisionId, OrderId, OrderLineId, TouchId
 from marketplace.promotion import queries, service
-from marketplace.promotion.clicks import Click
 from marketplace.promotion.directory import publishing
 from marketplace.promotion.directory.models import AudienceBand, PartnerRole
 from marketplace.promotion.directory.profile import PartnerProfile
+from marketplace.promotion.touches.clicks import Click
 from tests.factories import promotion
 from tests.factories.promotion import Market
 

@@ -17,15 +17,16 @@ from marketplace.audiences.models import IdentifierKind
 from marketplace.brands import service as brands
 from marketplace.orders import refunding
 from marketplace.orders.refunding import RefundCommand
-from marketplace.promotion import coupons, deep_links, qr_batches
 from marketplace.promotion import service as promotion
-from marketplace.promotion.attribution_facts import TouchKind
-from marketplace.promotion.coupon_models import Funder
-from marketplace.promotion.coupons import CouponTerms
-from marketplace.promotion.deep_links import Templates
+from marketplace.promotion.coupons import codes as coupons
+from marketplace.promotion.coupons.codes import CouponTerms
+from marketplace.promotion.coupons.models import Funder
 from marketplace.promotion.directory import publishing
+from marketplace.promotion.facts import TouchKind
+from marketplace.promotion.links import deep_links, qr_batches
+from marketplace.promotion.links.deep_links import Templates
+from marketplace.promotion.links.qr_batches import NewArm, NewBatch
 from marketplace.promotion.models import PromoterKind
-from marketplace.promotion.qr_batches import NewArm, NewBatch
 from marketplace.promotion.reach_models import QrBatchKind
 from marketplace.promotion.service import NewLink, ToldTouch
 from supply.fulfillment import service as fulfillment

@@ -21,7 +21,7 @@ from marketplace.orders.capture import on_payment_captured
 from marketplace.orders.checkout import Policy
 from marketplace.orders.events import PaymentCaptured
 from marketplace.orders.payment import Captured
-from marketplace.promotion.terms import Terms
+from marketplace.promotion.agreements.terms import Terms
 from tests.factories import promotion
 from tests.factories.brands import MadeStorefront, committed_brand, committed_storefront
 from tests.factories.catalog import MadeProduct, committed_product

@@ -12,11 +12,11 @@ from core.actor import Actor
 from core.clock import Clock
 from core.ids import AgreementId, CommunityId, PlacementId, ProductId, PromoterId, TouchId
 from marketplace.promotion import queries, service
-from marketplace.promotion.clicks import Click
-from marketplace.promotion.destinations import DestinationPolicy
+from marketplace.promotion.agreements.terms import Terms
+from marketplace.promotion.links.destinations import DestinationPolicy
 from marketplace.promotion.service import CreatedLink
-from marketplace.promotion.terms import Terms
-from marketplace.promotion.touch_token import TouchSigner
+from marketplace.promotion.touches.clicks import Click
+from marketplace.promotion.touches.touch_token import TouchSigner
 from tests.factories import audiences
 
 SIGNER = TouchSigner("a secret of the tests, long enough to be one")

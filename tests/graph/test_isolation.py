@@ -20,7 +20,7 @@ from core.clock import FixedClock
 from graph import brand, storefront
 from infra.db.session import Database
 from marketplace.orders.return_models import ReturnId
-from marketplace.promotion.coupon_models import CouponId
+from marketplace.promotion.coupons.models import CouponId
 from marketplace.promotion.ids import QrAssetId, QrBatchId
 from supply.settlement.ids import ContestId, ReconciliationRunId, WriteOffId
 from tests.conftest import TestDatabase

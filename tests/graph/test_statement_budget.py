@@ -24,9 +24,9 @@ from infra.payments.gateway import IntentStatus, PaymentGateway, PaymentIntent
 from infra.search.postgres_index import PostgresIndex
 from marketplace.brands.queries import StorefrontFacts
 from marketplace.matching import documents
-from marketplace.promotion import coupons
-from marketplace.promotion.coupon_models import Funder
-from marketplace.promotion.coupons import CouponTerms
+from marketplace.promotion.coupons import codes as coupons
+from marketplace.promotion.coupons.codes import CouponTerms
+from marketplace.promotion.coupons.models import Funder
 from tests.factories import orders, supply
 from tests.factories.catalog import MadeProduct, committed_product, priced
 from tests.fixtures.asking import gateways

@@ -23,7 +23,7 @@ from marketplace.orders.models import (
 )
 from marketplace.orders.payment import PaymentRow
 from marketplace.orders.quote import Quote
-from marketplace.promotion.coupon_models import Funder
+from marketplace.promotion.coupons.models import Funder
 
 strawberry.enum(CheckoutStatus, name="CheckoutStatus")
 strawberry.enum(PaymentStatus, name="PaymentStatus")

@@ -16,9 +16,9 @@ from graph.idempotent import run_once
 from graph.pagination import After, Connection, First, connection
 from graph.permissions import scope
 from graph.scalars import Money, MoneyInput, Ppm
-from marketplace.promotion import coupons
-from marketplace.promotion.coupon_models import CouponId, CouponStatus, Funder
-from marketplace.promotion.coupons import CouponTerms
+from marketplace.promotion.coupons import codes as coupons
+from marketplace.promotion.coupons.codes import CouponTerms
+from marketplace.promotion.coupons.models import CouponId, CouponStatus, Funder
 
 strawberry.enum(CouponStatus, name="CouponStatus")
 _READ = scope("promotion:read")

@@ -14,6 +14,7 @@ from graph.errors import UserError, expected
 from graph.pagination import After, Connection, First, connection
 from graph.permissions import scope
 from graph.scalars import Ppm
+from marketplace.promotion.agreements.terms import DEFAULT_WINDOW_S
 from marketplace.promotion.directory import profile as profiles
 from marketplace.promotion.directory import publishing, queries
 from marketplace.promotion.directory.models import AudienceBand, PartnerRole, ProfileStatus
@@ -27,7 +28,6 @@ from marketplace.promotion.directory.track_record import (
     Counts,
 )
 from marketplace.promotion.directory.track_record import TrackRecord as ShownRecord
-from marketplace.promotion.terms import DEFAULT_WINDOW_S
 
 strawberry.enum(PartnerRole, name="PartnerRole", description="The side that pays, or the side that sells.")
 strawberry.enum(ProfileStatus, name="PartnerProfileStatus")

@@ -7,8 +7,12 @@ from datetime import datetime
 import strawberry
 
 from graph.scalars import Money, Ppm
-from marketplace.promotion.attribution import RejectReason
-from marketplace.promotion.explanation import AttributionExplained, CommissionExplained, TouchExplained
+from marketplace.promotion.attribution.decision import RejectReason
+from marketplace.promotion.decisions.explanation import (
+    AttributionExplained,
+    CommissionExplained,
+    TouchExplained,
+)
 from marketplace.promotion.models import CommissionStatus, ShareRole
 
 

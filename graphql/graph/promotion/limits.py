@@ -5,9 +5,9 @@ from __future__ import annotations
 import strawberry
 
 from graph.scalars import Money, MoneyInput, Ppm
-from marketplace.promotion.commission import CapMode, Tier, TierMode
+from marketplace.promotion.agreements.limits import CapScope, CapTerm, Period, TierTerms
+from marketplace.promotion.commission.rules import CapMode, Tier, TierMode
 from marketplace.promotion.errors import BadTerms
-from marketplace.promotion.limits import CapScope, CapTerm, Period, TierTerms
 
 strawberry.enum(CapMode, name="CommissionCapMode")
 strawberry.enum(CapScope, name="CommissionCapScope")

@@ -24,10 +24,10 @@ from graph.promotion.types import Agreement, Invitation, Promoter, TrackedLink
 from graph.scalars import Ppm
 from marketplace.audiences.models import IdentifierKind
 from marketplace.promotion import queries, service
-from marketplace.promotion.attribution_facts import AttributionModel, ScopeKind
-from marketplace.promotion.destinations import DestinationPolicy
+from marketplace.promotion.agreements.terms import DEFAULT_WINDOW_S, PLATFORM_FEE_PPM, Rule, Terms
+from marketplace.promotion.facts import AttributionModel, ScopeKind
+from marketplace.promotion.links.destinations import DestinationPolicy
 from marketplace.promotion.models import PromoterKind
-from marketplace.promotion.terms import DEFAULT_WINDOW_S, PLATFORM_FEE_PPM, Rule, Terms
 
 
 @strawberry.input(description="A rate and where it holds.")

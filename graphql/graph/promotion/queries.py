@@ -10,7 +10,7 @@ from graph.permissions import scope
 from graph.promotion.explained import ExplainedAttribution
 from graph.promotion.types import Agreement, Invitation, Promoter, TrackedLink
 from marketplace.promotion import queries
-from marketplace.promotion.explanation import explain_attribution
+from marketplace.promotion.decisions.explanation import explain_attribution
 from marketplace.promotion.models import AgreementStatus
 
 _READ = scope("promotion:read")

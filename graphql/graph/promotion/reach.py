@@ -20,13 +20,14 @@ from graph.promotion.mutations import policy_of
 from graph.promotion.rows import RefusedRow, all_or_none, parsed, rejected, stored
 from graph.promotion.types import TrackedLink
 from marketplace.catalog.models import ErrorPolicy
-from marketplace.promotion import deep_links, qr_batches, queries, service
-from marketplace.promotion.deep_links import USUAL_URL, DeepLinkRow, Templates
+from marketplace.promotion import queries, service
+from marketplace.promotion.errors import DeepLinkNotFound, RowError
 from marketplace.promotion.ids import QrBatchId
-from marketplace.promotion.links import LARGEST_BATCH
-from marketplace.promotion.qr_batches import NewArm, NewBatch, QrAssetRow, QrBatchRow, Responses
+from marketplace.promotion.links import deep_links, qr_batches
+from marketplace.promotion.links.deep_links import USUAL_URL, DeepLinkRow, Templates
+from marketplace.promotion.links.lifecycle import LARGEST_BATCH
+from marketplace.promotion.links.qr_batches import NewArm, NewBatch, QrAssetRow, QrBatchRow, Responses
 from marketplace.promotion.queries import LinkRow
-from marketplace.promotion.reach_errors import DeepLinkNotFound, RowError
 from marketplace.promotion.reach_models import QrBatchKind
 from marketplace.promotion.service import NewLink
 

@@ -12,7 +12,7 @@ from core.plain import camel, plain
 from graph.errors import ErrorCode, UserError
 from graph.scalars import JSON
 from marketplace.catalog.models import ErrorPolicy
-from marketplace.promotion.reach_errors import BatchTooLarge, RowError, RowsRejected
+from marketplace.promotion.errors import BatchTooLarge, RowError, RowsRejected
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -12,12 +12,12 @@ from graph.errors import UserError, expected
 from graph.promotion.rows import RefusedRow, all_or_none, parsed, rejected, stored
 from marketplace.catalog.models import ErrorPolicy
 from marketplace.promotion import service
-from marketplace.promotion.attribution_facts import TouchKind
-from marketplace.promotion.reach_errors import RowError
+from marketplace.promotion.errors import RowError
+from marketplace.promotion.facts import TouchKind
 from marketplace.promotion.reach_models import LeadKind
-from marketplace.promotion.server_touches import LARGEST_BATCH, Recorded, RecordedTouch
 from marketplace.promotion.service import ToldTouch
-from marketplace.promotion.touch_token import TouchSigner
+from marketplace.promotion.touches.server_touches import LARGEST_BATCH, Recorded, RecordedTouch
+from marketplace.promotion.touches.touch_token import TouchSigner
 
 strawberry.enum(TouchKind, name="TouchKind")
 strawberry.enum(LeadKind, name="LeadKind", description="A contact was added, or joined a group.")

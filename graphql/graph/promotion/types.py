@@ -16,9 +16,10 @@ from graph.context import Info
 from graph.promotion import loaders
 from graph.promotion.limits import CommissionCap, CommissionTiers
 from graph.scalars import Ppm
-from marketplace.promotion import qr
-from marketplace.promotion.attribution import RejectReason
-from marketplace.promotion.attribution_facts import AttributionModel, ScopeKind
+from marketplace.promotion.agreements.terms import Terms as AgreedTerms
+from marketplace.promotion.attribution.decision import RejectReason
+from marketplace.promotion.facts import AttributionModel, ScopeKind
+from marketplace.promotion.links import qr
 from marketplace.promotion.models import (
     AgreementStatus,
     CommissionStatus,
@@ -34,7 +35,6 @@ from marketplace.promotion.queries import (
     PromoterRow,
     VersionRow,
 )
-from marketplace.promotion.terms import Terms as AgreedTerms
 
 strawberry.enum(AgreementStatus, name="AgreementStatus")
 strawberry.enum(InvitationStatus, name="InvitationStatus")

@@ -9,9 +9,7 @@ from typing import Any
 
 from infra.db.text import storable
 from infra.search.text import tsvector
-from marketplace.promotion.directory.errors import BadPartnerProfile
-from marketplace.promotion.directory.models import AudienceBand, PartnerRole
-from marketplace.promotion.terms import (
+from marketplace.promotion.agreements.terms import (
     DEFAULT_WINDOW_S,
     HIGHEST_RATE_PPM,
     HOUR_S,
@@ -19,6 +17,8 @@ from marketplace.promotion.terms import (
     RETURN_WINDOWS_DAYS,
     category_path,
 )
+from marketplace.promotion.directory.errors import BadPartnerProfile
+from marketplace.promotion.directory.models import AudienceBand, PartnerRole
 
 LONGEST_HEADLINE, LONGEST_TEXT = 120, 2_000
 MOST_ENTRIES = 50

@@ -15,8 +15,8 @@ from infra.search.postgres_index import PostgresIndex
 from marketplace.brands.queries import StorefrontFacts
 from marketplace.catalog import service
 from marketplace.matching import documents
-from marketplace.promotion.attribution_facts import ScopeKind
-from marketplace.promotion.terms import Rule
+from marketplace.promotion.agreements.terms import Rule
+from marketplace.promotion.facts import ScopeKind
 from tests.factories import promotion, supply
 from tests.factories.brands import committed_brand, committed_storefront
 from tests.factories.catalog import MadeProduct, committed_product, priced

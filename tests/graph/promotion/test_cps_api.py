@@ -14,9 +14,9 @@ from core.clock import FixedClock
 from core.ids import BrandId, CommunityId, LinkId, OrderId, OrderLineId, ProductId, ProposalId, TouchId
 from infra.db.session import Database
 from marketplace.promotion import service
-from marketplace.promotion.clicks import Click
 from marketplace.promotion.service import LineForAttribution, OrderForAttribution
-from marketplace.promotion.touch_token import TouchSigner
+from marketplace.promotion.touches.clicks import Click
+from marketplace.promotion.touches.touch_token import TouchSigner
 from services.api.app import create_app
 from tests.factories import catalog
 from tests.factories.brands import committed_brand

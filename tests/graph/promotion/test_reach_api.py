@@ -14,7 +14,7 @@ from core.clock import FixedClock
 from core.ids import LinkId
 from infra.db.session import Database
 from marketplace.promotion.ids import QrAssetId, QrBatchId
-from marketplace.promotion.touch_token import TouchSigner
+from marketplace.promotion.touches.touch_token import TouchSigner
 from tests.factories import promotion as make
 from tests.factories.brands import committed_brand, committed_storefront
 from tests.factories.orders import SECRET

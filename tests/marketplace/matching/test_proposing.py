@@ -21,10 +21,10 @@ from marketplace.matching.models import Lane
 from marketplace.matching.scoring import score
 from marketplace.promotion import queries as promotion
 from marketplace.promotion import service as cps
+from marketplace.promotion.agreements.terms import Terms
 from marketplace.promotion.errors import AgreementNotActive
 from marketplace.promotion.events import OrderCredited
 from marketplace.promotion.service import LineForAttribution, OrderForAttribution
-from marketplace.promotion.terms import Terms
 from tests.factories import audiences as people
 from tests.factories import catalog
 from tests.factories import promotion as make

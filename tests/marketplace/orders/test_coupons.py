@@ -39,9 +39,9 @@ from marketplace.orders.events import RefundSettled
 from marketplace.orders.pricing import SourcedLine, TaxRule, price_lines
 from marketplace.orders.quote import Quote
 from marketplace.orders.refunding import RefundCommand, RefundLine
-from marketplace.promotion import coupons
-from marketplace.promotion.coupon_models import CouponId, CouponStatus, Funder
-from marketplace.promotion.coupons import Coupon, CouponTerms
+from marketplace.promotion.coupons import codes as coupons
+from marketplace.promotion.coupons.codes import Coupon, CouponTerms
+from marketplace.promotion.coupons.models import CouponId, CouponStatus, Funder
 from marketplace.promotion.errors import BadCoupon, CouponCodeTaken, CouponNotFound, CouponNotUsable
 from supply.ledger import queries as ledger
 from supply.ledger.chart import Code

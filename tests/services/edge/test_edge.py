@@ -19,7 +19,7 @@ from infra.db.session import Database
 from infra.embedded.postgres import APPLICATION
 from marketplace.promotion import service
 from marketplace.promotion.service import CreatedLink
-from marketplace.promotion.touch_token import COOKIE, TouchSigner
+from marketplace.promotion.touches.touch_token import COOKIE, TouchSigner
 from services.edge.app import Edge, create_app
 from services.edge.spool import Claimed, Spool
 from tests.factories import promotion as make

@@ -22,7 +22,7 @@ from core.ids import BrandId, TouchId
 from infra.db.session import Database
 from infra.embedded.ports import free_port
 from infra.embedded.postgres import APPLICATION
-from marketplace.promotion.touch_token import TouchSigner
+from marketplace.promotion.touches.touch_token import TouchSigner
 from tests.factories import promotion as make
 from tests.factories.brands import brand_actor
 from tests.services.edge.gate import Gate

@@ -1,0 +1,274 @@
+"""From facts to shares: attribution (section 3) and commission (R1 to R3) of one order in one pure step.
+
+The two input texts, of facts and of amounts, are all it reads. They are stored with the decision, so either
+brand runs ``recompute`` on them and must find the same hashes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from core.canonical import canonical_json, sha256_hex
+from marketplace.promotion.agreements.limits import Limit, limited
+from marketplace.promotion.attribution.decision import Award, Decision, decide, share_over_touches
+from marketplace.promotion.commission import rules as commission
+from marketplace.promotion.commission.rules import Funder, LineAmounts, OrderDiscount
+from marketplace.promotion.facts import (
+    AgreementTerms,
+    OrderFact,
+    TouchFact,
+    canonical_inputs,
+    read_inputs,
+)
+from marketplace.promotion.models import ShareRole
+
+PLATFORM = "platform"
+"""The payee that is the platform itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class LineMoney:
+    """``gross_minor`` for the whole quantity; ``tax_ppm`` of the tax inside it, 0 where tax is on top."""
+
+    id: str
+    quantity: int
+    gross_minor: int
+    discount_minor: int
+    tax_ppm: int
+
+
+@dataclass(frozen=True, slots=True)
+class SplitRule:
+    """How one agreement version divides a commission."""
+
+    agreement_id: str
+    version: int
+    fee_ppm: int
+    individual_ppm: int
+    return_window_days: int
+
+
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """The money of one order; lines in the sequence of the order's facts."""
+
+    currency: str
+    lines: tuple[LineMoney, ...]
+    discounts: tuple[OrderDiscount, ...]
+    splits: tuple[SplitRule, ...]
+    limits: tuple[Limit, ...] = ()
+
+    def text(self) -> str:
+        limits = [
+            [x.agreement_id, x.version, x.caps, x.tiers, x.tier_mode, x.prior_basis_minor]
+            for x in self.limits
+        ]
+        return canonical_json(
+            [
+                self.currency,
+                [[x.id, x.quantity, x.gross_minor, x.discount_minor, x.tax_ppm] for x in self.lines],
+                [[d.amount_minor, d.funder] for d in self.discounts],
+                sorted(
+                    [s.agreement_id, s.version, s.fee_ppm, s.individual_ppm, s.return_window_days]
+                    for s in self.splits
+                ),
+                *([limits] if limits else []),
+            ]
+        )
+
+    @classmethod
+    def read(cls, text: str) -> Amounts:
+        currency, lines, discounts, splits, *limits = json.loads(text)
+        return cls(
+            currency,
+            tuple(LineMoney(*line) for line in lines),
+            tuple(OrderDiscount(amount, Funder(funder)) for amount, funder in discounts),
+            tuple(SplitRule(*split) for split in splits),
+            tuple(
+                Limit(agreement, version, tuple(map(tuple, caps)), tuple(map(tuple, tiers)), mode, prior)
+                for agreement, version, caps, tiers, mode, prior in (limits[0] if limits else ())
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ShareEarned:
+    """``payee`` is the outer form of a promoter's or a brand's id, or ``platform``."""
+
+    position: int
+    role: ShareRole
+    payee: str
+    touch_id: str
+    amount_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class LineEarned:
+    order_line_id: str
+    agreement_id: str
+    agreement_version: int
+    promoter_brand_id: str
+    rule_id: str
+    rate_ppm: int
+    touch_id: str
+    """Of the latest winner."""
+    basis_minor: int
+    commission_minor: int
+    return_window_days: int
+    shares: tuple[ShareEarned, ...]
+    """In the order of R3, one winner after another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adjustment:
+    """R5 RETROACTIVE: what the order that reached a tier owes for the period's earlier ones, once."""
+
+    agreement_id: str
+    agreement_version: int
+    promoter_brand_id: str
+    amount_minor: int
+    shares: tuple[ShareEarned, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    decision: Decision
+    lines: tuple[LineEarned, ...]
+    adjustments: tuple[Adjustment, ...] = ()
+
+    def text(self) -> str:
+        d = self.decision
+        owed = [self.adjustments] if self.adjustments else []
+        return canonical_json([d.awards, d.lines, d.rejected, self.lines, *owed])
+
+
+@dataclass(frozen=True, slots=True)
+class Recomputed:
+    """The hashes either brand finds for itself."""
+
+    input_hash: str
+    amounts_hash: str
+    result_hash: str
+
+
+def credit(
+    order: OrderFact, touches: Sequence[TouchFact], agreements: Sequence[AgreementTerms], amounts: Amounts
+) -> Credit:
+    """Who sold each line and what everyone earns of it, to the minor unit."""
+    decision = decide(order, touches, agreements)
+    if not decision.awards:
+        return Credit(decision, ())
+    bases = commission.basis_of_lines(
+        [LineAmounts(line.gross_minor, line.discount_minor, line.tax_ppm) for line in amounts.lines],
+        amounts.discounts,
+    )
+    commissions, owed = _commissions(decision, amounts, bases)
+    splits = {(split.agreement_id, split.version): split for split in amounts.splits}
+    award_of = {line_id: award for award in decision.awards for line_id in award.line_ids}
+    earned = []
+    for index, line in enumerate(decision.lines):
+        award = award_of.get(line.line_id)
+        if award is None or line.agreement_id is None or line.agreement_version is None:
+            continue
+        split = splits[line.agreement_id, line.agreement_version]
+        last = award.winners[-1]
+        earned.append(
+            LineEarned(
+                order_line_id=line.line_id,
+                agreement_id=line.agreement_id,
+                agreement_version=line.agreement_version,
+                promoter_brand_id=last.promoter_brand_id,
+                rule_id=line.rule_id or "",
+                rate_ppm=line.rate_ppm,
+                touch_id=last.touch_id,
+                basis_minor=bases[index],
+                commission_minor=commissions[index],
+                return_window_days=split.return_window_days,
+                shares=_shares(award, commissions[index], split),
+            )
+        )
+    return Credit(decision, tuple(earned), _adjustments(decision, owed, splits))
+
+
+def _adjustments(
+    decision: Decision, owed: Mapping[str, int], splits: Mapping[tuple[str, int], SplitRule]
+) -> tuple[Adjustment, ...]:
+    return tuple(
+        Adjustment(
+            award.agreement_id,
+            award.agreement_version,
+            award.winners[-1].promoter_brand_id,
+            owed[award.agreement_id],
+            _shares(award, owed[award.agreement_id], splits[award.agreement_id, award.agreement_version]),
+        )
+        for award in decision.awards
+        if owed.get(award.agreement_id)
+    )
+
+
+def _commissions(
+    decision: Decision, amounts: Amounts, bases: Sequence[int]
+) -> tuple[list[int], dict[str, int]]:
+    """R2: rounded once for each agreement of the order, then brought back to its lines; R5 and R4 where it has
+    tiers or caps. (by line, adjustments by agreement)."""
+    limits = {limit.agreement_id: limit for limit in amounts.limits}
+    owed: dict[str, int] = {}
+    by_agreement: dict[str, list[int]] = {}
+    for index, line in enumerate(decision.lines):
+        if line.agreement_id is not None:
+            by_agreement.setdefault(line.agreement_id, []).append(index)
+    commissions = [0] * len(bases)
+    for agreement_id, indexes in by_agreement.items():
+        exact = []
+        for index in indexes:
+            line, basis = decision.lines[index], bases[index]
+            if line.fixed_minor is None:
+                exact.append(commission.exact_rate(basis, line.rate_ppm))
+            else:
+                quantity = amounts.lines[index].quantity
+                exact.append(commission.exact_fixed(line.fixed_minor, quantity=quantity, basis_minor=basis))
+        earned = commission.round_to_lines(exact)
+        limit = limits.get(agreement_id)
+        if limit is not None:
+            kept = limited(limit, bases=[bases[index] for index in indexes], commissions=earned)
+            earned, owed[agreement_id] = list(kept.commissions), kept.adjustment_minor
+        for index, rounded in zip(indexes, earned, strict=True):
+            commissions[index] = rounded
+    return commissions, owed
+
+
+def _shares(award: Award, commission_minor: int, split: SplitRule) -> tuple[ShareEarned, ...]:
+    """R3 for every winner's part of a line."""
+    shares: list[ShareEarned] = []
+    parts = share_over_touches(commission_minor, award.model, len(award.winners))
+    for winner, part in zip(award.winners, parts, strict=True):
+        individual_ppm = split.individual_ppm if winner.promoter_id is not None else 0
+        individual, brand, platform = commission.split_commission(
+            part, fee_ppm=split.fee_ppm, individual_ppm=individual_ppm
+        )
+        payees = [
+            (ShareRole.INDIVIDUAL, winner.promoter_id, individual),
+            (ShareRole.PROMOTER_BRAND, winner.promoter_brand_id, brand),
+            (ShareRole.PLATFORM, PLATFORM, platform),
+        ]
+        shares += [
+            ShareEarned(len(shares) + offset, role, payee, winner.touch_id, amount)
+            for offset, (role, payee, amount) in enumerate(
+                (role, payee, amount) for role, payee, amount in payees if payee is not None
+            )
+        ]
+    return tuple(shares)
+
+
+def recompute(input_text: str, amounts_text: str) -> Recomputed:
+    """Decide again from the stored texts. Raises ``ValueError`` for texts of another rule version."""
+    order, touches, agreements = read_inputs(input_text)
+    amounts = Amounts.read(amounts_text)
+    again = credit(order, touches, agreements, amounts)
+    return Recomputed(
+        input_hash=sha256_hex(canonical_inputs(order, touches, agreements)),
+        amounts_hash=sha256_hex(amounts.text()),
+        result_hash=sha256_hex(again.text()),
+    )

@@ -1,0 +1,286 @@
+"""R6: what a refund takes back of each share, cumulatively, so that a full refund takes back everything.
+
+``reverse_lines`` computes it from the refunded basis. ``reverse_taken`` records what the ledger took, whatever kind
+of refund or lost dispute it was, and ``restore`` gives it back when the money came back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import insert, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from core.clock import Clock
+from core.ids import CommissionLineId, OrderLineId, RefundId
+from core.money import allocate_remaining, cumulative_part
+from infra import outbox
+from infra.db.base import table_of
+from marketplace.promotion.commission.rules import reverse_line
+from marketplace.promotion.errors import RefundBeyondBasis
+from marketplace.promotion.events import CommissionReversed, ReversedLine
+from marketplace.promotion.models import CommissionReversal, CommissionStatus, ShareRole
+
+_LOCK = text(
+    "SELECT id, order_line_id, basis_minor, commission_minor, refunded_basis_minor, reversed_minor, status,"
+    " counters FROM commission_lines WHERE order_line_id = ANY(:lines) ORDER BY id FOR UPDATE"
+)
+_SHARES = text(
+    "SELECT s.commission_line_id, s.position, s.role, s.payee, s.earned_minor - s.reversed_minor AS held,"
+    " r.amount_minor AS taken FROM commission_shares s LEFT JOIN commission_reversals r"
+    " ON r.commission_line_id = s.commission_line_id AND r.position = s.position AND r.refund_id = :refund"
+    " WHERE s.commission_line_id = ANY(:lines) ORDER BY s.commission_line_id, s.position"
+)
+_NEW_REVERSALS = insert(table_of(CommissionReversal))
+_TAKE = text(
+    "UPDATE commission_shares s SET reversed_minor = s.reversed_minor + t.amount"
+    " FROM unnest(CAST(:lines AS uuid[]), CAST(:positions AS int[]), CAST(:amounts AS bigint[]))"
+    " AS t(line_id, position, amount) WHERE s.commission_line_id = t.line_id AND s.position = t.position"
+)
+_ADVANCE = text(
+    "UPDATE commission_lines l SET refunded_basis_minor = t.refunded,"
+    " reversed_minor = l.reversed_minor + t.taken, status = t.status"
+    " FROM unnest(CAST(:lines AS uuid[]), CAST(:refunded AS bigint[]), CAST(:taken AS bigint[]),"
+    " CAST(:statuses AS text[])) AS t(line_id, refunded, taken, status) WHERE l.id = t.line_id"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LineRefund:
+    """``basis_minor`` of one order line goes back with this refund (see ``refunded_basis``)."""
+
+    order_line_id: OrderLineId
+    basis_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShareReversed:
+    role: ShareRole
+    payee: str
+    amount_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class LineReversed:
+    commission_line_id: CommissionLineId
+    order_line_id: OrderLineId
+    status: CommissionStatus
+    shares: tuple[ShareReversed, ...]
+    """In the order of R3; 0 where nothing is taken."""
+
+    @property
+    def amount_minor(self) -> int:
+        return sum(share.amount_minor for share in self.shares)
+
+
+@dataclass(slots=True)
+class _Line:
+    id: CommissionLineId
+    row: Any
+    refunded: int
+    shares: list[Any]
+    taken: list[int]
+    status: CommissionStatus
+
+
+def refunded_basis(basis_minor: int, *, refunded_goods_minor: int, goods_minor: int) -> int:
+    """The line's basis that has gone back in all once ``refunded_goods_minor`` of its goods has.
+
+    The basis of one refund is the difference of two calls; the last one brings the whole basis back.
+    """
+    return cumulative_part(basis_minor, refunded_goods_minor, goods_minor)
+
+
+async def reverse_lines(
+    session: AsyncSession, refund_id: RefundId, refunds: Sequence[LineRefund], *, clock: Clock
+) -> list[LineReversed]:
+    """Take back the commission of refunded lines; lines nobody earned from are left out.
+
+    The same refund again changes nothing and returns the same. A line that was paid keeps its status: the
+    caller posts a clawback. Raises ``RefundBeyondBasis``. Needs a SYSTEM session.
+    """
+    wanted = {refund.order_line_id: refund.basis_minor for refund in refunds}
+    if not wanted:
+        return []
+    rows = (await session.execute(_LOCK, {"lines": list(wanted)})).all()
+    shares = await _shares_by_line(session, refund_id, [row.id for row in rows])
+    lines = []
+    for row in rows:
+        line_id = CommissionLineId.of(row.id)
+        held = shares.get(line_id, [])
+        if any(share.taken is not None for share in held):
+            status = CommissionStatus(row.status)
+            taken = [share.taken or 0 for share in held]
+            lines.append(_Line(line_id, row, -1, held, taken, status))
+        else:
+            lines.append(_reversed(line_id, row, held, wanted[OrderLineId.of(row.order_line_id)]))
+    await _store(session, refund_id, [line for line in lines if line.refunded >= 0], clock.now())
+    return [_answer(line) for line in lines]
+
+
+async def _shares_by_line(
+    session: AsyncSession, refund_id: RefundId, line_ids: Sequence[Any]
+) -> dict[CommissionLineId, list[Any]]:
+    found: dict[CommissionLineId, list[Any]] = {}
+    if line_ids:
+        for share in await session.execute(_SHARES, {"lines": list(line_ids), "refund": refund_id}):
+            found.setdefault(CommissionLineId.of(share.commission_line_id), []).append(share)
+    return found
+
+
+def _reversed(line_id: CommissionLineId, row: Any, shares: list[Any], basis_minor: int) -> _Line:
+    refunded = row.refunded_basis_minor + basis_minor
+    if basis_minor < 0 or refunded > row.basis_minor:
+        raise RefundBeyondBasis(OrderLineId.of(row.order_line_id), row.basis_minor, refunded)
+    taken = reverse_line(
+        commission_minor=row.commission_minor,
+        basis_minor=row.basis_minor,
+        refunded_basis_minor=refunded,
+        held=[share.held for share in shares],
+    )
+    status = CommissionStatus(row.status)
+    wholly = refunded == row.basis_minor and row.basis_minor > 0
+    if wholly and status is not CommissionStatus.PAID:
+        status = CommissionStatus.REVERSED
+    return _Line(line_id, row, refunded, shares, taken, status)
+
+
+async def _store(session: AsyncSession, refund_id: RefundId, lines: Sequence[_Line], now: datetime) -> None:
+    if not lines:
+        return
+    taken = [
+        (line, share.position, amount)
+        for line in lines
+        for share, amount in zip(line.shares, line.taken, strict=True)
+    ]
+    reversals = [
+        {
+            "refund_id": refund_id, "commission_line_id": line.id, "position": position,
+            "refunded_basis_minor": line.refunded, "amount_minor": amount, "reversed_at": now,
+        }
+        for line, position, amount in taken
+    ]  # fmt: skip
+    await session.execute(_NEW_REVERSALS, reversals)
+    await session.execute(
+        _TAKE,
+        {
+            "lines": [line.id for line, _, _ in taken], "positions": [position for _, position, _ in taken],
+            "amounts": [amount for _, _, amount in taken],
+        },
+    )  # fmt: skip
+    await _free(session, [(line.id, line.row, sum(line.taken), line.refunded) for line in lines])
+    await session.execute(
+        _ADVANCE,
+        {
+            "lines": [line.id for line in lines], "refunded": [line.refunded for line in lines],
+            "taken": [sum(line.taken) for line in lines], "statuses": [line.status.value for line in lines],
+        },
+    )  # fmt: skip
+
+
+async def _free(session: AsyncSession, lines: Iterable[tuple[CommissionLineId, Any, int, int]]) -> None:
+    """What these lines counted in caps and tiers counts no longer: (line, its row before, taken, refunded basis)."""
+    freed = [
+        ReversedLine(line_id, taken, refunded - row.refunded_basis_minor)
+        for line_id, row, taken, refunded in lines
+        if row.counters
+    ]
+    if freed:
+        await outbox.record(session, CommissionReversed(tuple(freed)))
+
+
+def _answer(line: _Line) -> LineReversed:
+    return LineReversed(
+        line.id,
+        OrderLineId.of(line.row.order_line_id),
+        line.status,
+        tuple(
+            ShareReversed(ShareRole(share.role), share.payee, amount)
+            for share, amount in zip(line.shares, line.taken, strict=True)
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TakenShare:
+    """What the ledger took of one payee's share of an order line. ``payee`` is empty for the platform."""
+
+    order_line_id: OrderLineId
+    role: ShareRole
+    payee: str
+    amount_minor: int
+
+
+async def reverse_taken(
+    session: AsyncSession, refund_id: RefundId, taken: Sequence[TakenShare], *, clock: Clock
+) -> None:
+    """Record what a refund took of commissions; lines nobody earned from are left out. Needs a SYSTEM session.
+
+    Once per ``refund_id``: again, nothing changes.
+    """
+    wanted = {share.order_line_id for share in taken}
+    rows = (await session.execute(_LOCK, {"lines": list(wanted)})).all() if wanted else []
+    shares = await _shares_by_line(session, refund_id, [row.id for row in rows])
+    lines = []
+    for row in rows:
+        held = shares.get(CommissionLineId.of(row.id), [])
+        if any(share.taken is not None for share in held):
+            continue
+        amounts = [0] * len(held)
+        for each in taken:
+            if each.order_line_id == OrderLineId.of(row.order_line_id):
+                _spread(each, held, amounts)
+        if any(amounts):
+            lines.append(_recorded(row, held, amounts))
+    await _store(session, refund_id, lines, clock.now())
+
+
+def _spread(taken: TakenShare, shares: Sequence[Any], amounts: list[int]) -> None:
+    """Over a payee's positions by what it still holds there; one who came through several touches has several."""
+    mine = [
+        n for n, share in enumerate(shares) if share.role == taken.role and taken.payee in ("", share.payee)
+    ]
+    room = [shares[n].held - amounts[n] for n in mine]
+    for n, amount in zip(mine, allocate_remaining(min(taken.amount_minor, sum(room)), room), strict=True):
+        amounts[n] += amount
+
+
+def _recorded(row: Any, shares: Sequence[Any], amounts: Sequence[int]) -> _Line:
+    reversed_minor = row.reversed_minor + sum(amounts)
+    refunded = cumulative_part(row.basis_minor, reversed_minor, row.commission_minor)
+    status = CommissionStatus(row.status)
+    if reversed_minor == row.commission_minor and status is not CommissionStatus.PAID:
+        status = CommissionStatus.REVERSED
+    line_id = CommissionLineId.of(row.id)
+    return _Line(line_id, row, max(refunded, row.refunded_basis_minor), list(shares), list(amounts), status)
+
+
+_RESTORE = text(
+    "WITH back AS (INSERT INTO commission_reversals (refund_id, commission_line_id, position,"
+    " refunded_basis_minor, amount_minor, reversed_at) SELECT :new, r.commission_line_id, r.position, 0,"
+    " -r.amount_minor, :now FROM commission_reversals r WHERE r.refund_id = :refund"
+    " RETURNING commission_line_id, position, amount_minor),"
+    " shares AS (UPDATE commission_shares s SET reversed_minor = s.reversed_minor + b.amount_minor FROM back b"
+    " WHERE s.commission_line_id = b.commission_line_id AND s.position = b.position)"
+    " UPDATE commission_lines l SET reversed_minor = l.reversed_minor + b.amount,"
+    " refunded_basis_minor = CASE WHEN l.commission_minor = 0 THEN 0 ELSE"
+    " round(l.basis_minor::numeric * (l.reversed_minor + b.amount) / l.commission_minor) END,"
+    " status = CASE WHEN l.status = 'REVERSED' THEN 'PENDING' ELSE l.status END"
+    " FROM (SELECT commission_line_id, sum(amount_minor)::bigint AS amount FROM back GROUP BY 1) b"
+    " WHERE l.id = b.commission_line_id RETURNING l.id, l.counters, b.amount"
+)
+
+
+async def restore(session: AsyncSession, refund_id: RefundId, *, clock: Clock) -> None:
+    """The refund's money came back: everybody has its share again, by rows that undo those of the refund.
+
+    Call it once per refund. A line that was wholly reversed waits for its confirmation again.
+    """
+    values = {"refund": refund_id, "new": RefundId.new(), "now": clock.now()}
+    restored = (await session.execute(_RESTORE, values)).all()
+    counted = [ReversedLine(CommissionLineId.of(r.id), r.amount, 0) for r in restored if r.counters]
+    if counted:
+        await outbox.record(session, CommissionReversed(tuple(counted)))

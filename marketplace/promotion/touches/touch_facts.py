@@ -1,0 +1,156 @@
+"""What an order's touches were at their own moment: read in one statement, judged elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from core.ids import AgreementId, BrandId, ContactId, LinkId, PlacementId, PromoterId, TouchId
+from marketplace.promotion.agreements.terms import LONGEST_WINDOW_S, Terms, terms_in_force
+from marketplace.promotion.attribution.crediting import SplitRule
+from marketplace.promotion.facts import AgreementTerms, TouchChannel, TouchFact, TouchKind
+from marketplace.promotion.touches.touch_token import SignedTouch
+
+MOST_TOUCHES = 200
+"""Of one order; older ones beyond that cannot be the last, and a flood cannot slow a checkout down."""
+
+# A signed touch whose row is still in the edge's spool is judged by what its token proves. A repeated click
+# brings the one it repeats, which stays the one that counts. Only touches for this advertiser are read: a
+# rival merchant's links are not its business.
+_FACTS = text("""
+WITH signed AS (
+    SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:links AS uuid[]), CAST(:ats AS timestamptz[]))
+        AS s(id, link_id, at)
+), found AS (
+    SELECT s.id, s.link_id, s.at, coalesce(t.kind, 'click') AS kind, 1 AS rank,
+        coalesce(t.is_bot, false) AS is_bot, t.duplicate_of
+    FROM signed s LEFT JOIN touches t ON t.id = s.id
+    UNION ALL
+    SELECT o.id, o.link_id, o.at, o.kind, 1, o.is_bot, o.duplicate_of
+    FROM signed s JOIN touches t ON t.id = s.id JOIN touches o ON o.id = t.duplicate_of
+    UNION ALL
+    SELECT t.id, t.link_id, t.at, t.kind, 2, t.is_bot, t.duplicate_of FROM touches t
+    WHERE t.contact_id = ANY(:contacts) AND t.at BETWEEN :since AND :until
+    UNION ALL
+    SELECT t.id, t.link_id, t.at, t.kind, 3, t.is_bot, t.duplicate_of FROM touches t
+    WHERE t.session_key = ANY(:sessions) AND t.at BETWEEN :since AND :until
+), best AS (
+    SELECT DISTINCT ON (id) * FROM found ORDER BY id, rank
+)
+SELECT b.id, b.link_id, b.at, b.kind, b.rank, b.is_bot, b.duplicate_of,
+    l.agreement_id, l.promoter_brand_id, l.placement_id, l.promoter_id,
+    (l.disabled_at IS NULL OR b.at < l.disabled_at) AND (l.expires_at IS NULL OR b.at < l.expires_at)
+        AS link_active,
+    v.version, v.terms, v.in_force_from,
+    (SELECT s.status FROM agreement_status_log s
+        WHERE s.agreement_id = l.agreement_id AND s.changed_at <= b.at
+        ORDER BY s.position DESC LIMIT 1) AS agreement_status,
+    p.person_keys, p.payout_hash, p.instrument_hashes, p.address_hashes,
+    ARRAY(SELECT DISTINCT staff.brand_id FROM promoters staff
+        WHERE staff.kind = 'staff' AND staff.person_keys && CAST(:buyer AS varchar[])) AS buyer_staff_of
+FROM best b JOIN tracked_links l ON l.id = b.link_id
+LEFT JOIN promoters p ON p.id = l.promoter_id
+LEFT JOIN LATERAL (SELECT version, terms, in_force_from FROM agreement_versions v
+    WHERE v.agreement_id = l.agreement_id AND v.in_force_from <= b.at ORDER BY version DESC LIMIT 1) v ON true
+WHERE l.advertiser_id = :advertiser AND l.agreement_id IS NOT NULL
+ORDER BY b.at DESC, b.id LIMIT :most
+""")
+_CHANNEL = {1: TouchChannel.SIGNED, 2: TouchChannel.PERSON, 3: TouchChannel.COOKIE}
+
+
+@dataclass(frozen=True, slots=True)
+class TouchesOfOrder:
+    touches: tuple[TouchFact, ...] = ()
+    agreements: tuple[AgreementTerms, ...] = ()
+    splits: tuple[SplitRule, ...] = ()
+    buyer_staff_of: frozenset[str] = frozenset()
+    links: Mapping[str, LinkId] = field(default_factory=dict)
+    """By touch id."""
+    limited: Mapping[tuple[str, int], Terms] = field(default_factory=dict)
+    """By agreement and version, those with caps or tiers."""
+
+
+async def touch_facts_for(
+    session: AsyncSession,
+    *,
+    advertiser_id: BrandId,
+    signed: Sequence[SignedTouch],
+    until: datetime,
+    contact_ids: Sequence[ContactId] = (),
+    session_keys: Sequence[bytes] = (),
+    buyer_keys: Sequence[str] = (),
+) -> TouchesOfOrder:
+    """Every touch for this advertiser that the evidence names, with its agreement version. One statement.
+
+    Needs a SYSTEM session: the promoters' keys are of other brands.
+    """
+    if not (signed or contact_ids or session_keys):
+        return TouchesOfOrder()
+    unique = {touch.touch_id: touch for touch in signed}
+    rows = await session.execute(
+        _FACTS,
+        {
+            "ids": list(unique), "links": [touch.link_id for touch in unique.values()],
+            "ats": [touch.at for touch in unique.values()], "contacts": list(contact_ids),
+            "sessions": list(session_keys), "since": until - timedelta(seconds=LONGEST_WINDOW_S),
+            "until": until, "buyer": list(buyer_keys), "advertiser": advertiser_id, "most": MOST_TOUCHES,
+        },
+    )  # fmt: skip
+    touches: list[TouchFact] = []
+    links: dict[str, LinkId] = {}
+    agreements: dict[tuple[str, int], AgreementTerms] = {}
+    splits: dict[tuple[str, int], SplitRule] = {}
+    limited: dict[tuple[str, int], Terms] = {}
+    staff_of: frozenset[str] = frozenset()
+    for row in rows:
+        fact = _touch(row)
+        touches.append(fact)
+        links[fact.id] = LinkId.of(row.link_id)
+        staff_of = frozenset(str(BrandId.of(brand)) for brand in row.buyer_staff_of)
+        key = (fact.agreement_id, fact.agreement_version)
+        if row.version is not None and key not in agreements:
+            terms = Terms.from_json(row.terms)
+            agreements[key] = terms_in_force(
+                AgreementId.of(row.agreement_id),
+                row.version,
+                advertiser_id=advertiser_id,
+                promoter_brand_id=BrandId.of(row.promoter_brand_id),
+                in_force_from=row.in_force_from,
+                terms=terms,
+            )
+            splits[key] = SplitRule(*key, terms.fee_ppm, terms.individual_ppm, terms.return_window_days)
+            if terms.caps or terms.tiers:
+                limited[key] = terms
+    return TouchesOfOrder(
+        tuple(touches), tuple(agreements.values()), tuple(splits.values()), staff_of, links, limited
+    )
+
+
+def _touch(row: Any) -> TouchFact:
+    channel = _CHANNEL[row.rank]
+    return TouchFact(
+        id=str(TouchId.of(row.id)),
+        agreement_id=str(AgreementId.of(row.agreement_id)),
+        agreement_version=row.version or 0,
+        promoter_brand_id=str(BrandId.of(row.promoter_brand_id)),
+        placement_id=str(PlacementId.of(row.placement_id)),
+        touch_at=row.at,
+        promoter_id=None if row.promoter_id is None else str(PromoterId.of(row.promoter_id)),
+        kind=TouchKind(row.kind),
+        channel=channel,
+        is_bot=row.is_bot,
+        duplicate_of=None if row.duplicate_of is None else str(TouchId.of(row.duplicate_of)),
+        link_active=row.link_active,
+        agreement_active=row.agreement_status == "ACTIVE",
+        # Whoever carries the signed touch has loaded the page it led to; a cookie alone proves no view.
+        landing_view=channel is TouchChannel.SIGNED,
+        promoter_keys=frozenset(row.person_keys or ()),
+        promoter_payout_hash=row.payout_hash,
+        promoter_instrument_hashes=frozenset(row.instrument_hashes or ()),
+        promoter_address_hashes=frozenset(row.address_hashes or ()),
+    )
