@@ -38,13 +38,15 @@ class Sellable:
         return any(scope.covers(variant.product_id, variant.category, (variant.sku,)) for scope in scopes)
 
     def promised_ppm(self, variant: VariantForSale) -> int:
-        """The part of this variant's price that the storefront's brand itself is promised as commission."""
+        """The part of this variant's price that the storefront's brand itself is promised as commission, at a rate:
+        what an amount a piece comes to is known with the quantity only."""
         return max(
             [
                 rate_of(rate_of(rule.rate_ppm, PPM - terms.fee_ppm), PPM - terms.individual_ppm)
                 for terms in self.terms.get(variant.brand_id, ())
                 for rule in terms.rules
-                if replace(terms, rules=(rule,)).scope.covers(
+                if rule.fixed is None
+                and replace(terms, rules=(rule,)).scope.covers(
                     variant.product_id, variant.category, (variant.sku,)
                 )
             ],

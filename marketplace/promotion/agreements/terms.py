@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from core.canonical import content_hash
 from core.ids import AgreementId, BrandId, MalformedId, ProductId
-from core.money import PPM
+from core.money import MAX_MINOR, PPM, Money
+from marketplace.promotion.agreements.clauses import DisputeTerms, SourceTerms, checked_clauses
 from marketplace.promotion.agreements.limits import CapTerm, TierTerms, checked_limits, limits_json
+from marketplace.promotion.commission.rules import FIXED_CAP_PPM
 from marketplace.promotion.errors import BadTerms
 from marketplace.promotion.facts import (
     AgreementTerms,
@@ -28,21 +30,33 @@ DEFAULT_WINDOW_S = 15 * DAY_S
 LONGEST_WINDOW_S = 90 * DAY_S
 RETURN_WINDOWS_DAYS = (0, 7, 15, 30, 45, 60, 90)
 HIGHEST_RATE_PPM = 900_000
+SHORTEST_NOTICE_DAYS, LONGEST_NOTICE_DAYS = 7, 90
 MOST_RULES = 500
 _HIGHEST_PRIORITY = 1000
+_ANY_SOURCE, _USUAL_DISPUTES = SourceTerms(), DisputeTerms()
 _CATEGORY = re.compile(r"[a-z0-9][a-z0-9_\-/]{0,119}")
 _LONGEST_SKU = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rate and where it holds. ``scope_id`` is a SKU, a product id, a category path, or empty for all."""
+    """A rate and where it holds. ``scope_id`` is a SKU, a product id, a category path, or empty for all.
+
+    ``fixed`` per unit takes the place of the rates in orders of its currency; others earn the rates.
+    """
 
     rate_ppm: int
     scope: ScopeKind = ScopeKind.CAMPAIGN
     scope_id: str = ""
     rate_new_ppm: int | None = None
     priority: int = 0
+    fixed: Money | None = None
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Rule:
+        fixed = stored.get("fixed")
+        kinds = {"scope": ScopeKind(stored["scope"]), "fixed": Money(**fixed) if fixed else None}
+        return cls(**{**stored, **kinds})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +74,12 @@ class Terms:
     caps: tuple[CapTerm, ...] = ()
     tiers: TierTerms | None = None
     """With tiers, every line earns their rate instead of its rule's."""
+    fixed_cap_ppm: int = FIXED_CAP_PPM
+    """The most that a fixed commission is of a line's basis."""
+    notice_days: int = SHORTEST_NOTICE_DAYS
+    """Between saying that terms change, or that the agreement ends, and the day they do."""
+    sources: SourceTerms = _ANY_SOURCE
+    disputes: DisputeTerms = _USUAL_DISPUTES
 
     @classmethod
     def flat(
@@ -77,10 +97,16 @@ class Terms:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Terms:
-        rules = tuple(Rule(**{**rule, "scope": ScopeKind(rule["scope"])}) for rule in stored["rules"])
-        caps = tuple(CapTerm.from_json(cap) for cap in stored.get("caps", ()))
-        tiers = TierTerms.from_json(stored["tiers"]) if stored.get("tiers") else None
-        kinds = {"rules": rules, "model": AttributionModel(stored["model"]), "caps": caps, "tiers": tiers}
+        kinds: dict[str, Any] = {
+            "rules": tuple(Rule.from_json(rule) for rule in stored["rules"]),
+            "model": AttributionModel(stored["model"]),
+            "caps": tuple(CapTerm.from_json(cap) for cap in stored.get("caps", ())),
+            "tiers": TierTerms.from_json(stored["tiers"]) if stored.get("tiers") else None,
+        }
+        if "sources" in stored:
+            kinds["sources"] = SourceTerms.from_json(stored["sources"])
+        if "disputes" in stored:
+            kinds["disputes"] = DisputeTerms(**stored["disputes"])
         return cls(**{**stored, **kinds})
 
     @property
@@ -98,6 +124,10 @@ class Terms:
     @property
     def highest_rate_ppm(self) -> int:
         return max(rule.rate_ppm for rule in self.rules)
+
+    @property
+    def notice(self) -> timedelta:
+        return timedelta(days=self.notice_days)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +172,24 @@ def checked(terms: Terms, *, lowest_fee_ppm: int = PLATFORM_FEE_PPM) -> Terms:
         f"one of {', '.join(map(str, RETURN_WINDOWS_DAYS))}",
     )
     _require(0 <= terms.lead_binding_days <= 90, "leadBindingDays", "0 to 90")
+    _require(
+        SHORTEST_NOTICE_DAYS <= terms.notice_days <= LONGEST_NOTICE_DAYS,
+        "noticeDays",
+        f"{SHORTEST_NOTICE_DAYS} to {LONGEST_NOTICE_DAYS}",
+    )
+    _require(0 < terms.fixed_cap_ppm <= HIGHEST_RATE_PPM, "fixedCapPpm", f"1 to {HIGHEST_RATE_PPM}")
+    fixed = any(rule.fixed is not None for rule in terms.rules)
+    _require(not (fixed and terms.tiers), "tiers", "tiers replace every rate; a fixed amount has none")
     checked_limits(terms.caps, terms.tiers, highest_rate_ppm=HIGHEST_RATE_PPM)
+    checked_clauses(terms.sources, terms.disputes)
     return terms
 
 
 def _check_rule(rule: Rule) -> None:
     for rate in (rule.rate_ppm, rule.rate_ppm if rule.rate_new_ppm is None else rule.rate_new_ppm):
         _require(0 <= rate <= HIGHEST_RATE_PPM, "ratePpm", f"0 to {HIGHEST_RATE_PPM}")
+    if rule.fixed is not None:
+        _require(0 < rule.fixed.amount_minor <= MAX_MINOR, "fixed", f"1 to {MAX_MINOR} minor units a piece")
     _require(abs(rule.priority) <= _HIGHEST_PRIORITY, "priority", f"within ±{_HIGHEST_PRIORITY}")
     if rule.scope is ScopeKind.CAMPAIGN:
         _require(rule.scope_id == "", "scopeId", "empty for the whole catalogue")
@@ -196,22 +237,23 @@ def terms_in_force(
     promoter_brand_id: BrandId,
     in_force_from: datetime,
     terms: Terms,
+    currency: str,
 ) -> AgreementTerms:
-    """One version as the attribution engine reads it; rules keep the sequence both signed."""
+    """One version as the engine reads it for an order of ``currency``; rules keep the sequence both signed."""
     return AgreementTerms(
         agreement_id=str(agreement_id),
         version=version,
         advertiser_id=str(advertiser_id),
         promoter_brand_id=str(promoter_brand_id),
         window_s=terms.window_s,
-        rules=_offer_rules(terms.rules, in_force_from),
+        rules=_offer_rules(terms.rules, in_force_from, currency),
         model=terms.model,
         lead_binding_days=terms.lead_binding_days,
         allow_self_purchase=terms.allow_self_purchase,
     )
 
 
-def _offer_rules(rules: Sequence[Rule], in_force_from: datetime) -> tuple[OfferRule, ...]:
+def _offer_rules(rules: Sequence[Rule], in_force_from: datetime, currency: str) -> tuple[OfferRule, ...]:
     return tuple(
         OfferRule(
             id=f"r{index:03d}",
@@ -221,6 +263,7 @@ def _offer_rules(rules: Sequence[Rule], in_force_from: datetime) -> tuple[OfferR
             rate_ppm=rule.rate_ppm,
             rate_new_ppm=rule.rate_new_ppm,
             priority=rule.priority,
+            fixed_minor=rule.fixed.amount_minor if rule.fixed and rule.fixed.currency == currency else None,
         )
         for index, rule in enumerate(rules)
     )

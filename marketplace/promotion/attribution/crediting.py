@@ -41,13 +41,14 @@ class LineMoney:
 
 @dataclass(frozen=True, slots=True)
 class SplitRule:
-    """How one agreement version divides a commission."""
+    """How one agreement version divides a commission; a fixed one is at most ``fixed_cap_ppm`` of the basis."""
 
     agreement_id: str
     version: int
     fee_ppm: int
     individual_ppm: int
     return_window_days: int
+    fixed_cap_ppm: int = commission.FIXED_CAP_PPM
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,14 @@ class Amounts:
                 [[x.id, x.quantity, x.gross_minor, x.discount_minor, x.tax_ppm] for x in self.lines],
                 [[d.amount_minor, d.funder] for d in self.discounts],
                 sorted(
-                    [s.agreement_id, s.version, s.fee_ppm, s.individual_ppm, s.return_window_days]
+                    [
+                        s.agreement_id,
+                        s.version,
+                        s.fee_ppm,
+                        s.individual_ppm,
+                        s.return_window_days,
+                        s.fixed_cap_ppm,
+                    ]
                     for s in self.splits
                 ),
                 *([limits] if limits else []),
@@ -164,8 +172,8 @@ def credit(
         [LineAmounts(line.gross_minor, line.discount_minor, line.tax_ppm) for line in amounts.lines],
         amounts.discounts,
     )
-    commissions, owed = _commissions(decision, amounts, bases)
     splits = {(split.agreement_id, split.version): split for split in amounts.splits}
+    commissions, owed = _commissions(decision, amounts, bases, splits)
     award_of = {line_id: award for award in decision.awards for line_id in award.line_ids}
     earned = []
     for index, line in enumerate(decision.lines):
@@ -209,7 +217,10 @@ def _adjustments(
 
 
 def _commissions(
-    decision: Decision, amounts: Amounts, bases: Sequence[int]
+    decision: Decision,
+    amounts: Amounts,
+    bases: Sequence[int],
+    splits: Mapping[tuple[str, int], SplitRule],
 ) -> tuple[list[int], dict[str, int]]:
     """R2: rounded once for each agreement of the order, then brought back to its lines; R5 and R4 where it has
     tiers or caps. (by line, adjustments by agreement)."""
@@ -227,8 +238,15 @@ def _commissions(
             if line.fixed_minor is None:
                 exact.append(commission.exact_rate(basis, line.rate_ppm))
             else:
-                quantity = amounts.lines[index].quantity
-                exact.append(commission.exact_fixed(line.fixed_minor, quantity=quantity, basis_minor=basis))
+                assert line.agreement_version is not None
+                exact.append(
+                    commission.exact_fixed(
+                        line.fixed_minor,
+                        quantity=amounts.lines[index].quantity,
+                        basis_minor=basis,
+                        cap_ppm=splits[agreement_id, line.agreement_version].fixed_cap_ppm,
+                    )
+                )
         earned = commission.round_to_lines(exact)
         limit = limits.get(agreement_id)
         if limit is not None:

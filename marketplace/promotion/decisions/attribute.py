@@ -145,6 +145,7 @@ async def attribute(
     found = await touch_facts_for(
         session,
         advertiser_id=order.advertiser_id,
+        currency=order.currency,
         signed=_signed(order.touch_tokens, signer),
         until=order.paid_at or order.created_at,
         contact_ids=order.contact_ids,

@@ -79,6 +79,7 @@ async def touch_facts_for(
     session: AsyncSession,
     *,
     advertiser_id: BrandId,
+    currency: str,
     signed: Sequence[SignedTouch],
     until: datetime,
     contact_ids: Sequence[ContactId] = (),
@@ -122,8 +123,15 @@ async def touch_facts_for(
                 promoter_brand_id=BrandId.of(row.promoter_brand_id),
                 in_force_from=row.in_force_from,
                 terms=terms,
+                currency=currency,
             )
-            splits[key] = SplitRule(*key, terms.fee_ppm, terms.individual_ppm, terms.return_window_days)
+            splits[key] = SplitRule(
+                *key,
+                terms.fee_ppm,
+                terms.individual_ppm,
+                terms.return_window_days,
+                terms.fixed_cap_ppm,
+            )
             if terms.caps or terms.tiers:
                 limited[key] = terms
     return TouchesOfOrder(

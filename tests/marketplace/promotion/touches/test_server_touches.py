@@ -83,7 +83,7 @@ async def test_a_told_click_is_a_touch_with_a_token_for_the_checkout(
         "click", at, False, market.merchant.brand_id,
     )  # fmt: skip
     found = await touch_facts_for(
-        session, advertiser_id=market.merchant.brand_id, signed=[signed], until=clock.now()
+        session, advertiser_id=market.merchant.brand_id, currency="CNY", signed=[signed], until=clock.now()
     )
     assert [(fact.channel, fact.link_active) for fact in found.touches] == [(TouchChannel.SIGNED, True)]
 
@@ -206,7 +206,12 @@ async def test_a_lead_binds_its_contact_and_a_repeat_extends_nothing(
     assert (anew.binds_until, anew.repeat) == (clock.now() + timedelta(days=7), False)
 
     found = await touch_facts_for(
-        session, advertiser_id=market.merchant.brand_id, signed=[], until=clock.now(), contact_ids=[contact]
+        session,
+        advertiser_id=market.merchant.brand_id,
+        currency="CNY",
+        signed=[],
+        until=clock.now(),
+        contact_ids=[contact],
     )
     assert [(fact.kind, fact.channel) for fact in found.touches] == 3 * [
         (TouchKind.LEAD, TouchChannel.PERSON)
