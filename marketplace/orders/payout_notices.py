@@ -11,6 +11,7 @@ from supply.settlement.payout_sending import take_transfer
 from supply.settlement.platform_payouts import refresh_platform_payout
 from supply.settlement.reconciliation.provider_rows import GatewayRows
 from supply.settlement.reconciliation.service import reconcile
+from supply.settlement.reversing import take_reversals
 
 RECONCILED = "payout.reconciliation_completed"
 
@@ -32,5 +33,7 @@ async def on_payout_notified(
 async def on_transfer(
     db: Database, notice: ProviderNotified, *, payments: PaymentGateway, clock: Clock
 ) -> None:
-    """A transfer exists: its payout is settled, if the answer to our call never came."""
-    await take_transfer(db, notice.object_id, payments=payments, clock=clock)
+    """A transfer exists: its payout is settled, if the answer to our call never came; so is what was reversed of it."""
+    payout_id = await take_transfer(db, notice.object_id, payments=payments, clock=clock)
+    if payout_id is not None:
+        await take_reversals(db, payout_id, payments=payments, clock=clock)

@@ -3,6 +3,9 @@
 Plan → call → settle, like a payout: the recovery's row fixes the provider's key, one whose outcome is unknown is
 looked up before anything is sent again, and a party has at most one under way in a currency. A reversal the
 provider refuses (the account is empty) leaves the debt in 1100, where the next earnings pay it off.
+
+The provider's notice settles a recovery like an answer does. A reversal that somebody made at the provider, past us,
+becomes one of ours.
 """
 
 from __future__ import annotations
@@ -16,10 +19,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.actor import SYSTEM
 from core.clock import Clock
-from core.ids import PayoutId, TenantId
+from core.ids import MalformedId, PayoutId, TenantId
 from infra.db.session import Database
 from infra.payments.errors import IdempotencyMismatch, ProviderRefused, ProviderUnavailable
-from infra.payments.gateway import PaymentGateway
+from infra.payments.gateway import PaymentGateway, TransferReversal
 from supply.ledger import service as ledger
 from supply.ledger.chart import Code
 from supply.ledger.journal import Journal, credit, debit, merged
@@ -51,6 +54,7 @@ _INSERT = text(
     " ON CONFLICT (payee_id, currency) WHERE status = 'sending' DO NOTHING RETURNING *"
 )
 _LOCK = text("SELECT * FROM recoveries WHERE id = :id FOR NO KEY UPDATE")
+_RECOVERY = text("SELECT * FROM recoveries WHERE id = :id")
 _END = text(
     "UPDATE recoveries SET status = :status, reversal_id = :reversal_id, failure = :failure, ended_at = :now"
     " WHERE id = :id"
@@ -64,6 +68,17 @@ _CLAIM = text(
 )
 _NEW_KEY = text(
     "UPDATE recoveries SET attempt = attempt + 1, tries = 0, first_sent_at = :now WHERE id = :id RETURNING *"
+)
+_OF_TRANSFER = text(
+    "SELECT p.*, EXISTS (SELECT FROM payout_costs c WHERE c.payout_id = p.id) AS converted FROM payouts p"
+    " WHERE p.id = :id AND p.status = 'paid'"
+)
+_KNOWN = text("SELECT EXISTS (SELECT FROM recoveries WHERE reversal_id = :reversal_id)")
+_ADOPT = text(
+    "INSERT INTO recoveries (id, payout_id, payee_id, tenant_id, currency, transfer_id, amount_minor, status,"
+    " attempt, tries, created_at, first_sent_at, next_try_at, reversal_id, ended_at) VALUES (:id, :payout_id,"
+    " :payee_id, :tenant_id, :currency, :transfer_id, :amount, 'done', 1, 0, :created_at, :created_at, :now,"
+    " :reversal_id, :now)"
 )
 _REFUSED_LATELY = text(
     "SELECT EXISTS (SELECT FROM recoveries WHERE payee_id = :payee_id AND currency = :currency"
@@ -132,6 +147,57 @@ async def resolve_recoveries(db: Database, *, payments: PaymentGateway, clock: C
         with contextlib.suppress(ProviderUnavailable, IdempotencyMismatch):
             recovered += await _resolve(db, row, payments=payments, clock=clock) or 0
     return recovered
+
+
+async def take_reversals(db: Database, payout_id: PayoutId, *, payments: PaymentGateway, clock: Clock) -> int:
+    """A notice named the transfer of a payout: book what was reversed of it and is not booked. Minor units.
+
+    One that was sent in another currency is left to reconciliation. Raises what the gateway raises.
+    """
+    async with db.reading(SYSTEM) as session:
+        payout = (await session.execute(_OF_TRANSFER, {"id": payout_id})).one_or_none()
+    if payout is None or payout.converted:
+        return 0
+    taken = 0
+    for reversal in await payments.find_reversals(payout.transfer_id):
+        async with db.reading(SYSTEM) as session:
+            ours = await _recovery_of(session, reversal)
+        if ours is None:
+            taken += await _adopt(db, payout, reversal, clock.now())
+        else:
+            taken += await _settle(db, ours, reversal.id, payments, clock.now())
+    return taken
+
+
+async def _recovery_of(session: AsyncSession, reversal: TransferReversal) -> Any:
+    """The recovery that asked for it; None when nobody of ours did."""
+    try:
+        recovery_id = RecoveryId.parse(reversal.metadata.get("recovery", ""))
+    except MalformedId:
+        return None
+    return (await session.execute(_RECOVERY, {"id": recovery_id})).one_or_none()
+
+
+async def _adopt(db: Database, payout: Any, reversal: TransferReversal, now: datetime) -> int:
+    """Minor units booked; 0 when it was known. The party's accounts are the lock: two notices are one reversal."""
+    party, currency, tenant = payout.payee_id, payout.currency, _tenant(payout.tenant_id)
+    accounts = [party_account(code, party, currency, tenant) for code in (Code.RECEIVABLE, Code.AVAILABLE)]
+    async with db.unit_of_work(SYSTEM) as session:
+        await ledger.hold(session, accounts)
+        if (await session.execute(_KNOWN, {"reversal_id": reversal.id})).scalar_one():
+            return 0
+        values = {
+            "id": RecoveryId.new(), "payout_id": PayoutId.of(payout.id), "payee_id": party,
+            "tenant_id": payout.tenant_id, "currency": currency, "transfer_id": payout.transfer_id,
+            "amount": reversal.amount_minor, "created_at": reversal.created_at, "now": now,
+            "reversal_id": reversal.id,
+        }  # fmt: skip
+        await session.execute(_ADOPT, values)
+        await record_reversal(
+            session, PayoutId.of(payout.id), party, currency, reversal.amount_minor, reversal_id=reversal.id,
+            now=now, provider=payout.provider, tenant_id=tenant,
+        )  # fmt: skip
+    return reversal.amount_minor
 
 
 async def _resolve(db: Database, row: Any, *, payments: PaymentGateway, clock: Clock) -> int | None:

@@ -55,7 +55,7 @@ class Paying:
         """The checkout and its payment intent."""
         buying = Buying(self.served, self.shop)
         checkout = (await buying.checkout())["checkout"]["id"]
-        placed = await buying.place(checkout)
+        placed = await buying.place(checkout, key=checkout)
         assert placed["userErrors"] == []
         return checkout, placed["payment"]["intentId"]
 

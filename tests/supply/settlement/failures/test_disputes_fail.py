@@ -15,7 +15,6 @@ from infra.payments.gateway import PaymentGateway
 from marketplace.orders import notices
 from marketplace.orders.models import RefundStatus
 from supply.ledger.chart import Code
-from supply.settlement import service as settlement
 from supply.settlement.disputes import applying, evidence
 from supply.settlement.disputes import queries as disputes
 from supply.settlement.disputes.errors import (
@@ -28,7 +27,7 @@ from supply.settlement.disputes.errors import (
 from supply.settlement.disputes.stages import Stage
 from supply.settlement.errors import OrderDisputed
 from supply.settlement.reversing import recover_debts
-from tests.fixtures.buying import Bought, bought, deaf, signed
+from tests.fixtures.buying import Bought, bought, deaf, paid_out, signed
 from tests.services.api.conftest import Paying
 
 
@@ -241,34 +240,12 @@ async def test_evidence_that_is_too_late_is_refused_and_a_loss_can_be_conceded(
     await order.hold()
 
 
-async def paid_out(order: Bought) -> None:
-    """Everybody who earned from the order was paid; the money is on their accounts at the provider."""
-    shopper, clock = order.shopper, order.shopper.clock
-    gateways = shopper.served.gateways
-    shopper.provider.funded(50_000, "cny")
-    parties = (shopper.shop.promotion.merchant.brand_id, shopper.shop.source.supplier_id)
-    async with shopper.db.unit_of_work(SYSTEM) as session:
-        for party in parties:
-            account = shopper.provider.account(country="CN")["id"]
-            await settlement.register_payee(
-                session, str(party), currency="CNY", account_id=account, now=clock.now()
-            )
-    await settlement.collect_fees(gateways.db, payments=gateways.payments, clock=clock)
-    clock.advance(timedelta(days=46))
-    await settlement.funds_available(gateways.db, clock=clock)
-    await settlement.release_due(gateways.db, clock=clock)
-    await settlement.make_batch(gateways.db, cycle="c1", clock=clock)
-    while await settlement.send_payouts(gateways.db, payments=gateways.payments, clock=clock):
-        pass
-    assert {b.net_minor for b in (await order.balances()).values()} == {0}
-
-
 async def recover(order: Bought, payments: PaymentGateway | None = None) -> int:
     gateways = order.shopper.served.gateways
     return await recover_debts(gateways.db, payments=payments or gateways.payments, clock=order.shopper.clock)
 
 
-async def test_dispute_after_full_payout_is_recovered_and_won_after_the_lost_share_was_taken_back(
+async def test_dispute_after_full_payout(
     paying_shopper: Paying,
 ) -> None:
     order = await bought(paying_shopper)
@@ -291,6 +268,29 @@ async def test_dispute_after_full_payout_is_recovered_and_won_after_the_lost_sha
 
     assert await case.stage() is Stage.WON
     assert {name: b.available_minor for name, b in (await order.balances()).items()} == owed
+    await order.hold()
+
+
+async def test_dispute_won_after_lost_share_netted(paying_shopper: Paying) -> None:
+    order = await bought(paying_shopper)
+    await paid_out(order)
+    case = Case(order)
+    case.verdict("lost")
+    await case.tell("closed")
+    owed = {name: b.receivable_minor for name, b in (await order.balances()).items()}
+    await paid_out(await bought(paying_shopper), cycle="c2")  # the same again: it pays off what they owe
+    netted = "SELECT count(*) FROM ledger_journals WHERE kind = 'netting'"
+    assert await paying_shopper.one(netted) == 2
+    assert await paying_shopper.one("SELECT count(*) FROM payouts") == 2  # of the first order only
+
+    case.verdict("won")
+    for raw in order.notices("charge.dispute.funds_reinstated", about=case.id):
+        await order.tell(raw)
+    await order.work()
+
+    balances = await order.balances()
+    assert {name: b.available_minor for name, b in balances.items()} == owed
+    assert {b.receivable_minor for b in balances.values()} == {0}
     await order.hold()
 
 

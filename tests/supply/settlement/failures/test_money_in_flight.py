@@ -91,7 +91,7 @@ async def test_transfer_fails_for_balance(
 
 
 @pytest.mark.parametrize(("currency", "country"), [("JPY", "JP"), ("KWD", "KW"), ("CNY", "CN")])
-async def test_one_unit_orders_with_five_payees_in_currencies_without_and_with_three_decimals(
+async def test_zero_and_three_decimal_currencies_one_unit_orders_with_five_payees(
     db: Database, clock: FixedClock, currency: str, country: str
 ) -> None:
     """1 minor unit, five parties and the platform: whoever gets it gives it back, and nobody else anything."""

@@ -1,4 +1,4 @@
-"""PostgreSQL killed in the middle of posting: what anybody was told of is in the books, and the books add up."""
+"""money.md §6: PostgreSQL killed while posting: whatever anybody was told of is there, and the books add up."""
 
 from __future__ import annotations
 
@@ -75,9 +75,7 @@ async def check(db: Database, acknowledged: set[str]) -> set[str]:
     return found
 
 
-async def test_killed_during_load_it_loses_nothing_it_acknowledged(
-    server: EmbeddedPostgres, clock: FixedClock
-) -> None:
+async def test_postgresql_killed_during_load(server: EmbeddedPostgres, clock: FixedClock) -> None:
     db = Database(make_engine(server.url(role=APPLICATION), pool_size=8))
     posted: set[str] = set()
     refused: set[str] = set()
