@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -28,6 +28,7 @@ from core.ids import RefundId
 from supply.settlement.composition import RefundTooLarge
 from supply.settlement.errors import NothingToRefund, OrderDisputed, OrderLineNotSettled
 from supply.settlement.refunds import LineRefund, RefundPlan, ShippingRefund
+from tests.conftest import TestDatabase
 from tests.supply.settlement.machine.books import Books, Life
 
 EXAMPLES, STEPS = 8, 18
@@ -35,7 +36,7 @@ FAULTS = ("drop_response", "server_error", "rate_limit", "transfer_refusal", "re
 
 
 class MoneyMachine(RuleBasedStateMachine):
-    postgres: ClassVar[Any]
+    postgres: ClassVar[TestDatabase]
     loop: ClassVar[asyncio.AbstractEventLoop]
 
     @initialize()
@@ -164,8 +165,9 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
     loop.close()
 
 
-def test_any_sequence_keeps_the_books(postgres: Any, loop: asyncio.AbstractEventLoop) -> None:
-    MoneyMachine.postgres, MoneyMachine.loop = postgres, loop
+def test_any_sequence_keeps_the_books(postgres: TestDatabase, loop: asyncio.AbstractEventLoop) -> None:
+    database = TestDatabase(postgres.name)  # of this loop
+    MoneyMachine.postgres, MoneyMachine.loop = database, loop
     run_state_machine_as_test(
         MoneyMachine,
         settings=settings(
@@ -174,4 +176,5 @@ def test_any_sequence_keeps_the_books(postgres: Any, loop: asyncio.AbstractEvent
             suppress_health_check=list(HealthCheck),
         ),
     )  # fmt: skip
-    loop.run_until_complete(postgres.empty())
+    loop.run_until_complete(database.empty())
+    loop.run_until_complete(database.close())
