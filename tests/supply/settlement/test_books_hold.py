@@ -8,14 +8,12 @@ import random
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.actor import SYSTEM
 from core.clock import FixedClock
 from core.ids import OrderLineId, PromoterId, RefundId, SupplierId
-from infra.db.session import Database, make_engine
+from infra.db.session import Database
 from supply.ledger import queries as ledger
 from supply.ledger import service as posting
 from supply.ledger.chart import Code
@@ -28,6 +26,7 @@ from supply.settlement.refunds import LineRefund, RefundPlan, ShippingRefund
 from supply.settlement.release import release_journals
 from supply.settlement.reroute import MovedUnits
 from tests.factories.settlement import PAID_AT, Parties, line_of_o1, order_of
+from tests.supply.settlement.random_life import live_at_random
 
 
 def random_line(dice: random.Random, parties: Parties) -> CapturedLine:
@@ -157,28 +156,7 @@ class Life:
 
 
 def test_sums_hold_after_every_step_of_a_random_life(db: Database) -> None:
-    loop = asyncio.new_event_loop()
-    engine = make_engine(db.engine.url.render_as_string(hide_password=False), pool_size=1)
-    fresh = Database(engine)
-
-    async def live(seed: int) -> None:
-        dice = random.Random(seed)
-        async with fresh.reading(SYSTEM) as session:
-            life = Life(session, FixedClock(PAID_AT), dice)
-            await life.begin()
-            await life.check()
-            for _ in range(8):
-                await life.step()
-                await life.check()
-
-    @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-    @given(st.integers(0, 10**9))
-    def run(seed: int) -> None:
-        loop.run_until_complete(live(seed))
-
-    run()
-    loop.run_until_complete(fresh.close())
-    loop.close()
+    live_at_random(db, Life, lives=30, steps=8)
 
 
 async def test_a_refund_and_a_payout_of_the_same_money_never_both_take_it(

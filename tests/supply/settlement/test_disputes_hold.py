@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import random
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from sqlalchemy import text
 
 from core.actor import SYSTEM
-from core.clock import FixedClock
 from core.ids import RefundId
-from infra.db.session import Database, make_engine
+from infra.db.session import Database
 from infra.payments.gateway import Dispute
 from supply.ledger import queries as ledger
 from supply.ledger import service as posting
@@ -31,7 +26,8 @@ from supply.settlement.errors import NothingToRefund, OrderDisputed, OrderLineNo
 from supply.settlement.events import RefundVoided
 from supply.settlement.order_book import PARTY_PARTS, load
 from supply.settlement.parties import party_account, platform_account, provider_account
-from tests.factories.settlement import PAID_AT, dispute_of
+from tests.factories.settlement import dispute_of
+from tests.supply.settlement.random_life import live_at_random
 from tests.supply.settlement.test_books_hold import Life
 
 _FROZEN = text("SELECT coalesce(sum(pending_minor + available_minor), 0)::bigint FROM dispute_shares")
@@ -178,25 +174,4 @@ class DisputedLife(Life):
 
 
 def test_invariants_hold_after_every_step_of_a_random_life_with_disputes(db: Database) -> None:
-    loop = asyncio.new_event_loop()
-    engine = make_engine(db.engine.url.render_as_string(hide_password=False), pool_size=1)
-    fresh = Database(engine)
-
-    async def live(seed: int) -> None:
-        dice = random.Random(seed)
-        async with fresh.reading(SYSTEM) as session:
-            life = DisputedLife(session, FixedClock(PAID_AT), dice)
-            await life.begin()
-            await life.check()
-            for _ in range(14):
-                await life.step()
-                await life.check()
-
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-    @given(st.integers(0, 10**9))
-    def run(seed: int) -> None:
-        loop.run_until_complete(live(seed))
-
-    run()
-    loop.run_until_complete(fresh.close())
-    loop.close()
+    live_at_random(db, DisputedLife, lives=40, steps=14)

@@ -14,7 +14,6 @@ from core.actor import SYSTEM
 from core.clock import FixedClock
 from core.ids import OrderId, PayoutId, RefundId, SupplierId
 from core.money import Money
-from core.pagination import PageRequest
 from infra.db.session import Database
 from infra.payments.gateway import BalanceTransaction
 from supply.ledger import queries as ledger
@@ -25,6 +24,7 @@ from supply.settlement.errors import NothingToRefund, RefundChanged, RefundEnded
 from supply.settlement.parties import party_account
 from supply.settlement.refunds import LineRefund, RefundPlan, ShippingRefund
 from supply.settlement.reroute import MovedUnits
+from tests.factories.settled import paid_out_o1, shares
 from tests.factories.settlement import PAID_AT, Parties, captured_o1, legs, line_of_o1, order_of
 
 P = Code
@@ -34,12 +34,6 @@ NOW = datetime(2026, 3, 2, 2, 0, tzinfo=UTC)
 @pytest.fixture
 def parties() -> Parties:
     return Parties()
-
-
-def shares(parties: Parties, code: Code, *amounts: int) -> set[tuple[Code, str, int]]:
-    """Debits of merchant, supplier, promoter brand, individual on one account each; zeros left out."""
-    owners = (parties.merchant, parties.supplier, parties.promoter_brand, parties.individual)
-    return {(code, f"party:{owner}", amount) for owner, amount in zip(owners, amounts, strict=True) if amount}
 
 
 async def holds(session: AsyncSession, order_id: OrderId) -> bool:
@@ -308,23 +302,6 @@ async def test_refund_of_shipping_comes_from_whoever_received_it(
         (P.TAX, "tax:CN", 48),
         (P.REFUND_PENDING, f"customer:{refund}", -848),
     }
-
-
-async def paid_out_o1(db: Database, clock: FixedClock, parties: Parties) -> CapturedOrder:
-    """O1 delivered, released, reserved for payout and transferred: the parties hold nothing."""
-    async with db.unit_of_work(SYSTEM) as session:
-        order = await captured_o1(session, clock, parties)
-        for party in (parties.merchant, parties.supplier, parties.promoter_brand, parties.individual):
-            await service.register_payee(
-                session, str(party), currency="CNY", account_id=f"acct_{party}", now=NOW
-            )
-    clock.at = PAID_AT + timedelta(days=45)
-    await service.release_due(db, clock=clock)
-    await service.make_batch(db, cycle="c1", clock=clock)
-    async with db.unit_of_work(SYSTEM) as session:
-        for payout in (await queries.payouts_page(session, SYSTEM, PageRequest(10))).items:
-            await service.settle_payout(session, payout.id, f"tr_{payout.payee_id}", now=clock.now())
-    return order
 
 
 async def test_r7_refund_by_amount_after_payout_is_owed(
