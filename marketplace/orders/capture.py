@@ -16,7 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.clock import Clock
-from core.ids import BrandId, CheckoutId, ContactId, OrderId, SupplierId
+from core.ids import BrandId, CheckoutId, ContactId, OrderId, SupplierId, TouchId
 from core.money import rate_of
 from infra.config import Settings
 from marketplace.orders import queries
@@ -45,7 +45,8 @@ _LOOK_BACK_DAYS = 365
 
 _CHECKOUT = text(
     "SELECT c.id, c.contact_id, c.buyer_key, c.address_key, c.started_at, k.touch_tokens, k.session_key,"
-    " p.instrument_key, p.captured_at"
+    " p.instrument_key, p.captured_at,"
+    " ARRAY(SELECT e.touch_id FROM coupon_entries e WHERE e.checkout_id = c.id) AS entered"
     " FROM checkouts c JOIN carts k ON k.id = c.cart_id JOIN payments p ON p.checkout_id = c.id WHERE c.id = :id"
 )
 _ORDERS = text(
@@ -167,6 +168,7 @@ def _for_attribution(
         is_new_customer=is_new,
         session_keys=sessions,
         contact_ids=[ContactId.of(checkout.contact_id)] if checkout.contact_id else [],
+        entered=[TouchId.of(touch) for touch in checkout.entered],
         buyer_keys=frozenset({bytes(checkout.buyer_key).hex()}),
         payment_instrument_hash=checkout.instrument_key,
         address_hash=bytes(checkout.address_key).hex(),

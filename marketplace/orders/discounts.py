@@ -28,8 +28,10 @@ class Discountable:
         """The most the coupon's funder can give on this line; 0 when the coupon is not for it.
 
         A supplier gives no more than it is paid, and a promoter no more than it is promised: beyond that somebody
-        else would pay.
+        else would pay. A promoter's code is for the goods of its link's advertiser.
         """
+        if coupon.advertiser_id not in (None, self.line.merchant_id):
+            return 0
         match coupon.funder:
             case Funder.PLATFORM:
                 return self.gross_minor

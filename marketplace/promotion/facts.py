@@ -38,6 +38,8 @@ class TouchChannel(StrEnum):
     """The storefront passed the touch id under our signature (a session's own click)."""
     PERSON = "person"
     COOKIE = "cookie"
+    CODE = "code"
+    """The buyer entered a promoter's code. Exclusive, it goes before all others; otherwise anybody may know it."""
 
 
 class AttributionModel(StrEnum):

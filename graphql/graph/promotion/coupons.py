@@ -1,4 +1,4 @@
-"""Coupon codes in the brand API: a brand's own, and the platform's."""
+"""Coupon codes in the brand API: a brand's own, its promoters', and the platform's."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import strawberry
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.actor import Actor
+from core.ids import LinkId
 from core.pagination import PageRequest
 from graph.context import Info
 from graph.errors import UserError, expected
@@ -39,6 +40,15 @@ class Coupon:
     max_uses: int | None
     uses: int
     status: CouponStatus
+    link_id: strawberry.ID | None = strawberry.field(
+        description="The promoter's link whose code it is: entering it is a touch of that link."
+    )
+    exclusive: bool = strawberry.field(
+        description="Given to that promoter alone: the sale is its, whatever else was clicked."
+    )
+    leaked_since: datetime | None = strawberry.field(
+        description="From then on it goes before nothing: most who entered it had never met the promoter."
+    )
 
     @classmethod
     def of(cls, row: coupons.Coupon) -> Coupon:
@@ -59,6 +69,9 @@ class Coupon:
             max_uses=row.max_uses,
             uses=row.uses,
             status=row.status,
+            link_id=None if row.link_id is None else strawberry.ID(str(row.link_id)),
+            exclusive=row.exclusive,
+            leaked_since=row.leaked_since,
         )
 
 
@@ -81,6 +94,14 @@ class CouponCreateInput:
     starts_at: datetime | None = strawberry.field(default=None, description="Now when left out.")
     ends_at: datetime | None = None
     max_uses: int | None = None
+    link_id: strawberry.ID | None = strawberry.field(
+        default=None,
+        description="A link of an agreement that the own brand is a side of: the code is its promoter's, for goods of"
+        " its advertiser. The advertiser pays (ADVERTISER), or the promoter brand off its commission (PROMOTER).",
+    )
+    exclusive: bool = strawberry.field(
+        default=True, description="With `linkId`: false for a code that more people know than that promoter."
+    )
 
 
 @strawberry.input
@@ -100,11 +121,19 @@ def _require_write(actor: Actor) -> None:
 
 @strawberry.type
 class CouponQueries:
-    @strawberry.field(permission_classes=[_READ], description="The caller's own, newest first.")
-    async def coupons(self, info: Info, first: First = 20, after: After = None) -> Connection[Coupon]:
+    @strawberry.field(
+        permission_classes=[_READ],
+        description="The caller's own and those of links it is a side of, newest first; `linkId`: of that link.",
+    )
+    async def coupons(
+        self, info: Info, link_id: strawberry.ID | None = None, first: First = 20, after: After = None
+    ) -> Connection[Coupon]:
         context = info.context
+        wanted = None if link_id is None else LinkId.parse(link_id)
         async with context.reading() as session:
-            page = await coupons.coupons_page(session, context.actor, PageRequest(first, after))
+            page = await coupons.coupons_page(
+                session, context.actor, PageRequest(first, after), link_id=wanted
+            )
         return connection(page, Coupon.of)
 
 
@@ -126,6 +155,8 @@ class CouponMutations:
             minimum=input.minimum.parsed() if input.minimum else None,
             ends_at=input.ends_at,
             max_uses=input.max_uses,
+            link_id=None if input.link_id is None else LinkId.parse(input.link_id),
+            exclusive=input.exclusive,
         )
 
         async def run(session: AsyncSession) -> dict[str, Any]:
@@ -135,6 +166,7 @@ class CouponMutations:
         body = [
             input.code, input.currency_code, input.funder.value, str(terms.amount), input.rate_ppm,
             str(terms.most), str(terms.minimum), str(input.starts_at), str(input.ends_at), input.max_uses,
+            input.link_id, input.exclusive,
         ]  # fmt: skip
         answer = await run_once(
             context, operation="couponCreate", key=input.idempotency_key, body=body, run=run
@@ -143,7 +175,9 @@ class CouponMutations:
             row = await coupons.coupon(session, context.actor, CouponId.parse(answer["id"]))
         return CouponPayload(coupon=Coupon.of(row))
 
-    @strawberry.mutation(description="No more uses; what was placed with it keeps it.")
+    @strawberry.mutation(
+        description="No more uses; what was placed with it keeps it. Either side of its link ends a promoter's code."
+    )
     @expected(CouponPayload)
     async def coupon_stop(self, info: Info, input: CouponStopInput) -> CouponPayload:
         context = info.context

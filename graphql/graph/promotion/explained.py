@@ -21,7 +21,7 @@ class ExplainedTouch:
     id: strawberry.ID
     at: datetime
     kind: str
-    channel: str = strawberry.field(description="How it came to the order: signed, person or cookie.")
+    channel: str = strawberry.field(description="How it came to the order: signed, person, cookie or code.")
     agreement_id: strawberry.ID
     agreement_version: int
     placement_id: strawberry.ID

@@ -194,7 +194,9 @@ def share_over_touches(commission_minor: int, model: AttributionModel, touches: 
 
 
 _OUTRIGHT, _EVIDENCE, _LEAD = 0, 1, 2
-_CHANNEL_RANK = {TouchChannel.SIGNED: 1, TouchChannel.PERSON: 2, TouchChannel.COOKIE: 3}
+_CHANNEL_RANK = {
+    TouchChannel.SIGNED: 1, TouchChannel.PERSON: 2, TouchChannel.COOKIE: 3, TouchChannel.CODE: 3,
+}  # fmt: skip
 _LEAD_RANK = 4
 _SHARED_MODELS = frozenset({AttributionModel.LINEAR, AttributionModel.POSITION_40_20_40})
 

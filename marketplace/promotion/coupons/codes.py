@@ -1,7 +1,8 @@
 """Coupon codes: made by who pays for them, found by their code, used at most as often as allowed.
 
 The uses are counted by one guarded UPDATE in the checkout's own transaction, so that of two buyers with the last
-use one gets it; a checkout that is not paid gives its use back.
+use one gets it; a checkout that is not paid gives its use back. A code may belong to a tracked link: then it is a
+promoter's, takes off only goods of the link's advertiser, and entering it is a touch of the link (entries.py).
 """
 
 from __future__ import annotations
@@ -17,35 +18,51 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.actor import Actor
-from core.ids import CheckoutId, TenantId
+from core.ids import BrandId, CheckoutId, LinkId, TenantId
 from core.money import PPM, Money, rate_of
 from core.pagination import Page, PageRequest, page_of
+from marketplace.promotion.coupons.entries import entered
 from marketplace.promotion.coupons.models import CouponId, CouponStatus, Funder
-from marketplace.promotion.errors import BadCoupon, CouponCodeTaken, CouponNotFound, CouponNotUsable
+from marketplace.promotion.errors import (
+    BadCoupon,
+    CouponCodeTaken,
+    CouponNotFound,
+    CouponNotUsable,
+    LinkNotFound,
+)
 
 _CODE = re.compile(r"[A-Z0-9][A-Z0-9\-]{2,31}")
 MOST_USES = 10_000_000
 _COLUMNS = (
     "id, owner_id, funder, code, currency, amount_minor, rate_ppm, most_minor, minimum_minor, starts_at, ends_at,"
-    " max_uses, uses, status, created_at"
+    " max_uses, uses, status, created_at, link_id, advertiser_id, promoter_brand_id, exclusive, leaked_since"
 )
 _INSERT = text(
     "INSERT INTO coupons (id, owner_id, funder, code, currency, amount_minor, rate_ppm, most_minor, minimum_minor,"
-    " starts_at, ends_at, max_uses, uses, status, created_by, created_at) VALUES (:id, :owner_id, :funder, :code,"
+    " starts_at, ends_at, max_uses, uses, status, created_by, created_at, link_id, advertiser_id, promoter_brand_id,"
+    " exclusive) VALUES (:id, :owner_id, :funder, :code,"
     " :currency, :amount_minor, :rate_ppm, :most_minor, :minimum_minor, :starts_at, :ends_at, :max_uses, 0,"
-    " 'active', :by, :now) ON CONFLICT (owner_id, code) DO NOTHING RETURNING 1"
+    " 'active', :by, :now, :link_id, :advertiser_id, :promoter_brand_id, :exclusive)"
+    " ON CONFLICT (owner_id, code) DO NOTHING RETURNING 1"
 )
-_STOP = text("UPDATE coupons SET status = 'stopped' WHERE id = :id RETURNING 1")
-_ONE = text(f"SELECT {_COLUMNS} FROM coupons WHERE id = :id")
+_LINK = text(
+    "SELECT l.advertiser_id, l.promoter_brand_id, l.agreement_id IS NOT NULL AS agreed, l.status = 'ACTIVE'"
+    " AND (l.expires_at IS NULL OR l.expires_at > :now) AS active FROM tracked_links l WHERE l.id = :link"
+)
+_MINE = "(:everything OR owner_id = :me OR advertiser_id = :me OR promoter_brand_id = :me)"
+_STOP = text(f"UPDATE coupons SET status = 'stopped' WHERE id = :id AND {_MINE} RETURNING 1")
+_ONE = text(f"SELECT {_COLUMNS} FROM coupons WHERE id = :id AND {_MINE}")
 _PAGE = text(
-    f"SELECT {_COLUMNS} FROM coupons WHERE CAST(:after AS uuid) IS NULL OR id < :after ORDER BY id DESC LIMIT :limit"
+    f"SELECT {_COLUMNS} FROM coupons WHERE {_MINE} AND (CAST(:after AS uuid) IS NULL OR id < :after)"
+    " AND (CAST(:link AS uuid) IS NULL OR link_id = :link) ORDER BY id DESC LIMIT :limit"
 )
 _BY_CODE = text(
     f"SELECT {_COLUMNS} FROM coupons WHERE code = :code AND (owner_id IS NULL OR owner_id = ANY(:owners))"
 )
 _REDEEM = text(
     "WITH used AS (UPDATE coupons SET uses = uses + 1 WHERE id = :id AND status = 'active'"
-    " AND (max_uses IS NULL OR uses < max_uses) RETURNING id)"
+    " AND (max_uses IS NULL OR uses < max_uses) RETURNING id, link_id),"
+    f" {entered('SELECT id, link_id, CAST(:checkout AS uuid), CAST(:now AS timestamptz) FROM used')}"
     " INSERT INTO coupon_redemptions (checkout_id, coupon_id, currency, amount_minor, redeemed_at)"
     " SELECT :checkout, id, :currency, :amount, :now FROM used RETURNING 1"
 )
@@ -69,6 +86,10 @@ class CouponTerms:
     minimum: Money | None = None
     ends_at: datetime | None = None
     max_uses: int | None = None
+    link_id: LinkId | None = None
+    """The promoter's link whose code it is."""
+    exclusive: bool = True
+    """Given to that promoter alone; of no meaning without a link."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +109,11 @@ class Coupon:
     uses: int
     status: CouponStatus
     created_at: datetime
+    link_id: LinkId | None = None
+    advertiser_id: BrandId | None = None
+    promoter_brand_id: BrandId | None = None
+    exclusive: bool = False
+    leaked_since: datetime | None = None
 
     def worth(self, goods_minor: int) -> int:
         """What it takes off goods of this price, never more than them."""
@@ -120,10 +146,12 @@ async def create_coupon(
     session: AsyncSession, actor: Actor, terms: CouponTerms, *, funder: Funder, now: datetime
 ) -> CouponId:
     """A brand's for its own goods (ADVERTISER) or its own storefronts (PROMOTER), a supplier's (SUPPLIER), or the
-    platform's (PLATFORM): always at the cost of who makes it. Raises ``BadCoupon`` and ``CouponCodeTaken``.
+    platform's (PLATFORM): always at the cost of who makes it. A promoter's code is made by either side of its link:
+    by the advertiser, or by the promoter brand off its commission. Raises ``BadCoupon``, ``CouponCodeTaken``.
     """
     owner = _owner(actor, funder)
     _check(terms)
+    sides = await _sides(session, actor, terms.link_id, funder, now) if terms.link_id is not None else {}
     coupon_id = CouponId.new()
     row = {
         "id": coupon_id, "owner_id": owner, "funder": funder.value, "code": normal(terms.code),
@@ -131,6 +159,8 @@ async def create_coupon(
         "rate_ppm": terms.rate_ppm, "most_minor": _minor(terms, terms.most, "most"),
         "minimum_minor": _minor(terms, terms.minimum, "minimum") or 0, "starts_at": terms.starts_at,
         "ends_at": terms.ends_at, "max_uses": terms.max_uses, "by": str(actor), "now": now,
+        "link_id": terms.link_id, "exclusive": terms.link_id is not None and terms.exclusive,
+        "advertiser_id": None, "promoter_brand_id": None, **sides,
     }  # fmt: skip
     if (await session.execute(_INSERT, row)).first() is None:
         raise CouponCodeTaken(f"{normal(terms.code)} is taken", field="code")
@@ -142,6 +172,23 @@ def _owner(actor: Actor, funder: Funder) -> TenantId | None:
         actor.require("platform:admin")
         return None
     return actor.supplier_id if funder is Funder.SUPPLIER else actor.brand_id
+
+
+async def _sides(
+    session: AsyncSession, actor: Actor, link_id: LinkId, funder: Funder, now: datetime
+) -> dict[str, Any]:
+    """The two brands of an agreement's active link, of which the one that pays is the actor."""
+    link = (await session.execute(_LINK, {"link": link_id, "now": now})).first()
+    _require(funder is not Funder.SUPPLIER, "funder", "a promoter's code is not a supplier's to give")
+    if link is None or (funder is not Funder.PLATFORM and actor.brand_id != _payer(link, funder)):
+        raise LinkNotFound("no such link of yours", field="linkId")
+    _require(link.agreed, "linkId", "a link of an agreement, not of the own products")
+    _require(link.active, "linkId", "an active link")
+    return {"advertiser_id": link.advertiser_id, "promoter_brand_id": link.promoter_brand_id}
+
+
+def _payer(link: Row[Any], funder: Funder) -> BrandId:
+    return BrandId.of(link.advertiser_id if funder is Funder.ADVERTISER else link.promoter_brand_id)
 
 
 def _check(terms: CouponTerms) -> None:
@@ -168,24 +215,34 @@ def _minor(terms: CouponTerms, amount: Money | None, field: str) -> int | None:
 
 
 async def stop_coupon(session: AsyncSession, actor: Actor, coupon_id: CouponId) -> None:
-    """No more uses; checkouts that were placed keep theirs. Raises ``CouponNotFound`` for another's."""
-    if (await session.execute(_STOP, {"id": coupon_id})).first() is None:
+    """No more uses; checkouts that were placed keep theirs. A promoter's code ends when either side ends it.
+
+    Raises ``CouponNotFound`` for another's.
+    """
+    if (await session.execute(_STOP, {"id": coupon_id, **_of(actor)})).first() is None:
         raise CouponNotFound(f"no coupon {coupon_id}", field="id")
 
 
 async def coupon(session: AsyncSession, actor: Actor, coupon_id: CouponId) -> Coupon:
     """Raises ``CouponNotFound``."""
-    row = (await session.execute(_ONE, {"id": coupon_id})).one_or_none()
+    row = (await session.execute(_ONE, {"id": coupon_id, **_of(actor)})).one_or_none()
     if row is None:
         raise CouponNotFound(f"no coupon {coupon_id}", field="id")
     return _coupon(row)
 
 
-async def coupons_page(session: AsyncSession, actor: Actor, page: PageRequest) -> Page[Coupon]:
-    """The caller's own, or all of them for the platform; newest first."""
+async def coupons_page(
+    session: AsyncSession, actor: Actor, page: PageRequest, *, link_id: LinkId | None = None
+) -> Page[Coupon]:
+    """The caller's own and those of links it is a side of, or all of them for the platform; newest first."""
     after = UUID(page.key[0]) if page.key else None
-    rows = await session.execute(_PAGE, {"after": after, "limit": page.first + 1})
+    wanted = {"after": after, "limit": page.first + 1, "link": link_id, **_of(actor)}
+    rows = await session.execute(_PAGE, wanted)
     return page_of([_coupon(row) for row in rows], page, lambda found: (found.id.hex,))
+
+
+def _of(actor: Actor) -> dict[str, Any]:
+    return {"everything": actor.sees_everything, "me": None if actor.sees_everything else actor.tenant_id}
 
 
 async def coupons_named(session: AsyncSession, code: str, owners: Iterable[TenantId]) -> list[Coupon]:
@@ -197,7 +254,9 @@ async def coupons_named(session: AsyncSession, code: str, owners: Iterable[Tenan
 async def redeem(
     session: AsyncSession, used: Coupon, checkout_id: CheckoutId, *, amount_minor: int, now: datetime
 ) -> None:
-    """Count one use for a checkout. Raises ``CouponNotUsable`` when somebody else had the last one."""
+    """Count one use for a checkout; of a promoter's code, it is a touch. Raises ``CouponNotUsable`` when somebody
+    else had the last one.
+    """
     values = {
         "id": used.id, "checkout": checkout_id, "currency": used.currency, "amount": amount_minor, "now": now,
     }  # fmt: skip
@@ -213,6 +272,10 @@ async def give_back(session: AsyncSession, checkout_id: CheckoutId, *, now: date
 def _coupon(row: Row[Any]) -> Coupon:
     values = dict(row._mapping)
     values["id"] = CouponId.of(row.id)
-    values["owner_id"] = TenantId.of(row.owner_id) if row.owner_id else None
+    kinds = {
+        "owner_id": TenantId, "link_id": LinkId, "advertiser_id": BrandId, "promoter_brand_id": BrandId,
+    }  # fmt: skip
+    for name, kind in kinds.items():
+        values[name] = kind.of(values[name]) if values[name] else None
     values["funder"], values["status"] = Funder(row.funder), CouponStatus(row.status)
     return Coupon(**values)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import CheckConstraint, Index, String
+from sqlalchemy import CheckConstraint, Index, String, UniqueConstraint, text
 from sqlmodel import Field
 
-from core.ids import CheckoutId, TenantId, TypedId
+from core.ids import BrandId, CheckoutId, LinkId, TenantId, TouchId, TypedId
 from infra.db.base import Row, currency_field, id_field, minor_field, one_of, utc_field
 
 
@@ -41,7 +41,8 @@ class CouponStatus(StrEnum):
 class CouponRow(Row, table=True):
     """``amount_minor`` off, or ``rate_ppm`` of the goods up to ``most_minor``; goods worth ``minimum_minor`` at least.
 
-    ``owner_id`` is None for the platform's own.
+    ``owner_id`` is None for the platform's own. With ``link_id`` it is a promoter's code: entered at a checkout it is
+    a touch of that link; ``exclusive`` when the promoter alone was given it.
     """
 
     __tablename__ = "coupons"
@@ -52,7 +53,13 @@ class CouponRow(Row, table=True):
         Index(
             "uq_coupons_owner_id_code", "owner_id", "code", unique=True, postgresql_nulls_not_distinct=True
         ),
+        CheckConstraint(
+            "num_nonnulls(link_id, advertiser_id, promoter_brand_id) IN (0, 3)", name="whole_link"
+        ),
+        CheckConstraint("NOT exclusive OR link_id IS NOT NULL", name="exclusive_of_a_link"),
+        CheckConstraint("leaked_since IS NULL OR exclusive", name="leaked_when_exclusive"),
         Index("ix_coupons_code", "code"),
+        Index("ix_coupons_link_id", "link_id", postgresql_where=text("link_id IS NOT NULL")),
     )
 
     id: CouponId = id_field(CouponId, primary_key=True)
@@ -71,6 +78,12 @@ class CouponRow(Row, table=True):
     status: CouponStatus = Field(sa_type=String)
     created_by: str
     created_at: datetime = utc_field()
+    link_id: LinkId | None = id_field(LinkId, default=None, nullable=True, foreign_key="tracked_links.id")
+    advertiser_id: BrandId | None = id_field(BrandId, default=None, nullable=True)
+    promoter_brand_id: BrandId | None = id_field(BrandId, default=None, nullable=True)
+    exclusive: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
+    leaked_since: datetime | None = utc_field(default=None, nullable=True)
+    """From here on entering it is no better evidence than any public code."""
 
 
 class CouponRedemption(Row, table=True):
@@ -85,3 +98,20 @@ class CouponRedemption(Row, table=True):
     amount_minor: int = minor_field()
     redeemed_at: datetime = utc_field()
     returned_at: datetime | None = utc_field(default=None, nullable=True)
+
+
+class CouponEntry(Row, table=True):
+    """One entry of a promoter's code for one checkout: the touch it is. ``owner_touched``: whether the buyer had come
+    by the promoter's own placements, too; unknown until the order is attributed."""
+
+    __tablename__ = "coupon_entries"
+    __table_args__ = (
+        UniqueConstraint("checkout_id", "coupon_id", name="uq_coupon_entries_checkout_id_coupon_id"),
+        Index("ix_coupon_entries_coupon_id_entered_at", "coupon_id", "entered_at"),
+    )
+
+    touch_id: TouchId = id_field(TouchId, primary_key=True)
+    coupon_id: CouponId = id_field(CouponId, foreign_key="coupons.id")
+    checkout_id: CheckoutId = id_field(CheckoutId)
+    entered_at: datetime = utc_field()
+    owner_touched: bool | None = None

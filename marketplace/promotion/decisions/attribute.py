@@ -39,6 +39,7 @@ from marketplace.promotion.attribution.crediting import (
 )
 from marketplace.promotion.attribution.decision import decide
 from marketplace.promotion.commission.rules import OrderDiscount
+from marketplace.promotion.coupons.entries import judge_entries
 from marketplace.promotion.errors import InvalidTouchToken
 from marketplace.promotion.events import OrderCredited
 from marketplace.promotion.facts import LineFact, OrderFact, canonical_inputs
@@ -101,6 +102,8 @@ class OrderForAttribution:
     is_new_customer: bool = False
     session_keys: Sequence[bytes] = ()
     contact_ids: Sequence[ContactId] = ()
+    entered: Sequence[TouchId] = ()
+    """Of promoters' codes the order was placed with."""
     buyer_keys: frozenset[str] = frozenset()
     buyer_staff_of: frozenset[BrandId] = frozenset()
     payment_instrument_hash: str | None = None
@@ -139,8 +142,8 @@ async def attribute(
 ) -> Attributed:
     """Decide who sold an order and what they earn, and store it. A second call returns what the first stored.
 
-    At most five statements, the outbox included, in a SYSTEM transaction; three more for each order that is
-    sold under caps or tiers, whose counters stay locked until it ends.
+    At most five statements, the outbox included, in a SYSTEM transaction; one more where a promoter's code was
+    entered, three for each order that is sold under caps or tiers, whose counters stay locked until it ends.
     """
     found = await touch_facts_for(
         session,
@@ -150,6 +153,7 @@ async def attribute(
         until=order.paid_at or order.created_at,
         contact_ids=order.contact_ids,
         session_keys=order.session_keys,
+        entered=order.entered,
         buyer_keys=sorted(order.buyer_keys),
     )
     facts, amounts = _order_fact(order, found), _amounts(order, found)
@@ -166,6 +170,7 @@ async def attribute(
     lines = await _store_lines(session, order, row["id"], credited, found.links, clock.now(), held)
     for each in held:
         await _reserve(session, each, credited)
+    await judge_entries(session, found.touches)
     await outbox.record(session, OrderCredited(order.order_id, row["id"]))
     return Attributed(row["id"], order.order_id, row["input_hash"], lines, credited.adjustments)
 

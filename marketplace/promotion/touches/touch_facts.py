@@ -39,6 +39,8 @@ WITH signed AS (
     UNION ALL
     SELECT t.id, t.link_id, t.at, t.kind, 3, t.is_bot, t.duplicate_of FROM touches t
     WHERE t.session_key = ANY(:sessions) AND t.at BETWEEN :since AND :until
+    UNION ALL
+    SELECT t.id, t.link_id, t.at, t.kind, 4, t.is_bot, t.duplicate_of FROM touches t WHERE t.id = ANY(:entered)
 ), best AS (
     SELECT DISTINCT ON (id) * FROM found ORDER BY id, rank
 )
@@ -51,16 +53,19 @@ SELECT b.id, b.link_id, b.at, b.kind, b.rank, b.is_bot, b.duplicate_of,
         WHERE s.agreement_id = l.agreement_id AND s.changed_at <= b.at
         ORDER BY s.position DESC LIMIT 1) AS agreement_status,
     p.person_keys, p.payout_hash, p.instrument_hashes, p.address_hashes,
+    coalesce(c.exclusive, false) AS coupon_exclusive, coalesce(c.leaked_since <= b.at, false) AS coupon_leaked,
     ARRAY(SELECT DISTINCT staff.brand_id FROM promoters staff
         WHERE staff.kind = 'staff' AND staff.person_keys && CAST(:buyer AS varchar[])) AS buyer_staff_of
 FROM best b JOIN tracked_links l ON l.id = b.link_id
 LEFT JOIN promoters p ON p.id = l.promoter_id
+LEFT JOIN coupon_entries e ON e.touch_id = b.id
+LEFT JOIN coupons c ON c.id = e.coupon_id
 LEFT JOIN LATERAL (SELECT version, terms, in_force_from FROM agreement_versions v
     WHERE v.agreement_id = l.agreement_id AND v.in_force_from <= b.at ORDER BY version DESC LIMIT 1) v ON true
 WHERE l.advertiser_id = :advertiser AND l.agreement_id IS NOT NULL
 ORDER BY b.at DESC, b.id LIMIT :most
 """)
-_CHANNEL = {1: TouchChannel.SIGNED, 2: TouchChannel.PERSON, 3: TouchChannel.COOKIE}
+_CHANNEL = {1: TouchChannel.SIGNED, 2: TouchChannel.PERSON, 3: TouchChannel.COOKIE, 4: TouchChannel.CODE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +89,15 @@ async def touch_facts_for(
     until: datetime,
     contact_ids: Sequence[ContactId] = (),
     session_keys: Sequence[bytes] = (),
+    entered: Sequence[TouchId] = (),
     buyer_keys: Sequence[str] = (),
 ) -> TouchesOfOrder:
     """Every touch for this advertiser that the evidence names, with its agreement version. One statement.
 
+    ``entered`` are the touches of promoters' codes that the order was placed with.
     Needs a SYSTEM session: the promoters' keys are of other brands.
     """
-    if not (signed or contact_ids or session_keys):
+    if not (signed or contact_ids or session_keys or entered):
         return TouchesOfOrder()
     unique = {touch.touch_id: touch for touch in signed}
     rows = await session.execute(
@@ -99,7 +106,8 @@ async def touch_facts_for(
             "ids": list(unique), "links": [touch.link_id for touch in unique.values()],
             "ats": [touch.at for touch in unique.values()], "contacts": list(contact_ids),
             "sessions": list(session_keys), "since": until - timedelta(seconds=LONGEST_WINDOW_S),
-            "until": until, "buyer": list(buyer_keys), "advertiser": advertiser_id, "most": MOST_TOUCHES,
+            "until": until, "entered": list(entered), "buyer": list(buyer_keys),
+            "advertiser": advertiser_id, "most": MOST_TOUCHES,
         },
     )  # fmt: skip
     touches: list[TouchFact] = []
@@ -157,6 +165,8 @@ def _touch(row: Any) -> TouchFact:
         agreement_active=row.agreement_status == "ACTIVE",
         # Whoever carries the signed touch has loaded the page it led to; a cookie alone proves no view.
         landing_view=channel is TouchChannel.SIGNED,
+        coupon_exclusive=row.coupon_exclusive,
+        coupon_leaked=row.coupon_leaked,
         promoter_keys=frozenset(row.person_keys or ()),
         promoter_payout_hash=row.payout_hash,
         promoter_instrument_hashes=frozenset(row.instrument_hashes or ()),
