@@ -57,7 +57,9 @@ class Return(Row, table=True):
 
 
 class ReturnLine(Row, table=True):
-    """``accepted`` of the ``received`` units the supplier takes back; the others go on to the customer, or stay."""
+    """``accepted`` of the ``received`` units the supplier takes back; the others go on to the customer, or stay.
+
+    ``restocked`` of the accepted ones are on its shelf again; the others were damaged."""
 
     __tablename__ = "return_lines"
     __table_args__ = (
@@ -66,6 +68,7 @@ class ReturnLine(Row, table=True):
             "quantity > 0 AND received BETWEEN 0 AND quantity AND accepted BETWEEN 0 AND received",
             name="units",
         ),
+        CheckConstraint("restocked BETWEEN 0 AND accepted", name="restocked"),
     )
 
     return_id: ReturnId = id_field(ReturnId, primary_key=True, foreign_key="returns.id")
@@ -75,3 +78,4 @@ class ReturnLine(Row, table=True):
     quantity: int
     received: int
     accepted: int
+    restocked: int

@@ -1,4 +1,5 @@
 """Returns: units announced, received, accepted or not. What is accepted is refunded by R6, the rest by R6a or not.
+Accepted units that are not damaged go back on the shelf they were shipped from.
 
 ANNOUNCED → RECEIVED → CLOSED; WITHDRAWN and EXPIRED end a case without a refund. An open case holds the release
 of its lines. Only units that were delivered can come back, each once.
@@ -29,6 +30,8 @@ from marketplace.orders.models import RefundCause
 from marketplace.orders.refunding import RefundCommand, RefundLine
 from marketplace.orders.return_models import Return, ReturnId, ReturnLine, ReturnStatus
 from supply.fulfillment import queries as fulfillment
+from supply.fulfillment import service as shipping
+from supply.fulfillment.service import TakenBack
 from supply.settlement import service as settlement
 
 SEND_BACK_WITHIN = timedelta(days=30)
@@ -47,8 +50,9 @@ _RECEIVED = text(
     " AS t (line_id, units) WHERE l.return_id = :id AND l.order_line_id = t.line_id"
 )
 _ACCEPTED = text(
-    "UPDATE return_lines l SET accepted = t.units FROM unnest(CAST(:lines AS uuid[]), CAST(:units AS int[]))"
-    " AS t (line_id, units) WHERE l.return_id = :id AND l.order_line_id = t.line_id"
+    "UPDATE return_lines l SET accepted = t.units, restocked = t.restocked FROM unnest(CAST(:lines AS uuid[]),"
+    " CAST(:units AS int[]), CAST(:restocked AS int[])) AS t (line_id, units, restocked)"
+    " WHERE l.return_id = :id AND l.order_line_id = t.line_id"
 )
 _MOVE = text(
     "UPDATE returns SET status = :status, received_at = coalesce(:received_at, received_at), closed_at = :closed_at,"
@@ -70,6 +74,7 @@ class ReturnLineView:
     quantity: int
     received: int
     accepted: int
+    restocked: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +162,7 @@ async def announce(
         lines = [
             {
                 "return_id": row["id"], "order_line_id": line_id, "merchant_id": order.merchant_id,
-                "supplier_id": supplier_id, "quantity": quantity, "received": 0, "accepted": 0,
+                "supplier_id": supplier_id, "quantity": quantity, "received": 0, "accepted": 0, "restocked": 0,
             }
             for line_id, quantity in units.items()
         ]  # fmt: skip
@@ -219,10 +224,12 @@ async def inspect(
     return_id: ReturnId,
     accepted: Mapping[OrderLineId, int],
     *,
+    damaged: Mapping[OrderLineId, int] | None = None,
     clock: Clock,
 ) -> list[RefundId]:
     """The supplier's decision, which closes the case: accepted units are refunded at its cost (R6), the other
-    received ones at the merchant's where it said so (R6a). The refunds that were asked for.
+    received ones at the merchant's where it said so (R6a). The refunds that were asked for. Of the accepted units
+    the ``damaged`` ones are written off, the others are on the supplier's shelf again.
 
     Raises ``ReturnNotFound``, ``ReturnNotOpen``, ``ReturnUnitsInvalid`` and what a refund raises: nothing is
     decided then.
@@ -231,8 +238,14 @@ async def inspect(
     received = {OrderLineId.of(line.order_line_id): line.received for line in lines}
     if accepted:
         _check_units(accepted, received)
+    damaged = damaged or {}
+    restocked = {line_id: n - damaged.get(line_id, 0) for line_id, n in accepted.items()}
+    if damaged.keys() - accepted.keys() or any(not 0 <= n <= accepted[id] for id, n in restocked.items()):
+        raise ReturnUnitsInvalid("more damaged units than accepted ones", field="accepted")
     refused = {line_id: n - accepted.get(line_id, 0) for line_id, n in received.items()}
-    await session.execute(_ACCEPTED, _units(return_id, accepted))
+    await session.execute(
+        _ACCEPTED, {**_units(return_id, accepted), "restocked": [restocked[line_id] for line_id in accepted]}
+    )
     await _lift(session, row, lines)
     first = await _refund(session, row, accepted, takes_back=True, clock=clock)
     second = None
@@ -240,6 +253,15 @@ async def inspect(
         second = await _refund(session, row, refused, takes_back=False, clock=clock)
     await _move(
         session, return_id, ReturnStatus.CLOSED, closed_at=clock.now(), accepted=first, refused=second
+    )
+    # Last: a refund locks the order and its accounts, then deliveries and shelves; so does this.
+    await shipping.take_back(
+        session,
+        OrderId.of(row.order_id),
+        SupplierId.of(row.supplier_id),
+        [TakenBack(line_id, n, restocked[line_id]) for line_id, n in accepted.items() if n],
+        cause=str(return_id),
+        clock=clock,
     )
     return [refund_id for refund_id in (first, second) if refund_id is not None]
 
@@ -343,7 +365,9 @@ async def returns_page(
     rows = (await session.execute(_PAGE, where)).all()
     lines: dict[ReturnId, list[ReturnLineView]] = defaultdict(list)
     for line in await session.execute(_LINES_OF, {"ids": [row.id for row in rows]}):
-        view = ReturnLineView(OrderLineId.of(line.order_line_id), line.quantity, line.received, line.accepted)
+        view = ReturnLineView(
+            OrderLineId.of(line.order_line_id), line.quantity, line.received, line.accepted, line.restocked
+        )
         lines[ReturnId.of(line.return_id)].append(view)
     views = [_view(row, lines[ReturnId.of(row.id)]) for row in rows]
     return page_of(views, page, lambda view: (view.id.hex,))

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from core.actor import Actor
 from core.errors import Conflict, NotFound
-from core.ids import BrandId, LocationId
+from core.ids import BrandId, LocationId, VariantId
 from core.pagination import PageRequest
 from marketplace.brands import queries as tenants
 from marketplace.catalog import queries as catalog
@@ -20,7 +20,7 @@ from services.fulfillment.requests import Caller, IfMatch, Key, Services, answer
 from supply.fulfillment.views import money_json
 from supply.inventory import queries as stock
 from supply.inventory import service as inventory
-from supply.inventory.queries import StockView
+from supply.inventory.queries import MovementView, StockView
 from supply.inventory.service import FeedResult, StockRow, StockRowResult
 from supply.suppliers import queries, service
 from supply.suppliers.errors import LocationNotFound
@@ -203,6 +203,25 @@ async def get_stock(
     return answer({"items": [_level(each, skus) for each in page.items], "next_cursor": following})
 
 
+@router.get("/stock/movements")
+async def stock_movements(
+    request: Request,
+    actor: Caller,
+    location_id: Annotated[str, Query(max_length=40)],
+    variant_id: Annotated[str, Query(max_length=40)],
+    cursor: Annotated[str | None, Query(max_length=400)] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> Response:
+    """What came to and went from one shelf, newest first: counts, changes, shipments, returns."""
+    location, variant = LocationId.parse(location_id), VariantId.parse(variant_id)
+    async with services_of(request).db.reading(actor) as session:
+        page = await stock.movements_page(
+            session, actor.supplier_id, PageRequest(limit, cursor), location_id=location, variant_id=variant
+        )
+    following = page.cursors[-1] if page.has_next else None
+    return answer({"items": [_movement(each) for each in page.items], "next_cursor": following})
+
+
 @router.patch("/stock")
 async def patch_stock(request: Request, actor: Caller, key: Key, body: schemas.StockIn) -> Response:
     """Up to 1,000 rows; a bad row is answered with its number and code, the others count."""
@@ -356,6 +375,13 @@ def _level(view: StockView, skus: dict[Any, str]) -> dict[str, Any]:
         "sku": skus.get((view.location_id, view.variant_id)), "on_hand": view.on_hand,
         "reserved": view.reserved, "safety": view.safety, "short": view.short, "available": view.available,
         "as_of": view.as_of, "version": view.version,
+    }  # fmt: skip
+
+
+def _movement(view: MovementView) -> dict[str, Any]:
+    return {
+        "id": str(view.id), "kind": view.kind.value, "delta": view.delta, "source": view.source,
+        "event_id": view.event_id, "as_of": view.as_of, "recorded_at": view.recorded_at,
     }  # fmt: skip
 
 

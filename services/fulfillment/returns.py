@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -57,22 +57,29 @@ async def receive(
 async def inspect(
     request: Request, actor: Caller, return_id: str, key: Key, body: schemas.ReturnInspect
 ) -> Response:
-    """Closes the return. The customer is refunded for what is taken back, at your cost and the others' parts."""
+    """Closes the return. The customer is refunded for what is taken back, at your cost and the others' parts; what
+    is not damaged of it is in your stock again."""
     id, accepted = ReturnId.parse(return_id), _units(body.accepted)
+    damaged = _counted((line.order_line_id, line.damaged) for line in body.accepted if line.damaged)
     clock = services_of(request).clock
 
     async def run(session: AsyncSession) -> dict[str, Any]:
-        refunds = await returning.inspect(session, actor, id, accepted, clock=clock)
+        refunds = await returning.inspect(session, actor, id, accepted, damaged=damaged, clock=clock)
         return {"id": str(id), "status": "closed", "refund_ids": [str(each) for each in refunds]}
 
     return await write_once(request, actor, key, body, run, as_actor=SYSTEM)
 
 
 def _units(lines: Sequence[schemas.ReturnUnits]) -> dict[OrderLineId, int]:
+    return _counted((line.order_line_id, line.quantity) for line in lines)
+
+
+def _counted(lines: Iterable[tuple[str, int]]) -> dict[OrderLineId, int]:
+    """Units by line; a line that is named twice counts for both."""
     units: dict[OrderLineId, int] = {}
-    for line in lines:
-        line_id = OrderLineId.parse(line.order_line_id)
-        units[line_id] = units.get(line_id, 0) + line.quantity
+    for name, quantity in lines:
+        line_id = OrderLineId.parse(name)
+        units[line_id] = units.get(line_id, 0) + quantity
     return units
 
 
@@ -83,7 +90,7 @@ def _return_json(view: returning.ReturnView) -> dict[str, Any]:
         "lines": [
             {
                 "order_line_id": str(line.order_line_id), "quantity": line.quantity, "received": line.received,
-                "accepted": line.accepted,
+                "accepted": line.accepted, "restocked": line.restocked,
             }
             for line in view.lines
         ],

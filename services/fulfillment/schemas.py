@@ -73,10 +73,16 @@ class ReturnReceive(Body):
     lines: Annotated[list[ReturnUnits], Field(min_length=1, max_length=500)]
 
 
+class ReturnAccepted(ReturnUnits):
+    """``damaged`` of the units cannot be sold again; the others are back on the shelf they were shipped from."""
+
+    damaged: UnitsOrNone = 0
+
+
 class ReturnInspect(Body):
     """Units taken back, by order line: your cost of these is given back. None: nothing is taken back."""
 
-    accepted: Annotated[list[ReturnUnits], Field(max_length=500)] = []
+    accepted: Annotated[list[ReturnAccepted], Field(max_length=500)] = []
 
 
 class Accept(Body):

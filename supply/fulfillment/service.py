@@ -17,6 +17,7 @@ from supply.fulfillment.placing import (
     release_for_submission,
 )
 from supply.fulfillment.refusing import RejectReason, accept, accept_partial, cannot_complete, reject
+from supply.fulfillment.returning import TakenBack, take_back
 from supply.fulfillment.shipping import (
     ShipmentStatus,
     TrackingUpdate,
@@ -34,6 +35,7 @@ __all__ = [
     "NewFulfillmentOrder",
     "RejectReason",
     "ShipmentStatus",
+    "TakenBack",
     "TrackingUpdate",
     "accept",
     "accept_cancel",
@@ -56,4 +58,5 @@ __all__ = [
     "ship",
     "ship_many",
     "sweep_clocks",
+    "take_back",
 ]

@@ -10,9 +10,17 @@ from typing import Any
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from core.ids import CheckoutId, LocationId, MalformedId, OrderLineId, ReservationId, SupplierId, VariantId
+from core.ids import (
+    CheckoutId,
+    LocationId,
+    MalformedId,
+    OrderLineId,
+    ReservationId,
+    SupplierId,
+    VariantId,
+)
 from core.pagination import BadPage, Page, PageRequest, page_of
-from supply.inventory.models import ReservationState
+from supply.inventory.models import MovementId, MovementKind, ReservationState
 
 _COLUMNS = (
     "s.location_id, s.variant_id, s.supplier_id, s.on_hand - s.short AS physical, s.reserved, s.safety,"
@@ -29,6 +37,12 @@ _PAGE = text(
     " AND (CAST(:after_location AS uuid) IS NULL OR (s.location_id, s.variant_id)"
     " > (CAST(:after_location AS uuid), CAST(:after_variant AS uuid)))"
     " ORDER BY s.location_id, s.variant_id LIMIT :limit"
+)
+_MOVEMENTS = text(
+    "SELECT id, kind, delta, source, source_event_id, as_of, recorded_at FROM stock_movements"
+    " WHERE supplier_id = :supplier_id AND location_id = :location_id AND variant_id = :variant_id"
+    " AND (CAST(:at AS timestamptz) IS NULL OR (as_of, id) < (:at, CAST(:after AS uuid)))"
+    " ORDER BY as_of DESC, id DESC LIMIT :limit"
 )
 _SELLABLE = text("SELECT variant_id, sellable FROM sellable_stock(:variants, :zone, :now)")
 _BY_REFERENCE = text(
@@ -55,6 +69,20 @@ class StockView:
     available: int
     as_of: datetime | None
     version: int
+
+
+@dataclass(frozen=True, slots=True)
+class MovementView:
+    """One entry of a shelf's history. ``delta`` is the change of units on hand; 0 where units that came only made
+    up for promised ones that were missing. ``event_id`` names what caused it, where that has a name."""
+
+    id: MovementId
+    kind: MovementKind
+    delta: int
+    source: str
+    event_id: str | None
+    as_of: datetime
+    recorded_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +120,33 @@ async def stock_page(
     return page_of([_view(r) for r in rows], page, lambda v: (str(v.location_id), str(v.variant_id)))
 
 
+async def movements_page(
+    session: AsyncSession,
+    supplier_id: SupplierId,
+    page: PageRequest,
+    *,
+    location_id: LocationId,
+    variant_id: VariantId,
+) -> Page[MovementView]:
+    """What came to and went from one shelf, newest first by when it was so."""
+    at, after = _moment(page)
+    rows = await session.execute(
+        _MOVEMENTS,
+        {
+            "supplier_id": supplier_id, "location_id": location_id, "variant_id": variant_id, "at": at,
+            "after": after, "limit": page.first + 1,
+        },
+    )  # fmt: skip
+    views = [
+        MovementView(
+            MovementId.of(r.id), MovementKind(r.kind), r.delta, r.source, r.source_event_id, r.as_of,
+            r.recorded_at,
+        )
+        for r in rows
+    ]  # fmt: skip
+    return page_of(views, page, lambda v: (v.as_of.isoformat(), str(v.id)))
+
+
 async def sellable(
     session: AsyncSession, variants: Sequence[VariantId], dest_zone: str = "", *, now: datetime
 ) -> dict[VariantId, int]:
@@ -126,6 +181,17 @@ def _position(page: PageRequest) -> tuple[LocationId | None, VariantId | None]:
     try:
         location, variant = page.key
         return LocationId.parse(location), VariantId.parse(variant)
+    except (ValueError, MalformedId) as error:
+        raise BadPage("the cursor is not one of this list", field="cursor") from error
+
+
+def _moment(page: PageRequest) -> tuple[datetime | None, MovementId | None]:
+    """Raises ``BadPage`` for a cursor of another list."""
+    if page.key is None:
+        return None, None
+    try:
+        at, after = page.key
+        return datetime.fromisoformat(at), MovementId.parse(after)
     except (ValueError, MalformedId) as error:
         raise BadPage("the cursor is not one of this list", field="cursor") from error
 

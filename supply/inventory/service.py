@@ -13,10 +13,12 @@ from supply.inventory.reservations import (
     reserve,
     reserve_many,
 )
+from supply.inventory.returns import ReturnedUnits, restock
 
 __all__ = [
     "Drift",
     "FeedResult",
+    "ReturnedUnits",
     "StockRequest",
     "StockRow",
     "StockRowResult",
@@ -31,4 +33,5 @@ __all__ = [
     "repair",
     "reserve",
     "reserve_many",
+    "restock",
 ]

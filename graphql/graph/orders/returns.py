@@ -30,6 +30,7 @@ class ReturnLine:
     quantity: int
     received: int
     accepted: int
+    restocked: int = strawberry.field(description="Back on the shelf; the other accepted ones are damaged.")
 
 
 @strawberry.type(
@@ -66,6 +67,7 @@ class Return:
                     quantity=each.quantity,
                     received=each.received,
                     accepted=each.accepted,
+                    restocked=each.restocked,
                 )
                 for each in row.lines
             ],

@@ -42,6 +42,7 @@ ENDPOINTS: dict[tuple[str, str], tuple[Any, str]] = {
     ("PUT", "/offers/{sku}"): ({"location_id": "locations", "unit_cost": _CNY}, ""),
     ("PATCH", "/prices"): ({"prices": [{"sku": "SKU", "location_id": "locations", "unit_cost": _CNY}]}, ""),
     ("GET", "/stock"): (None, ""),
+    ("GET", "/stock/movements"): (None, ""),
     # Row by row: the batch is remembered, the row refused.
     ("PATCH", "/stock"): ({"rows": [{"location_id": "locations", "sku": "SKU", "on_hand": 0}]}, OWN),
     ("GET", "/balances"): (None, ""),

@@ -31,7 +31,8 @@ from tests.factories.settlement import dispute_of
 from tests.fixtures.http import Served, codes_of, serving
 
 ERRORS = "userErrors { code field facts }"
-RETURN = "returns { id status refundIds lines { orderLineId quantity received accepted } }"
+RETURN = "returns { id status refundIds lines { orderLineId quantity received accepted restocked } }"
+RETURNS = "{ returns { nodes { id lines { accepted restocked } } } }"
 ANNOUNCE = f"mutation ($i: ReturnAnnounceInput!) {{ returnAnnounce(input: $i) {{ {RETURN} {ERRORS} }} }}"
 WITHDRAW = f"mutation ($i: ReturnWithdrawInput!) {{ returnWithdraw(input: $i) {{ {RETURN} {ERRORS} }} }}"
 LINES = "query ($id: ID!) { order(id: $id) { lines { id } refunds { id amount { minorUnits } status } } }"
@@ -143,6 +144,33 @@ async def test_a_return_goes_from_the_merchant_to_the_supplier_to_a_refund(books
     order = await books.ask(LINES, id=str(books.order_id))
     (refund,) = order["data"]["order"]["refunds"]
     assert (refund["id"], refund["amount"]["minorUnits"]) == (decided.json()["refund_ids"][0], "10001")
+    (seen,) = (await books.ask(RETURNS))["data"]["returns"]["nodes"]
+    assert seen["lines"] == [{"accepted": 1, "restocked": 1}]
+
+
+async def test_what_comes_back_whole_is_in_the_history_of_the_shelf(books: Books) -> None:
+    line_id, supplier, token = await books.line_id(), books.served.supplier, books.market.supplier_token
+    lines = [{"orderLineId": line_id, "quantity": 2}]
+    (made,) = (await books.payload(ANNOUNCE, orderId=str(books.order_id), lines=lines))["returns"]
+    (shelf,) = (await supplier("GET", "/stock", token=token)).json()["items"]
+    units = {"order_line_id": line_id, "quantity": 2}
+    await supplier("POST", f"/returns/{made['id']}/receive", {"lines": [units]}, token=token)
+    for damaged, status in ((3, 422), (1, 200), (1, 409)):
+        body = {"accepted": [{**units, "damaged": damaged}]}
+        answer = await supplier("POST", f"/returns/{made['id']}/inspect", body, token=token)
+        assert answer.status_code == status, answer.text
+
+    (after,) = (await supplier("GET", "/stock", token=token)).json()["items"]
+    assert after["on_hand"] == shelf["on_hand"] + 1
+    where = f"location_id={shelf['location_id']}&variant_id={shelf['variant_id']}"
+    history = (await supplier("GET", f"/stock/movements?{where}&limit=2", token=token)).json()
+    newest, before = history["items"]
+    assert (newest["kind"], newest["delta"], newest["source"]) == ("return_in", 1, "return")
+    assert newest["event_id"].startswith(made["id"])
+    assert (before["kind"], before["delta"]) == ("ship", -2)
+    assert history["next_cursor"] is not None
+    wrong = await supplier("GET", f"/stock/movements?{where}&cursor=bad", token=token)
+    assert (wrong.status_code, wrong.json()["code"]) == (422, "BAD_PAGE")
 
 
 async def test_what_cannot_come_back_is_told_and_an_announcement_is_withdrawn(books: Books) -> None:

@@ -6,6 +6,7 @@ tax 1,151, fee 443, cost 3,000, merchant 8,850 - 443 - 3,000 = 5,407 — or, not
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -29,6 +30,8 @@ from marketplace.orders.returning import (
 )
 from supply.fulfillment import queries as deliveries
 from supply.fulfillment import service as fulfillment
+from supply.inventory import queries as stock
+from supply.inventory import service as inventory
 from supply.settlement import queries as settlement
 from supply.settlement import service as books
 from tests.factories import orders
@@ -62,11 +65,14 @@ class Case:
                 session, actor or self.supplier, return_id, {self.line_id: units}, clock=self.clock
             )
 
-    async def inspect(self, return_id: ReturnId, accepted: int) -> list[int]:
+    async def inspect(self, return_id: ReturnId, accepted: int, *, damaged: int = 0) -> list[int]:
         """Amounts of the refunds it led to."""
         async with self.db.unit_of_work(SYSTEM) as session:
             units = {self.line_id: accepted} if accepted else {}
-            made = await returning.inspect(session, self.supplier, return_id, units, clock=self.clock)
+            made = await returning.inspect(
+                session, self.supplier, return_id, units, damaged={self.line_id: damaged} if damaged else None,
+                clock=self.clock,
+            )  # fmt: skip
             known = (await queries.refunds_of(session, [self.order_id]))[self.order_id]
         return [each.amount.amount_minor for each in known if each.id in made]
 
@@ -76,6 +82,13 @@ class Case:
         async with self.db.reading(SYSTEM) as session:
             found = {b.payee_id: b.net_minor for b in await settlement.party_balances(session, ids)}
         return found[ids[0]], found[ids[1]]
+
+    async def shelf(self) -> int:
+        """Units the supplier has; two of its creams were sold."""
+        async with self.db.reading(SYSTEM) as session:
+            (level,) = await stock.availability(session, [self.shop.variant])
+            assert await inventory.drifts(session) == []
+        return level.on_hand
 
     async def releases(self) -> int:
         return await books.release_due(self.db, clock=self.clock)
@@ -221,3 +234,50 @@ async def test_an_undelivered_unit_is_cancelled_not_returned(db: Database, clock
     case.line_id = line.id
     with pytest.raises(ReturnExceedsDelivered):
         await case.announce(1)
+
+
+async def test_what_is_taken_back_whole_is_on_the_shelf_again_and_what_is_damaged_is_not(
+    db: Database, clock: FixedClock
+) -> None:
+    case = await delivered(db, clock)
+    before = await case.shelf()
+    return_id = await case.announce(2)
+    await case.receive(return_id, 2)
+    for wrong in (3, -1):
+        with pytest.raises(ReturnUnitsInvalid):
+            await case.inspect(return_id, 2, damaged=wrong)
+    assert await case.shelf() == before
+
+    await case.inspect(return_id, 2, damaged=1)
+
+    assert await case.shelf() == before + 1
+    async with db.reading(case.supplier) as session:
+        (view,) = (await returning.returns_page(session, case.supplier, PageRequest(10))).items
+        (fo,) = (await deliveries.of_orders(session, case.supplier, [case.order_id]))[case.order_id]
+    assert [(line.accepted, line.restocked) for line in view.lines] == [(2, 1)]
+    assert [line.returned for line in fo.lines] == [2]
+
+
+async def test_what_the_supplier_does_not_take_back_stays_off_its_shelf(
+    db: Database, clock: FixedClock
+) -> None:
+    case = await delivered(db, clock)
+    before = await case.shelf()
+    return_id = await case.announce(1, refund_if_refused=True)
+    await case.receive(return_id, 1)
+
+    await case.inspect(return_id, 0)
+
+    assert await case.shelf() == before
+
+
+async def test_a_decision_of_five_at_once_is_taken_once(db: Database, clock: FixedClock) -> None:
+    case = await delivered(db, clock)
+    before = await case.shelf()
+    return_id = await case.announce(1)
+    await case.receive(return_id, 1)
+
+    decided = await asyncio.gather(*(case.inspect(return_id, 1) for _ in range(5)), return_exceptions=True)
+
+    assert sorted(type(each).__name__ for each in decided) == ["ReturnNotOpen"] * 4 + ["list"]
+    assert await case.shelf() == before + 1

@@ -25,6 +25,7 @@ STEPS = st.lists(
         st.tuples(st.just("give_back"), st.integers(0, 3), st.integers(1, 4)),
         st.tuples(st.just("count"), st.integers(0, 12)),
         st.tuples(st.just("adjust"), st.integers(-6, 6).filter(bool)),
+        st.tuples(st.just("restock"), st.integers(0, 3), st.integers(1, 4)),
     ),
     max_size=14,
 )
@@ -34,6 +35,7 @@ STEPS = st.lists(
 class Model:
     physical: int = 10
     holds: list[list[Any]] = field(default_factory=list)  # [id, open units, state]
+    back: set[int] = field(default_factory=set)  # returns that were decided
 
     @property
     def reserved(self) -> int:
@@ -95,6 +97,11 @@ async def _apply(
             assert result.code == "NEGATIVE_STOCK"
         else:
             model.physical += step[1]
+    elif name == "restock":
+        units = service.ReturnedUnits(source.location_id, cream, source.brand_id, step[2], f"rtn-{step[1]}")
+        await service.restock(session, source.supplier_id, [units], clock=clock)
+        model.physical += 0 if step[1] in model.back else step[2]
+        model.back.add(step[1])
     elif step[1] < len(model.holds):
         await _on_hold(session, model, model.holds[step[1]], name, step, now, cause)
 
