@@ -158,20 +158,24 @@ def allocate_minor(total: int, weights: Sequence[int]) -> list[int]:
 
     With all weights zero, ``total`` must be zero. Raises ``ValueError`` otherwise.
     """
-    if total < 0 or min(weights, default=0) < 0:
+    if total < 0 or (weights and min(weights) < 0):
         raise ValueError("allocate takes a non-negative total and non-negative weights")
     whole = sum(weights)
     if whole == 0:
         if total:
             raise ValueError(f"nothing to allocate {total} over")
         return [0] * len(weights)
-    shares = [total * w // whole for w in weights]
+    exact = [total * weight for weight in weights]
+    shares = [part // whole for part in exact]
     left = total - sum(shares)
     if left:
         # Integer form of the remainders: (total·w) mod whole orders exactly as the fractions do.
-        over = [-(total * w % whole) for w in weights]
-        for i in sorted(range(len(weights)), key=over.__getitem__)[:left]:
-            shares[i] += 1
+        over = [part % whole for part in exact]
+        if left == 1:
+            shares[over.index(max(over))] += 1
+        else:
+            for i in sorted(range(len(over)), key=over.__getitem__, reverse=True)[:left]:
+                shares[i] += 1
     return shares
 
 

@@ -122,7 +122,10 @@ def basis_of_lines(lines: Sequence[LineAmounts], discounts: Sequence[OrderDiscou
     taken out of what is left. Never below 0. Shipping, duty and tips are not in ``gross_minor``.
     """
     nets = [max(line.gross_minor - line.discount_minor, 0) for line in lines]
-    lowering = sum([d.amount_minor for d in discounts if d.funder in _LOWERS_BASIS])
+    lowering = 0
+    for discount in discounts:
+        if discount.funder in _LOWERS_BASIS:
+            lowering += discount.amount_minor
     if lowering:
         parts = allocate_minor(min(lowering, sum(nets)), nets)
         nets = [net - part for net, part in zip(nets, parts, strict=True)]
@@ -177,27 +180,44 @@ def split_commission(commission_minor: int, *, fee_ppm: int, individual_ppm: int
     Weights ``(1−f)·k``, ``(1−f)·(1−k)``, ``f`` by largest remainder in that order. ``individual_ppm`` is 0
     where a sale has no individual promoter.
     """
+    return split_commissions([commission_minor], fee_ppm=fee_ppm, individual_ppm=individual_ppm)[0]
+
+
+def split_commissions(commissions_minor: Sequence[int], *, fee_ppm: int, individual_ppm: int) -> list[Shares]:
+    """``split_commission`` of each."""
     kept = PPM - fee_ppm
     if individual_ppm == 0:
         # Two payees: half_up of one side is the largest remainder of both, a tie going to the earlier.
-        brand = (commission_minor * kept + _HALF) // PPM
-        return 0, brand, commission_minor - brand
-    # allocate_minor over three weights of 10¹² together, unrolled: it runs once per order line.
-    individual, over_i = divmod(commission_minor * kept * individual_ppm, _PPM_SQUARED)
-    brand, over_b = divmod(commission_minor * kept * (PPM - individual_ppm), _PPM_SQUARED)
-    platform, over_p = divmod(commission_minor * fee_ppm, PPM)
-    left = commission_minor - individual - brand - platform
-    if left:
-        over_p *= PPM
-        first_i = over_i >= over_b and over_i >= over_p
-        first_b = not first_i and over_b >= over_p
-        if left == 1:
-            return individual + first_i, brand + first_b, platform + (not first_i and not first_b)
-        # Two units over: the payee with the smallest remainder, the later of equals, goes without.
-        last_p = over_p <= over_i and over_p <= over_b
-        last_b = not last_p and over_b <= over_i
-        return individual + (last_p or last_b), brand + (not last_b), platform + (not last_p)
-    return individual, brand, platform
+        brands = [(commission * kept + _HALF) // PPM for commission in commissions_minor]
+        return [(0, brand, whole - brand) for brand, whole in zip(brands, commissions_minor, strict=True)]
+    # allocate_minor over three weights of 10¹² together, unrolled: it runs for every line of every order.
+    of_individual, of_brand = kept * individual_ppm, kept * (PPM - individual_ppm)
+    split = []
+    for commission in commissions_minor:
+        individual, over_i = divmod(commission * of_individual, _PPM_SQUARED)
+        brand, over_b = divmod(commission * of_brand, _PPM_SQUARED)
+        platform = commission * fee_ppm // PPM
+        left = commission - individual - brand - platform
+        if left:
+            # What is left over is the sum of the remainders: the platform's is the rest of it.
+            over_p = left * _PPM_SQUARED - over_i - over_b
+            if left == 1:
+                if over_i >= over_b and over_i >= over_p:
+                    individual += 1
+                elif over_b >= over_p:
+                    brand += 1
+                else:
+                    platform += 1
+            else:
+                # Two units over: the payee with the smallest remainder, the later of equals, goes without.
+                if over_p <= over_i and over_p <= over_b:
+                    individual, brand = individual + 1, brand + 1
+                elif over_b <= over_i:
+                    individual, platform = individual + 1, platform + 1
+                else:
+                    brand, platform = brand + 1, platform + 1
+        split.append((individual, brand, platform))
+    return split
 
 
 def commission_of_order(
@@ -212,15 +232,10 @@ def split_order(
     bases: Sequence[int], commissions: Sequence[int], *, fee_ppm: int, individual_ppm: int
 ) -> OrderCommission:
     """R3 for every line, after caps."""
-    lines = tuple(
-        [
-            LineCommission(
-                basis, amount, split_commission(amount, fee_ppm=fee_ppm, individual_ppm=individual_ppm)
-            )
-            for basis, amount in zip(bases, commissions, strict=True)
-        ]
-    )
-    return OrderCommission(sum(commissions), lines)
+    shares = split_commissions(commissions, fee_ppm=fee_ppm, individual_ppm=individual_ppm)
+    if len(bases) != len(commissions):
+        raise ValueError(f"{len(bases)} bases for {len(commissions)} commissions")
+    return OrderCommission(sum(commissions), tuple(map(LineCommission, bases, commissions, shares)))
 
 
 def apply_cap(lines: Sequence[int], cap: Cap, *, bases: Sequence[int] = ()) -> list[int]:
