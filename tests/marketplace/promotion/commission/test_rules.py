@@ -1,18 +1,12 @@
-"""Rules R1 to R8. Expected values are the contract's vectors or arithmetic done in exact fractions here."""
+"""Rules R1 to R8 by arithmetic on paper and in exact fractions; the contract's vectors: test_evaluate_cps.py."""
 
 from __future__ import annotations
 
-import json
-import os
 from fractions import Fraction
-from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
 from core.money import PPM, allocate_minor
 from marketplace.promotion.commission.rules import (
@@ -36,53 +30,9 @@ from marketplace.promotion.commission.rules import (
     tier_commission,
     tier_commission_of_lines,
 )
-from services.evaluate_cps import UnknownVectorKind, evaluate_vectors, register
 
-ROOT = Path(__file__).resolve().parents[3]
 minor = st.integers(0, 10**9)
 rates = st.integers(0, PPM)
-
-
-def shared_vectors() -> list[dict[str, Any]]:
-    shared = Path(os.environ.get("LIANYU_SHARED", ROOT.parent / "shared"))
-    file = shared / "vectors" / "cps.json"
-    if not file.exists():
-        pytest.skip("the shared vectors are not beside this checkout")
-    return list(json.loads(file.read_text(encoding="utf-8"))["vectors"])
-
-
-@pytest.mark.shared
-def test_every_shared_vector_gives_its_expected_result() -> None:
-    vectors = shared_vectors()
-
-    results = evaluate_vectors(vectors)
-
-    assert {r["name"]: r["result"] for r in results} == {v["name"]: v["expect"] for v in vectors}
-    assert len(vectors) >= 20
-
-
-def test_the_command_writes_the_answers_and_fails_when_one_differs(tmp_path: Path) -> None:
-    evaluate = typer.Typer()
-    evaluate.callback()(lambda: None)
-    register(evaluate)
-    split = {"kind": "split", "input": {"commission": 1001, "fee_ppm": 100_000, "individual_ppm": 600_000}}
-    right = {"name": "right", **split, "expect": {"shares": [541, 360, 100]}}
-    wrong = {"name": "wrong", **split, "expect": {"shares": [540, 361, 100]}}
-    file, out = tmp_path / "in.json", tmp_path / "out.json"
-
-    file.write_text(json.dumps({"vectors": [right]}), encoding="utf-8")
-    assert CliRunner().invoke(evaluate, ["cps", str(file), "--out", str(out)]).exit_code == 0
-    assert json.loads(out.read_text(encoding="utf-8")) == [{"name": "right", "result": right["expect"]}]
-
-    file.write_text(json.dumps([right, wrong]), encoding="utf-8")
-    failed = CliRunner().invoke(evaluate, ["cps", str(file), "--out", str(out)])
-    assert failed.exit_code == 1
-    assert "1 of 2 as expected" in failed.output
-
-
-def test_an_unknown_kind_of_vector_is_refused_by_name() -> None:
-    with pytest.raises(UnknownVectorKind, match="magic"):
-        evaluate_vectors([{"name": "x", "kind": "magic", "input": {}}])
 
 
 def test_discounts_are_taken_by_who_pays_them() -> None:
