@@ -29,6 +29,16 @@ class DecisionNotFound(NotFound):
     code = "DECISION_NOT_FOUND"
 
 
+class CampaignNotFound(NotFound):
+    code = "CAMPAIGN_NOT_FOUND"
+
+
+class CampaignEnded(Conflict):
+    """An ended campaign takes no agreements and does not begin again."""
+
+    code = "CAMPAIGN_ENDED"
+
+
 class NotAParty(Invalid):
     """The actor's brand must be one of the two brands, and they must differ."""
 

@@ -143,6 +143,8 @@ class TouchFact:
     promoter_payout_hash: str | None = None
     promoter_instrument_hashes: frozenset[str] = frozenset()
     promoter_address_hashes: frozenset[str] = frozenset()
+    campaign_running: bool = True
+    """Its agreement's campaign was active and within its dates; an agreement without one always runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,12 +244,14 @@ def _sorted(keys: frozenset[str]) -> Sequence[str]:
 
 
 def _touch_row(t: TouchFact) -> tuple[Any, ...]:
-    return (
+    row = (
         t.id, t.agreement_id, t.agreement_version, t.promoter_brand_id, t.placement_id, to_micros(t.touch_at),
         t.promoter_id, t.kind, t.channel, t.is_bot, t.duplicate_of, t.link_active, t.agreement_active,
         t.landing_view, t.coupon_exclusive, t.coupon_leaked, _sorted(t.promoter_keys), t.promoter_payout_hash,
         _sorted(t.promoter_instrument_hashes), _sorted(t.promoter_address_hashes),
     )  # fmt: skip
+    # Said only where it is so: other texts stay what they were.
+    return row if t.campaign_running else (*row, t.campaign_running)
 
 
 def _touch_of(row: list[Any]) -> TouchFact:

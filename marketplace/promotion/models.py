@@ -43,6 +43,11 @@ from core.ids import (
 )
 from infra.db.base import IdColumn, Row, currency_field, id_field, minor_field, one_of, utc_field
 from marketplace.promotion.facts import TouchKind
+from marketplace.promotion.ids import CampaignId, CampaignOfferId
+
+_OFFER_OF_A_CAMPAIGN = (
+    "num_nonnulls(offer_id, offer_version) IN (0, 2) AND (offer_id IS NULL OR campaign_id IS NOT NULL)"
+)
 
 
 class InvitationStatus(StrEnum):
@@ -95,15 +100,27 @@ def _key(kind: type[Any], **column: Any) -> Any:
 
 
 class Invitation(Row, table=True):
-    """An offer of terms from one brand to another. A counter-offer supersedes it."""
+    """An offer of terms from one brand to another. A counter-offer supersedes it. Unsent, its sender's alone."""
 
     __tablename__ = "invitations"
     __table_args__ = (
         one_of("status", InvitationStatus, name="known_status"),
         CheckConstraint("advertiser_id <> promoter_brand_id", name="two_brands"),
         CheckConstraint("sender_id IN (advertiser_id, promoter_brand_id)", name="sender_is_a_party"),
+        CheckConstraint(_OFFER_OF_A_CAMPAIGN, name="offer_of_a_campaign"),
+        CheckConstraint(
+            "(sent_at IS NULL) = (expires_at IS NULL) AND (sent_at IS NOT NULL OR status IN ('DRAFT', 'WITHDRAWN'))"
+            " AND (sent_at IS NULL OR status <> 'DRAFT')",
+            name="sent_unless_a_draft",
+        ),
+        ForeignKeyConstraint(["campaign_id"], ["campaigns.id"]),
+        ForeignKeyConstraint(
+            ["offer_id", "offer_version"], ["offer_versions.offer_id", "offer_versions.version"]
+        ),
         Index("ix_invitations_advertiser_id_id", "advertiser_id", "id"),
         Index("ix_invitations_promoter_brand_id_id", "promoter_brand_id", "id"),
+        Index("ix_invitations_campaign_id", "campaign_id", postgresql_where=text("campaign_id IS NOT NULL")),
+        Index("ix_invitations_offer_id", "offer_id", postgresql_where=text("offer_id IS NOT NULL")),
     )
 
     id: InvitationId = id_field(InvitationId, primary_key=True)
@@ -116,21 +133,39 @@ class Invitation(Row, table=True):
     status: InvitationStatus = Field(sa_type=String)
     terms: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
     message: str
-    sent_at: datetime = utc_field()
-    expires_at: datetime = utc_field()
+    sent_at: datetime | None = utc_field(default=None, nullable=True)
+    expires_at: datetime | None = utc_field(default=None, nullable=True)
     answered_at: datetime | None = utc_field(default=None, nullable=True)
+    campaign_id: CampaignId | None = id_field(CampaignId, default=None, nullable=True)
+    offer_id: CampaignOfferId | None = id_field(CampaignOfferId, default=None, nullable=True)
+    offer_version: int | None = None
 
 
 class Agreement(Row, table=True):
-    """``current_version`` is the latest that both signed; 0 before the first."""
+    """``current_version`` is the latest that both signed; 0 before the first.
+
+    ``offer_version`` is what it began from. Notice was given by ``ended_by``: from ``ends_at`` on no touch earns.
+    """
 
     __tablename__ = "agreements"
     __table_args__ = (
         one_of("status", AgreementStatus, name="known_status"),
         CheckConstraint("advertiser_id <> promoter_brand_id", name="two_brands"),
+        CheckConstraint(_OFFER_OF_A_CAMPAIGN, name="offer_of_a_campaign"),
+        ForeignKeyConstraint(["campaign_id"], ["campaigns.id"]),
+        ForeignKeyConstraint(
+            ["offer_id", "offer_version"], ["offer_versions.offer_id", "offer_versions.version"]
+        ),
         UniqueConstraint("invitation_id"),
         Index("ix_agreements_advertiser_id_id", "advertiser_id", "id"),
         Index("ix_agreements_promoter_brand_id_id", "promoter_brand_id", "id"),
+        Index("ix_agreements_campaign_id", "campaign_id", postgresql_where=text("campaign_id IS NOT NULL")),
+        Index("ix_agreements_offer_id", "offer_id", postgresql_where=text("offer_id IS NOT NULL")),
+        Index(
+            "ix_agreements_ends_at",
+            "ends_at",
+            postgresql_where=text("ends_at IS NOT NULL AND status NOT IN ('ENDED', 'TERMINATED')"),
+        ),
     )
 
     id: AgreementId = id_field(AgreementId, primary_key=True)
@@ -140,6 +175,12 @@ class Agreement(Row, table=True):
     status: AgreementStatus = Field(sa_type=String)
     current_version: int
     created_at: datetime = utc_field()
+    campaign_id: CampaignId | None = id_field(CampaignId, default=None, nullable=True)
+    offer_id: CampaignOfferId | None = id_field(CampaignOfferId, default=None, nullable=True)
+    offer_version: int | None = None
+    ends_at: datetime | None = utc_field(default=None, nullable=True)
+    ended_by: BrandId | None = id_field(BrandId, default=None, nullable=True)
+    end_reason: str | None = None
 
 
 class AgreementVersion(Row, table=True):
@@ -160,6 +201,8 @@ class AgreementVersion(Row, table=True):
     proposed_at: datetime = utc_field()
     in_force_from: datetime | None = utc_field(default=None, nullable=True)
     withdrawn_at: datetime | None = utc_field(default=None, nullable=True)
+    offer_version: int | None = None
+    """Of the agreement's offer, whose terms these are."""
 
 
 class AgreementSignature(Row, table=True):

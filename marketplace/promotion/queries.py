@@ -26,6 +26,7 @@ from core.ids import (
 )
 from core.pagination import Page, PageRequest, page_of
 from infra.db.base import table_of
+from marketplace.promotion.agreements.origin import Origin
 from marketplace.promotion.agreements.terms import Scope, Terms
 from marketplace.promotion.attribution.crediting import Amounts
 from marketplace.promotion.errors import AgreementNotFound, InvitationNotFound, LinkNotFound
@@ -50,7 +51,8 @@ _IN_FORCE = text(
 )
 _VERSIONS = text(
     "SELECT v.agreement_id, v.version, v.effective_at, v.terms, v.content_hash, v.proposed_by, v.proposed_at,"
-    " v.in_force_from, v.withdrawn_at, coalesce((SELECT jsonb_agg(jsonb_build_array(s.brand_id, s.signed_at)"
+    " v.in_force_from, v.withdrawn_at, v.offer_version,"
+    " coalesce((SELECT jsonb_agg(jsonb_build_array(s.brand_id, s.signed_at)"
     " ORDER BY s.signed_at) FROM agreement_signatures s WHERE s.agreement_id = v.agreement_id"
     " AND s.version = v.version), '[]') AS signatures FROM agreement_versions v"
     " WHERE v.agreement_id = ANY(:agreements) ORDER BY v.agreement_id, v.version"
@@ -60,7 +62,10 @@ _SELLABLE = text(
     "SELECT a.advertiser_id, a.promoter_brand_id, a.id, v.version, v.terms FROM agreements a"
     " JOIN LATERAL (SELECT version, terms FROM agreement_versions v WHERE v.agreement_id = a.id"
     " AND v.in_force_from <= :at ORDER BY version DESC LIMIT 1) v ON true"
-    " WHERE a.status = 'ACTIVE' AND (a.promoter_brand_id = ANY(:promoters) OR :any_promoter)"
+    " WHERE a.status = 'ACTIVE' AND (a.ends_at IS NULL OR a.ends_at > :at) AND (a.campaign_id IS NULL OR EXISTS"
+    "  (SELECT FROM campaigns c WHERE c.id = a.campaign_id AND c.status = 'ACTIVE' AND c.starts_at <= :at"
+    "   AND (c.ends_at IS NULL OR c.ends_at > :at)))"
+    " AND (a.promoter_brand_id = ANY(:promoters) OR :any_promoter)"
     " AND (a.advertiser_id = ANY(:advertisers) OR :any_advertiser) ORDER BY a.id"
 )
 _CLICKS = text(
@@ -89,9 +94,11 @@ class InvitationRow:
     status: InvitationStatus
     terms: Terms
     message: str
-    sent_at: datetime
-    expires_at: datetime
+    sent_at: datetime | None
+    """``None`` of a draft."""
+    expires_at: datetime | None
     answered_at: datetime | None
+    origin: Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +110,11 @@ class AgreementRow:
     status: AgreementStatus
     current_version: int
     created_at: datetime
+    origin: Origin
+    ends_at: datetime | None
+    """Notice was given: no touch qualifies from here on."""
+    ended_by: BrandId | None
+    end_reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +134,8 @@ class VersionRow:
     proposed_at: datetime
     in_force_from: datetime | None
     withdrawn_at: datetime | None
+    offer_version: int | None
+    """Of the agreement's offer, whose terms these are; ``None`` for terms of their own."""
     signatures: tuple[Signature, ...]
 
 
@@ -183,11 +197,11 @@ class PromoterRow:
 
 _INVITATION: Select[Any] = select(
     _I.id, _I.advertiser_id, _I.promoter_brand_id, _I.sender_id, _I.supersedes, _I.status, _I.terms,
-    _I.message, _I.sent_at, _I.expires_at, _I.answered_at,
+    _I.message, _I.sent_at, _I.expires_at, _I.answered_at, _I.campaign_id, _I.offer_id, _I.offer_version,
 )  # fmt: skip
 _AGREEMENT: Select[Any] = select(
     _A.id, _A.invitation_id, _A.advertiser_id, _A.promoter_brand_id, _A.status, _A.current_version,
-    _A.created_at,
+    _A.created_at, _A.campaign_id, _A.offer_id, _A.offer_version, _A.ends_at, _A.ended_by, _A.end_reason,
 )  # fmt: skip
 _LINK: Select[Any] = select(
     _L.id, _L.code, _L.agreement_id, _L.advertiser_id, _L.promoter_brand_id, _L.community_id, _L.placement_id,
@@ -204,11 +218,18 @@ def _party(columns: Any, actor: Actor) -> ColumnElement[bool]:
     return (columns.advertiser_id == mine) | (columns.promoter_brand_id == mine)  # type: ignore[no-any-return]
 
 
+def _told(actor: Actor) -> ColumnElement[bool]:
+    """Invitations that concern the actor; another brand's draft is not there."""
+    if actor.sees_everything:
+        return _I.id.is_not(None)
+    return _party(_I, actor) & (_I.sent_at.is_not(None) | (_I.sender_id == actor.brand_id))
+
+
 async def invitation(
     session: AsyncSession, actor: Actor, invitation_id: InvitationId, *, at: datetime
 ) -> InvitationRow:
     """Raises ``InvitationNotFound`` for one between others."""
-    row = (await session.execute(_INVITATION.where(_I.id == invitation_id, _party(_I, actor)))).first()
+    row = (await session.execute(_INVITATION.where(_I.id == invitation_id, _told(actor)))).first()
     if row is None:
         raise InvitationNotFound("no such invitation", field="id")
     return _invitation(row, at)
@@ -217,8 +238,8 @@ async def invitation(
 async def invitations_page(
     session: AsyncSession, actor: Actor, request: PageRequest, *, at: datetime
 ) -> Page[InvitationRow]:
-    """Sent and received, newest first."""
-    wanted = _INVITATION.where(_party(_I, actor)).order_by(_I.id.desc()).limit(request.first + 1)
+    """Own drafts, sent and received, newest first."""
+    wanted = _INVITATION.where(_told(actor)).order_by(_I.id.desc()).limit(request.first + 1)
     if request.key:
         wanted = wanted.where(_I.id < InvitationId.parse(request.key[0]))
     rows = [_invitation(row, at) for row in await session.execute(wanted)]
@@ -229,7 +250,9 @@ def _invitation(row: Row[Any], at: datetime) -> InvitationRow:
     status = InvitationStatus(row.status)
     if status is InvitationStatus.SENT and row.expires_at <= at:
         status = InvitationStatus.EXPIRED  # the sweep has not come by yet
-    facts: tuple[Any, ...] = (*row[:5], status, Terms.from_json(row.terms), *row[7:])
+    facts: tuple[Any, ...] = (
+        *row[:5], status, Terms.from_json(row.terms), *row[7:11], Origin(*row[11:14]),
+    )  # fmt: skip
     return InvitationRow(*facts)
 
 
@@ -262,7 +285,9 @@ async def agreements_of(
 
 
 def _agreement(row: Row[Any]) -> AgreementRow:
-    facts: tuple[Any, ...] = (*row[:4], AgreementStatus(row.status), *row[5:])
+    facts: tuple[Any, ...] = (
+        *row[:4], AgreementStatus(row.status), *row[5:7], Origin(*row[7:10]), *row[10:],
+    )  # fmt: skip
     return AgreementRow(*facts)
 
 
@@ -278,7 +303,8 @@ async def versions_of(
         )
         version = VersionRow(
             agreement_id, row.version, row.effective_at, Terms.from_json(row.terms), row.content_hash,
-            BrandId.of(row.proposed_by), row.proposed_at, row.in_force_from, row.withdrawn_at, signatures,
+            BrandId.of(row.proposed_by), row.proposed_at, row.in_force_from, row.withdrawn_at,
+            row.offer_version, signatures,
         )  # fmt: skip
         found.setdefault(agreement_id, []).append(version)
     return found

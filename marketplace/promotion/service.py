@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from marketplace.promotion.agreements.inviting import accept as accept
+from marketplace.promotion.agreements.inviting import counter as counter
+from marketplace.promotion.agreements.inviting import decline as decline
+from marketplace.promotion.agreements.inviting import expire_invitations as expire_invitations
+from marketplace.promotion.agreements.inviting import invite as invite
+from marketplace.promotion.agreements.inviting import withdraw as withdraw
 from marketplace.promotion.agreements.lifecycle import OpenedAgreement as OpenedAgreement
 from marketplace.promotion.agreements.lifecycle import Signed as Signed
-from marketplace.promotion.agreements.lifecycle import accept as accept
-from marketplace.promotion.agreements.lifecycle import counter as counter
-from marketplace.promotion.agreements.lifecycle import decline as decline
 from marketplace.promotion.agreements.lifecycle import end as end
-from marketplace.promotion.agreements.lifecycle import expire_invitations as expire_invitations
-from marketplace.promotion.agreements.lifecycle import invite as invite
 from marketplace.promotion.agreements.lifecycle import pause as pause
 from marketplace.promotion.agreements.lifecycle import propose_version as propose_version
 from marketplace.promotion.agreements.lifecycle import resume as resume
 from marketplace.promotion.agreements.lifecycle import sign_agreement as sign_agreement
 from marketplace.promotion.agreements.lifecycle import terminate as terminate
-from marketplace.promotion.agreements.lifecycle import withdraw as withdraw
 from marketplace.promotion.commission.reversal import LineRefund as LineRefund
 from marketplace.promotion.commission.reversal import LineReversed as LineReversed
 from marketplace.promotion.commission.reversal import refunded_basis as refunded_basis

@@ -6,9 +6,11 @@ from collections.abc import Awaitable, Callable
 
 from marketplace.matching import documents
 from marketplace.orders import notices, paying, refund_sending, returning
+from marketplace.promotion.agreements import inviting
 from marketplace.promotion.agreements import lifecycle as agreements
 from marketplace.promotion.directory import recording
 from marketplace.promotion.links import lifecycle as links
+from marketplace.promotion.offers import campaigns
 from services.worker import recovery
 from supply.fulfillment import sla, webhooks
 from supply.ledger import service as ledger
@@ -24,7 +26,9 @@ Sweep = Callable[..., Awaitable[int]]
 
 _TABLE: dict[str, tuple[Sweep, float]] = {
     # Selling
-    "agreements.invitations": (agreements.expire_invitations, 60),
+    "agreements.invitations": (inviting.expire_invitations, 60),
+    "campaigns.ended": (campaigns.end_due, 30),
+    "agreements.ended": (agreements.end_due, 30),
     "links.expired": (links.expire_links, 30),
     "directory.records": (recording.keep_track_records, 60),
     "matching.stock": (documents.refresh_stock, 30),

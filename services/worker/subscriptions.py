@@ -29,6 +29,7 @@ from marketplace.orders.events import (
 from marketplace.promotion.agreements import counters
 from marketplace.promotion.commission import states as commission_states
 from marketplace.promotion.events import CommissionReversed, OrderCredited
+from marketplace.promotion.offers import budgets
 from supply.fulfillment import handlers as fulfillment
 from supply.fulfillment.events import (
     FulfillmentCancellationRequested,
@@ -69,8 +70,14 @@ SUBSCRIPTIONS: dict[type[Event], tuple[Handler, ...]] = {
     DisputeConceded: (evidence.on_dispute_conceded,),
     RefundVoided: (disputes.on_refund_voided,),
     # Settling
-    CommissionReleased: (commission_states.on_commission_released,),
-    CommissionReversed: (counters.on_commission_reversed,),
+    CommissionReleased: (
+        commission_states.on_commission_released,
+        budgets.on_commission_released,
+    ),
+    CommissionReversed: (
+        counters.on_commission_reversed,
+        budgets.on_commission_reversed,
+    ),
     StatementsClosed: (commission_states.on_statements_closed,),
     PayoutPaid: (commission_states.on_payout_paid,),
     # Delivering

@@ -106,8 +106,8 @@ class Invitation:
     terms: Terms
     message: str
     supersedes: strawberry.ID | None
-    sent_at: datetime
-    expires_at: datetime
+    sent_at: datetime | None = strawberry.field(description="Null of a draft, which only its author sees.")
+    expires_at: datetime | None
     answered_at: datetime | None
     row: strawberry.Private[InvitationRow]
 

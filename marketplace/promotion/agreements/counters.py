@@ -18,7 +18,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.canonical import from_micros, to_micros
 from core.clock import Clock
 from core.ids import AgreementId
-from marketplace.promotion.agreements.limits import CapScope, CounterKey, Limit, Period, counter_keys
+from marketplace.promotion.agreements.limits import (
+    CAMPAIGN_BUDGET,
+    CapScope,
+    CounterKey,
+    Limit,
+    Period,
+    counter_keys,
+)
 from marketplace.promotion.agreements.terms import Terms
 from marketplace.promotion.events import CommissionReversed
 
@@ -154,7 +161,7 @@ async def on_commission_reversed(session: AsyncSession, event: CommissionReverse
         for key in read_keys(row.counters):
             if key.kind == "TIER":
                 freed[key] = freed.get(key, 0) + line.basis_minor
-            elif _runs(key, row.status, now):
+            elif key.kind != CAMPAIGN_BUDGET and _runs(key, row.status, now):
                 freed[key] = freed.get(key, 0) + line.commission_minor
     moved = {key: amount for key, amount in sorted(freed.items()) if amount}
     if moved:

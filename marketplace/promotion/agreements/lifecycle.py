@@ -1,61 +1,51 @@
-"""From an invitation to a signed agreement, its versions and its states.
+"""A signed agreement, its versions and its states.
 
-Invitation ``SENT → ACCEPTED | DECLINED | EXPIRED | WITHDRAWN``; a counter-offer declines the one it answers.
-Agreement ``PENDING_SIGNATURE → ACTIVE ⇄ PAUSED → ENDED``, ``ACTIVE → TERMINATED``. A version is signed by
-both brands over its content hash and takes effect at least seven days after it was proposed.
+``PENDING_SIGNATURE → ACTIVE ⇄ PAUSED → ENDED``, ``ACTIVE → TERMINATED``. A version is signed by both brands over its
+content hash and takes effect no earlier than the notice that the terms in force give, at least seven days after it
+was proposed. An end gives the same notice; only a breach ends at once.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from core.actor import SYSTEM, Actor, ActorKind, WrongTenant
+from core.actor import SYSTEM, Actor
 from core.clock import Clock
 from core.ids import AgreementId, BrandId, InvitationId
 from infra import outbox
 from infra.db.base import table_of
 from infra.db.session import Database
-from marketplace.brands import queries as brands
-from marketplace.brands.errors import BrandNotFound
-from marketplace.promotion.agreements.terms import PLATFORM_FEE_PPM, Terms, checked, version_hash
+from marketplace.promotion.agreements.origin import Origin
+from marketplace.promotion.agreements.origin_checks import check_origin, version_offered
+from marketplace.promotion.agreements.parties import checked_for, party
+from marketplace.promotion.agreements.terms import Terms, version_hash
 from marketplace.promotion.errors import (
     AgreementInAnotherState,
     AgreementNotFound,
     AlreadySigned,
     BadTerms,
     ContentHashMismatch,
-    InvitationNotFound,
-    InvitationNotOpen,
-    NotAParty,
     NothingToSign,
     NoticeTooShort,
-    NotYoursToAnswer,
     PausedByTheOther,
 )
-from marketplace.promotion.events import AgreementChanged
+from marketplace.promotion.events import AgreementChanged, AgreementEndAnnounced
 from marketplace.promotion.models import (
     Agreement,
     AgreementSignature,
     AgreementStatus,
     AgreementStatusChange,
     AgreementVersion,
-    Invitation,
-    InvitationStatus,
 )
 
-INVITATION_LIFE = timedelta(days=30)
-NOTICE = timedelta(days=7)
-_LONGEST_MESSAGE = 2000
 _LONGEST_REASON = 500
 _PLATFORM = "platform"
-_BRAND = "brand"
 
-_INVITATIONS, _AGREEMENTS = table_of(Invitation), table_of(Agreement)
+_AGREEMENTS = table_of(Agreement)
 _VERSIONS, _SIGNATURES = table_of(AgreementVersion), table_of(AgreementSignature)
 _STATUS_LOG = table_of(AgreementStatusChange)
 _NEXT = {
@@ -64,15 +54,25 @@ _NEXT = {
     AgreementStatus.PAUSED: {AgreementStatus.ACTIVE, AgreementStatus.ENDED},
 }
 _OPEN_VERSION = text(
-    "SELECT v.version, v.effective_at, v.terms, v.content_hash,"
+    "SELECT v.version, v.effective_at, v.terms, v.content_hash, v.offer_version,"
     " ARRAY(SELECT s.brand_id FROM agreement_signatures s"
     "  WHERE s.agreement_id = v.agreement_id AND s.version = v.version) AS signers"
     " FROM agreement_versions v WHERE v.agreement_id = :agreement AND v.in_force_from IS NULL"
     " AND v.withdrawn_at IS NULL ORDER BY v.version DESC LIMIT 1"
 )
-_EXPIRE = text(
-    "UPDATE invitations SET status = 'EXPIRED', answered_at = :now WHERE id IN (SELECT id FROM invitations"
-    " WHERE status = 'SENT' AND expires_at <= :now LIMIT 500 FOR UPDATE SKIP LOCKED) RETURNING id"
+_TERMS_IN_FORCE = text(
+    "SELECT terms FROM agreement_versions WHERE agreement_id = :agreement AND in_force_from <= :at"
+    " ORDER BY version DESC LIMIT 1"
+)
+# The log says when it took effect, not when the sweep came by: a touch is judged by the log.
+_END_DUE = text(
+    "WITH due AS (UPDATE agreements SET status = 'ENDED' WHERE id IN (SELECT id FROM agreements"
+    "  WHERE ends_at <= :now AND status NOT IN ('ENDED', 'TERMINATED') ORDER BY ends_at LIMIT 500"
+    "  FOR UPDATE SKIP LOCKED) RETURNING *),"
+    " logged AS (INSERT INTO agreement_status_log (agreement_id, position, status, reason, changed_by, changed_at)"
+    "  SELECT due.id, (SELECT coalesce(max(s.position), 0) + 1 FROM agreement_status_log s"
+    "   WHERE s.agreement_id = due.id), 'ENDED', coalesce(due.end_reason, ''), :by, due.ends_at FROM due)"
+    " SELECT id, advertiser_id, promoter_brand_id, current_version, ends_at FROM due ORDER BY ends_at, id"
 )
 
 
@@ -95,108 +95,41 @@ class Signed:
 
 
 @dataclass(frozen=True, slots=True)
-class _Invited:
-    id: InvitationId
-    advertiser_id: BrandId
-    promoter_brand_id: BrandId
-    sender_id: BrandId
-    status: InvitationStatus
-    terms: dict[str, Any]
-    expires_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class _Agreed:
     id: AgreementId
     advertiser_id: BrandId
     promoter_brand_id: BrandId
     status: AgreementStatus
     current_version: int
+    origin: Origin
+    ends_at: datetime | None = None
+    ended_by: BrandId | None = None
 
 
-async def invite(
+async def open_agreement(
     session: AsyncSession,
-    actor: Actor,
+    invitation_id: InvitationId,
     *,
     advertiser_id: BrandId,
     promoter_brand_id: BrandId,
     terms: Terms,
-    message: str = "",
-    clock: Clock,
-) -> InvitationId:
-    """Offer terms to another brand; either side may begin. Open for 30 days.
-
-    Raises ``NotAParty``, ``BrandNotFound``, ``BadTerms``.
-    """
-    actor.require("promotion:write")
-    sender = _party(actor, advertiser_id, promoter_brand_id)
-    other = promoter_brand_id if sender == advertiser_id else advertiser_id
-    named = (await brands.tenant_names(session, [other])).get(other)
-    if named is None or named.kind != _BRAND:
-        raise BrandNotFound(
-            "no such brand", field="advertiserId" if other == advertiser_id else "promoterBrandId"
-        )
-    return await _send(session, actor, sender, advertiser_id, promoter_brand_id, terms, message, None, clock)
-
-
-async def counter(
-    session: AsyncSession,
-    actor: Actor,
-    invitation_id: InvitationId,
-    *,
-    terms: Terms,
-    message: str = "",
-    clock: Clock,
-) -> InvitationId:
-    """Answer with other terms: the invitation is declined and a new one that supersedes it is sent back."""
-    actor.require("promotion:write")
-    old = await _open_invitation(session, actor, invitation_id, clock.now())
-    sender = _answerer(actor, old)
-    await _answer(session, invitation_id, InvitationStatus.DECLINED, clock.now())
-    return await _send(
-        session, actor, sender, old.advertiser_id, old.promoter_brand_id, terms, message, invitation_id, clock
-    )
-
-
-async def decline(session: AsyncSession, actor: Actor, invitation_id: InvitationId, *, clock: Clock) -> None:
-    actor.require("promotion:write")
-    _answerer(actor, await _open_invitation(session, actor, invitation_id, clock.now()))
-    await _answer(session, invitation_id, InvitationStatus.DECLINED, clock.now())
-
-
-async def withdraw(session: AsyncSession, actor: Actor, invitation_id: InvitationId, *, clock: Clock) -> None:
-    """Only by its sender."""
-    actor.require("promotion:write")
-    found = await _open_invitation(session, actor, invitation_id, clock.now())
-    if found.sender_id != actor.brand_id:
-        raise NotYoursToAnswer("only the sender can withdraw an invitation")
-    await _answer(session, invitation_id, InvitationStatus.WITHDRAWN, clock.now())
-
-
-async def accept(
-    session: AsyncSession, actor: Actor, invitation_id: InvitationId, *, clock: Clock
+    origin: Origin,
+    acceptor: BrandId,
+    now: datetime,
 ) -> OpenedAgreement:
-    """Turn an invitation into an agreement whose first version both brands then sign."""
-    actor.require("promotion:write")
-    now = clock.now()
-    found = await _open_invitation(session, actor, invitation_id, now)
-    acceptor = _answerer(actor, found)
-    await _answer(session, invitation_id, InvitationStatus.ACCEPTED, now)
+    """The agreement of an accepted invitation, its first version waiting for both signatures."""
     agreement = _Agreed(
-        AgreementId.new(),
-        found.advertiser_id,
-        found.promoter_brand_id,
-        AgreementStatus.PENDING_SIGNATURE,
-        0,
+        AgreementId.new(), advertiser_id, promoter_brand_id, AgreementStatus.PENDING_SIGNATURE, 0, origin
     )
     row = {
-        "id": agreement.id, "invitation_id": invitation_id, "advertiser_id": agreement.advertiser_id,
-        "promoter_brand_id": agreement.promoter_brand_id, "status": agreement.status, "current_version": 0,
-        "created_at": now,
+        "id": agreement.id, "invitation_id": invitation_id, "advertiser_id": advertiser_id,
+        "promoter_brand_id": promoter_brand_id, "status": agreement.status, "current_version": 0,
+        "created_at": now, **origin.to_row(),
     }  # fmt: skip
     await session.execute(insert(_AGREEMENTS), [row])
     await _log_status(session, agreement.id, agreement.status, "accepted", str(acceptor), now)
-    digest = await _propose(session, agreement, 1, Terms.from_json(found.terms), acceptor, now, now)
+    offered = await version_offered(session, origin, terms)
+    digest = await _propose(session, agreement, 1, terms, offered, acceptor, now, now)
     return OpenedAgreement(agreement.id, 1, digest)
 
 
@@ -210,11 +143,13 @@ async def sign_agreement(
     """
     actor.require("promotion:write")
     now = clock.now()
-    agreement = await _locked(session, actor, agreement_id)
-    signer = _party(actor, agreement.advertiser_id, agreement.promoter_brand_id)
+    agreement = await _locked(session, actor, agreement_id, now)
+    signer = party(actor, agreement.advertiser_id, agreement.promoter_brand_id)
     waiting = (await session.execute(_OPEN_VERSION, {"agreement": agreement_id})).first()
     if waiting is None or agreement.status in (AgreementStatus.ENDED, AgreementStatus.TERMINATED):
         raise NothingToSign("no version of this agreement waits for a signature")
+    terms = Terms.from_json(waiting.terms)
+    await check_origin(session, agreement.origin, agreement.advertiser_id, terms)
     # Hashed again from what is stored: neither a stale reader nor an edited row can be signed.
     digest = version_hash(
         agreement_id,
@@ -222,7 +157,8 @@ async def sign_agreement(
         advertiser_id=agreement.advertiser_id,
         promoter_brand_id=agreement.promoter_brand_id,
         effective_at=waiting.effective_at,
-        terms=Terms.from_json(waiting.terms),
+        terms=terms,
+        origin=replace(agreement.origin, offer_version=waiting.offer_version),
     )
     if digest != waiting.content_hash or content_hash != digest:
         raise ContentHashMismatch(digest)
@@ -247,22 +183,26 @@ async def propose_version(
     *,
     terms: Terms,
     effective_at: datetime | None = None,
+    offer_version: int | None = None,
     clock: Clock,
 ) -> OpenedAgreement:
-    """New terms as version n+1, effective at least seven days from now. Withdraws a proposal still open.
+    """New terms as version n+1, effective after the notice of the terms in force. Withdraws a proposal still open.
 
-    Raises ``NoticeTooShort``, ``BadTerms``, ``AgreementInAnotherState``.
+    ``offer_version`` names the version of the agreement's offer whose terms they are.
+    Raises ``NoticeTooShort``, ``BadTerms``, ``AgreementInAnotherState``, ``CampaignEnded``.
     """
     actor.require("promotion:write")
     now = clock.now()
-    agreement = await _locked(session, actor, agreement_id)
-    proposer = _party(actor, agreement.advertiser_id, agreement.promoter_brand_id)
+    agreement = await _locked(session, actor, agreement_id, now)
+    proposer = party(actor, agreement.advertiser_id, agreement.promoter_brand_id)
     if agreement.status not in (AgreementStatus.ACTIVE, AgreementStatus.PAUSED):
         raise AgreementInAnotherState(agreement_id, agreement.status, "changed")
-    effective_at = effective_at or now + NOTICE
-    if effective_at < now + NOTICE:
-        raise NoticeTooShort(now + NOTICE)
-    _checked_for(actor, terms)
+    earliest = now + await _notice(session, agreement_id, now)
+    effective_at = effective_at or earliest
+    if effective_at < earliest:
+        raise NoticeTooShort(earliest)
+    checked_for(actor, terms)
+    await check_origin(session, agreement.origin, agreement.advertiser_id, terms)
     columns = _VERSIONS.c
     await session.execute(
         update(_VERSIONS)
@@ -277,7 +217,7 @@ async def propose_version(
         .limit(1)
     )
     version = (last or 0) + 1
-    digest = await _propose(session, agreement, version, terms, proposer, effective_at, now)
+    digest = await _propose(session, agreement, version, terms, offer_version, proposer, effective_at, now)
     return OpenedAgreement(agreement_id, version, digest)
 
 
@@ -295,8 +235,38 @@ async def resume(session: AsyncSession, actor: Actor, agreement_id: AgreementId,
 
 async def end(
     session: AsyncSession, actor: Actor, agreement_id: AgreementId, *, reason: str, clock: Clock
-) -> None:
-    await _change_status(session, actor, agreement_id, AgreementStatus.ENDED, reason, clock)
+) -> datetime:
+    """Give notice: from the moment returned on, no touch qualifies. Saying it again changes nothing.
+
+    At once when nobody has signed yet, and when the other brand, whom the notice protects, ends it too.
+    Raises ``AgreementInAnotherState``.
+    """
+    actor.require("promotion:write")
+    _check_reason(reason)
+    now = clock.now()
+    agreement = await _locked(session, actor, agreement_id, now)
+    _require_next(agreement, AgreementStatus.ENDED)
+    by = None if actor.sees_everything else actor.brand_id
+    waived = by is not None and agreement.ended_by is not None and by != agreement.ended_by
+    if agreement.status is AgreementStatus.PENDING_SIGNATURE or waived:
+        ends_at = now
+    elif agreement.ends_at is not None:
+        return agreement.ends_at
+    else:
+        ends_at = now + await _notice(session, agreement_id, now)
+    await session.execute(
+        update(_AGREEMENTS)
+        .where(_AGREEMENTS.c.id == agreement_id)
+        .values(ends_at=ends_at, ended_by=by, end_reason=reason)
+    )
+    if ends_at == now:
+        await _change(session, agreement, AgreementStatus.ENDED, reason, by, now)
+        return now
+    announced = AgreementEndAnnounced(
+        agreement_id, agreement.advertiser_id, agreement.promoter_brand_id, by, reason, ends_at, now
+    )
+    await outbox.record(session, announced)
+    return ends_at
 
 
 async def terminate(
@@ -308,94 +278,43 @@ async def terminate(
     await _change_status(session, actor, agreement_id, AgreementStatus.TERMINATED, cause, clock)
 
 
-async def expire_invitations(db: Database, *, clock: Clock) -> int:
-    """Sweep: close invitations nobody answered in time. Returns how many."""
+async def end_due(db: Database, *, clock: Clock) -> int:
+    """Sweep: agreements whose notice is over, or whose campaign ended, are ended as of then. Returns how many."""
+    now = clock.now()
     async with db.unit_of_work(SYSTEM) as session:
-        return len((await session.execute(_EXPIRE, {"now": clock.now()})).all())
+        ended = [
+            AgreementChanged(
+                AgreementId.of(row.id), BrandId.of(row.advertiser_id), BrandId.of(row.promoter_brand_id),
+                AgreementStatus.ENDED.value, row.current_version, row.ends_at,
+            )
+            for row in await session.execute(_END_DUE, {"now": now, "by": _PLATFORM})
+        ]  # fmt: skip
+        await outbox.record(session, *ended)
+    return len(ended)
 
 
-def _party(actor: Actor, advertiser_id: BrandId, promoter_brand_id: BrandId) -> BrandId:
-    if actor.kind is not ActorKind.BRAND:
-        raise WrongTenant("only a brand can do this")
-    if advertiser_id == promoter_brand_id or actor.brand_id not in (advertiser_id, promoter_brand_id):
-        raise NotAParty("your brand is one of two different brands here")
-    return actor.brand_id
+async def _notice(session: AsyncSession, agreement_id: AgreementId, now: datetime) -> timedelta:
+    """Of the terms in force now. An active agreement has some."""
+    found = await session.scalar(_TERMS_IN_FORCE, {"agreement": agreement_id, "at": now})
+    return Terms.from_json(found).notice
 
 
-def _answerer(actor: Actor, invited: _Invited) -> BrandId:
-    party = _party(actor, invited.advertiser_id, invited.promoter_brand_id)
-    if party == invited.sender_id:
-        raise NotYoursToAnswer("the other brand answers this invitation")
-    return party
-
-
-def _checked_for(actor: Actor, terms: Terms) -> Terms:
-    return checked(terms, lowest_fee_ppm=0 if actor.sees_everything else PLATFORM_FEE_PPM)
-
-
-async def _send(
-    session: AsyncSession,
-    actor: Actor,
-    sender: BrandId,
-    advertiser_id: BrandId,
-    promoter_brand_id: BrandId,
-    terms: Terms,
-    message: str,
-    supersedes: InvitationId | None,
-    clock: Clock,
-) -> InvitationId:
-    _checked_for(actor, terms)
-    if len(message) > _LONGEST_MESSAGE:
-        raise BadTerms(f"at most {_LONGEST_MESSAGE} characters", field="message")
-    now, invitation_id = clock.now(), InvitationId.new()
-    row = {
-        "id": invitation_id, "advertiser_id": advertiser_id, "promoter_brand_id": promoter_brand_id,
-        "sender_id": sender, "supersedes": supersedes, "status": InvitationStatus.SENT,
-        "terms": terms.to_json(), "message": message, "sent_at": now, "expires_at": now + INVITATION_LIFE,
-    }  # fmt: skip
-    await session.execute(insert(_INVITATIONS), [row])
-    return invitation_id
-
-
-async def _open_invitation(
-    session: AsyncSession, actor: Actor, invitation_id: InvitationId, now: datetime
-) -> _Invited:
-    c = _INVITATIONS.c
-    wanted = select(
-        c.id, c.advertiser_id, c.promoter_brand_id, c.sender_id, c.status, c.terms, c.expires_at
-    ).where(
-        c.id == invitation_id, (c.advertiser_id == actor.brand_id) | (c.promoter_brand_id == actor.brand_id)
-    )
-    row = (await session.execute(wanted.with_for_update())).first()
-    if row is None:
-        raise InvitationNotFound("no such invitation", field="invitationId")
-    found = _Invited(*row)
-    if found.status != InvitationStatus.SENT:
-        raise InvitationNotOpen(invitation_id, found.status)
-    if found.expires_at <= now:
-        raise InvitationNotOpen(invitation_id, InvitationStatus.EXPIRED)
-    return found
-
-
-async def _answer(
-    session: AsyncSession, invitation_id: InvitationId, status: InvitationStatus, now: datetime
-) -> None:
-    await session.execute(
-        update(_INVITATIONS).where(_INVITATIONS.c.id == invitation_id).values(status=status, answered_at=now)
-    )
-
-
-async def _locked(session: AsyncSession, actor: Actor, agreement_id: AgreementId) -> _Agreed:
+async def _locked(session: AsyncSession, actor: Actor, agreement_id: AgreementId, now: datetime) -> _Agreed:
+    """As it is now, whether or not the sweep has come by since its end."""
     c = _AGREEMENTS.c
-    wanted = select(c.id, c.advertiser_id, c.promoter_brand_id, c.status, c.current_version).where(
-        c.id == agreement_id
-    )
+    wanted = select(
+        c.id, c.advertiser_id, c.promoter_brand_id, c.status, c.current_version, c.campaign_id, c.offer_id,
+        c.offer_version, c.ends_at, c.ended_by,
+    ).where(c.id == agreement_id)  # fmt: skip
     if not actor.sees_everything:
         wanted = wanted.where((c.advertiser_id == actor.brand_id) | (c.promoter_brand_id == actor.brand_id))
     row = (await session.execute(wanted.with_for_update())).first()
     if row is None:
         raise AgreementNotFound("no such agreement", field="agreementId")
-    return _Agreed(row[0], row[1], row[2], AgreementStatus(row[3]), row[4])
+    status = AgreementStatus(row.status)
+    if row.ends_at is not None and row.ends_at <= now and status in _NEXT:
+        status = AgreementStatus.ENDED
+    return _Agreed(*row[:3], status, row.current_version, Origin(*row[5:8]), row.ends_at, row.ended_by)
 
 
 async def _propose(
@@ -403,6 +322,7 @@ async def _propose(
     agreement: _Agreed,
     version: int,
     terms: Terms,
+    offer_version: int | None,
     proposer: BrandId,
     effective_at: datetime,
     now: datetime,
@@ -414,10 +334,12 @@ async def _propose(
         promoter_brand_id=agreement.promoter_brand_id,
         effective_at=effective_at,
         terms=terms,
+        origin=replace(agreement.origin, offer_version=offer_version),
     )
     row = {
         "agreement_id": agreement.id, "version": version, "effective_at": effective_at,
         "terms": terms.to_json(), "content_hash": digest, "proposed_by": proposer, "proposed_at": now,
+        "offer_version": offer_version,
     }  # fmt: skip
     await session.execute(insert(_VERSIONS), [row])
     return digest
@@ -461,18 +383,42 @@ async def _change_status(
     clock: Clock,
 ) -> None:
     actor.require("promotion:write")
-    if len(reason) > _LONGEST_REASON:
-        raise BadTerms(f"at most {_LONGEST_REASON} characters", field="reason")
-    agreement, now = await _locked(session, actor, agreement_id), clock.now()
-    by = _PLATFORM if actor.sees_everything else str(actor.brand_id)
-    if to not in _NEXT.get(agreement.status, set()):
-        raise AgreementInAnotherState(agreement_id, agreement.status, to)
+    _check_reason(reason)
+    now = clock.now()
+    agreement = await _locked(session, actor, agreement_id, now)
+    by = None if actor.sees_everything else actor.brand_id
+    _require_next(agreement, to)
     if to is AgreementStatus.ACTIVE:
         if agreement.status is not AgreementStatus.PAUSED:
             raise AgreementInAnotherState(agreement_id, agreement.status, to)
-        await _require_same_hand(session, agreement_id, by)
-    await session.execute(update(_AGREEMENTS).where(_AGREEMENTS.c.id == agreement_id).values(status=to))
-    await _log_status(session, agreement_id, to, reason, by, now)
+        await _require_same_hand(session, agreement_id, _hand(by))
+    await _change(session, agreement, to, reason, by, now)
+
+
+def _check_reason(reason: str) -> None:
+    if len(reason) > _LONGEST_REASON:
+        raise BadTerms(f"at most {_LONGEST_REASON} characters", field="reason")
+
+
+def _require_next(agreement: _Agreed, to: AgreementStatus) -> None:
+    if to not in _NEXT.get(agreement.status, set()):
+        raise AgreementInAnotherState(agreement.id, agreement.status, to)
+
+
+def _hand(by: BrandId | None) -> str:
+    return _PLATFORM if by is None else str(by)
+
+
+async def _change(
+    session: AsyncSession,
+    agreement: _Agreed,
+    to: AgreementStatus,
+    reason: str,
+    by: BrandId | None,
+    now: datetime,
+) -> None:
+    await session.execute(update(_AGREEMENTS).where(_AGREEMENTS.c.id == agreement.id).values(status=to))
+    await _log_status(session, agreement.id, to, reason, _hand(by), now)
     await _tell(session, agreement, to, agreement.current_version, now)
 
 

@@ -19,6 +19,7 @@ from marketplace.promotion.commission.rules import Cap, CapMode, Tier, TierMode
 from marketplace.promotion.errors import BadTerms
 
 MOST_CAPS, MOST_TIERS = 10, 20
+CAMPAIGN_BUDGET = "CAMPAIGN"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -91,12 +92,21 @@ class CounterKey(NamedTuple):
     currency: str
 
 
+class BudgetLeft(NamedTuple):
+    """A campaign's budget as it stood before an order; the agreements of one campaign share it."""
+
+    campaign_id: str
+    limit_minor: int
+    remaining_minor: int
+    mode: str
+
+
 @dataclass(frozen=True, slots=True)
 class Limit:
     """What holds for one agreement of an order, as it stood when the order was credited.
 
-    ``caps`` are (limit, remaining, mode, fallback rate) in the order they apply; ``prior_basis_minor`` is the
-    tier counter before the order.
+    ``caps`` are (limit, remaining, mode, fallback rate) in the order they apply, the campaign's ``budget`` after
+    them; ``prior_basis_minor`` is the tier counter before the order.
     """
 
     agreement_id: str
@@ -105,6 +115,7 @@ class Limit:
     tiers: tuple[tuple[int, int], ...] = ()
     tier_mode: str = TierMode.MARGINAL
     prior_basis_minor: int = 0
+    budget: BudgetLeft | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +125,17 @@ class Limited:
     commissions: tuple[int, ...]
     adjustment_minor: int = 0
 
+    @property
+    def total_minor(self) -> int:
+        return sum(self.commissions) + self.adjustment_minor
 
-def limited(limit: Limit, *, bases: Sequence[int], commissions: Sequence[int]) -> Limited:
-    """R5, then R4, before the split. ``commissions`` are the lines' at the rules' rates."""
+
+def limited(
+    limit: Limit, *, bases: Sequence[int], commissions: Sequence[int], budget_minor: int | None = None
+) -> Limited:
+    """R5, then R4, before the split. ``commissions`` are the lines' at the rules' rates; ``budget_minor`` is what
+    the order's other agreements have left of the campaign's budget.
+    """
     lines, adjustment = list(commissions), 0
     if limit.tiers:
         lines, adjustment = commission.tier_commission_of_lines(
@@ -126,6 +145,9 @@ def limited(limit: Limit, *, bases: Sequence[int], commissions: Sequence[int]) -
             mode=TierMode(limit.tier_mode),
         )
     caps = [Cap(remaining, CapMode(mode), rate) for _, remaining, mode, rate in limit.caps]
+    if limit.budget is not None:
+        left = limit.budget.remaining_minor if budget_minor is None else budget_minor
+        caps.append(Cap(left, CapMode(limit.budget.mode)))
     kept = commission.apply_caps(lines, caps, bases=bases)
     # An adjustment is commission like any other: it fits into what the order has left of every cap, or is cut.
     room = min([max(left, 0) for left in kept.remaining_minor], default=adjustment)
@@ -198,3 +220,8 @@ def counter_keys(
     if tiers is None or tiers.currency != currency:
         return held, None
     return held, CounterKey(agreement_id, "TIER", "", tiers.period.at(paid_at), currency)
+
+
+def budget_key(agreement_id: str, campaign_id: str, currency: str) -> CounterKey:
+    """Notes at a commission line that it counts in a campaign's budget, which is a row of its own."""
+    return CounterKey(agreement_id, CAMPAIGN_BUDGET, campaign_id, _EPOCH, currency)

@@ -13,6 +13,7 @@ from core.ids import AgreementId, BrandId, MalformedId, ProductId
 from core.money import MAX_MINOR, PPM, Money
 from marketplace.promotion.agreements.clauses import DisputeTerms, SourceTerms, checked_clauses
 from marketplace.promotion.agreements.limits import CapTerm, TierTerms, checked_limits, limits_json
+from marketplace.promotion.agreements.origin import Origin
 from marketplace.promotion.commission.rules import FIXED_CAP_PPM
 from marketplace.promotion.errors import BadTerms
 from marketplace.promotion.facts import (
@@ -219,12 +220,14 @@ def version_hash(
     promoter_brand_id: BrandId,
     effective_at: datetime,
     terms: Terms,
+    origin: Origin,
 ) -> str:
     """SHA-256 of the canonical JSON of one version: what a signature is a signature of."""
     return content_hash(
         {
             "agreement": agreement_id, "version": version, "advertiser": advertiser_id,
             "promoter_brand": promoter_brand_id, "effective_at": effective_at, "terms": terms.to_json(),
+            "campaign": origin.campaign_id, "offer": origin.offer_id, "offer_version": origin.offer_version,
         }
     )  # fmt: skip
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from core.canonical import canonical_json, sha256_hex
-from marketplace.promotion.agreements.limits import Limit, limited
+from marketplace.promotion.agreements.limits import BudgetLeft, Limit, limited
 from marketplace.promotion.attribution.decision import Award, Decision, decide, share_over_touches
 from marketplace.promotion.commission import rules as commission
 from marketplace.promotion.commission.rules import Funder, LineAmounts, OrderDiscount
@@ -63,7 +64,15 @@ class Amounts:
 
     def text(self) -> str:
         limits = [
-            [x.agreement_id, x.version, x.caps, x.tiers, x.tier_mode, x.prior_basis_minor]
+            [
+                x.agreement_id,
+                x.version,
+                x.caps,
+                x.tiers,
+                x.tier_mode,
+                x.prior_basis_minor,
+                *([x.budget] if x.budget else []),
+            ]
             for x in self.limits
         ]
         return canonical_json(
@@ -94,11 +103,21 @@ class Amounts:
             tuple(LineMoney(*line) for line in lines),
             tuple(OrderDiscount(amount, Funder(funder)) for amount, funder in discounts),
             tuple(SplitRule(*split) for split in splits),
-            tuple(
-                Limit(agreement, version, tuple(map(tuple, caps)), tuple(map(tuple, tiers)), mode, prior)
-                for agreement, version, caps, tiers, mode, prior in (limits[0] if limits else ())
-            ),
+            tuple(map(_limit_of, limits[0] if limits else ())),
         )
+
+
+def _limit_of(row: Sequence[Any]) -> Limit:
+    agreement, version, caps, tiers, mode, prior, *budget = row
+    return Limit(
+        agreement,
+        version,
+        tuple(map(tuple, caps)),
+        tuple(map(tuple, tiers)),
+        mode,
+        prior,
+        BudgetLeft(*budget[0]) if budget else None,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,8 +242,12 @@ def _commissions(
     splits: Mapping[tuple[str, int], SplitRule],
 ) -> tuple[list[int], dict[str, int]]:
     """R2: rounded once for each agreement of the order, then brought back to its lines; R5 and R4 where it has
-    tiers or caps. (by line, adjustments by agreement)."""
+    tiers, caps or a budget, which agreements of one campaign take from in turn. (by line, adjustments by
+    agreement)."""
     limits = {limit.agreement_id: limit for limit in amounts.limits}
+    budgets = {
+        limit.budget.campaign_id: limit.budget.remaining_minor for limit in amounts.limits if limit.budget
+    }
     owed: dict[str, int] = {}
     by_agreement: dict[str, list[int]] = {}
     for index, line in enumerate(decision.lines):
@@ -250,7 +273,15 @@ def _commissions(
         earned = commission.round_to_lines(exact)
         limit = limits.get(agreement_id)
         if limit is not None:
-            kept = limited(limit, bases=[bases[index] for index in indexes], commissions=earned)
+            campaign_id = limit.budget.campaign_id if limit.budget else ""
+            kept = limited(
+                limit,
+                bases=[bases[index] for index in indexes],
+                commissions=earned,
+                budget_minor=budgets.get(campaign_id),
+            )
+            if limit.budget:
+                budgets[campaign_id] -= kept.total_minor
             earned, owed[agreement_id] = list(kept.commissions), kept.adjustment_minor
         for index, rounded in zip(indexes, earned, strict=True):
             commissions[index] = rounded

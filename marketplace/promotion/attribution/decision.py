@@ -81,6 +81,8 @@ class RejectReason(StrEnum):
     LINK_DISABLED = "LINK_DISABLED"
     OTHER_ADVERTISER = "OTHER_ADVERTISER"
     AGREEMENT_NOT_ACTIVE = "AGREEMENT_NOT_ACTIVE"
+    CAMPAIGN_NOT_RUNNING = "CAMPAIGN_NOT_RUNNING"
+    """Not begun, paused or over at the touch's moment."""
     OUT_OF_WINDOW = "OUT_OF_WINDOW"
     NOT_IN_SCOPE = "NOT_IN_SCOPE"
     SELF_PURCHASE = "SELF_PURCHASE"
@@ -280,6 +282,8 @@ def _judge(
         return RejectReason.LINK_DISABLED
     if not touch.agreement_active or terms is None:
         return RejectReason.AGREEMENT_NOT_ACTIVE
+    if not touch.campaign_running:
+        return RejectReason.CAMPAIGN_NOT_RUNNING
     if terms.advertiser_id != order.advertiser_id:
         return RejectReason.OTHER_ADVERTISER
     window_s = terms.lead_binding_days * DAY_S if touch.kind is _LEAD_TOUCH else terms.window_s

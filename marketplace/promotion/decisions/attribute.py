@@ -28,6 +28,7 @@ from core.ids import (
 from infra import outbox
 from infra.db.base import table_of
 from marketplace.promotion.agreements import counters
+from marketplace.promotion.agreements.limits import Limit, budget_key
 from marketplace.promotion.agreements.terms import category_path
 from marketplace.promotion.attribution.crediting import (
     Adjustment,
@@ -43,6 +44,7 @@ from marketplace.promotion.coupons.entries import judge_entries
 from marketplace.promotion.errors import InvalidTouchToken
 from marketplace.promotion.events import OrderCredited
 from marketplace.promotion.facts import LineFact, OrderFact, canonical_inputs
+from marketplace.promotion.ids import CampaignId
 from marketplace.promotion.models import (
     AttributionDecision,
     CommissionLine,
@@ -50,6 +52,7 @@ from marketplace.promotion.models import (
     CommissionStatus,
     ShareRole,
 )
+from marketplace.promotion.offers import budgets
 from marketplace.promotion.touches.touch_facts import TouchesOfOrder, touch_facts_for
 from marketplace.promotion.touches.touch_token import SignedTouch, TouchSigner
 
@@ -143,7 +146,8 @@ async def attribute(
     """Decide who sold an order and what they earn, and store it. A second call returns what the first stored.
 
     At most five statements, the outbox included, in a SYSTEM transaction; one more where a promoter's code was
-    entered, three for each order that is sold under caps or tiers, whose counters stay locked until it ends.
+    entered, three for each order that is sold under caps or tiers and three under a campaign's budget, whose
+    counters stay locked until it ends.
     """
     found = await touch_facts_for(
         session,
@@ -157,8 +161,8 @@ async def attribute(
         buyer_keys=sorted(order.buyer_keys),
     )
     facts, amounts = _order_fact(order, found), _amounts(order, found)
-    held = await _hold_limits(session, order, facts, found)
-    amounts = replace(amounts, limits=tuple(each.limit for each in held))
+    held, limits = await _hold_limits(session, order, facts, found)
+    amounts = replace(amounts, limits=limits)
     credited = credit(facts, found.touches, found.agreements, amounts)
     row = _decision_row(
         order, found, amounts, credited, canonical_inputs(facts, found.touches, found.agreements)
@@ -167,9 +171,12 @@ async def attribute(
     stored = await session.execute(_NEW_DECISION.returning(_DECISIONS.c.id), row)
     if stored.first() is None:
         return await attributed(session, order.order_id)
-    lines = await _store_lines(session, order, row["id"], credited, found.links, clock.now(), held)
+    lines = await _store_lines(
+        session, order, row["id"], credited, found.links, clock.now(), held, found.budgets
+    )
     for each in held:
         await _reserve(session, each, credited)
+    await _reserve_budgets(session, found.budgets, lines, credited, clock)
     await judge_entries(session, found.touches)
     await outbox.record(session, OrderCredited(order.order_id, row["id"]))
     return Attributed(row["id"], order.order_id, row["input_hash"], lines, credited.adjustments)
@@ -177,19 +184,31 @@ async def attribute(
 
 async def _hold_limits(
     session: AsyncSession, order: OrderForAttribution, facts: OrderFact, found: TouchesOfOrder
-) -> list[counters.Held]:
-    """The counters of the agreements that win lines of this order, as far as they have caps or tiers."""
-    if not found.limited:
-        return []
+) -> tuple[list[counters.Held], tuple[Limit, ...]]:
+    """The counters of the agreements that win lines of this order, as far as they have caps or tiers, and what holds
+    for each, its campaign's budget included."""
+    if not (found.limited or found.budgets):
+        return [], ()
+    awards = decide(facts, found.touches, found.agreements).awards
     wanted = []
-    for award in decide(facts, found.touches, found.agreements).awards:
+    for award in awards:
         terms = found.limited.get((award.agreement_id, award.agreement_version))
         if terms is not None:
             last = award.winners[-1]
             promoter = last.promoter_id or last.promoter_brand_id
             wanted.append(counters.Wanted(award.agreement_id, award.agreement_version, terms, promoter))
     paid_at = order.paid_at or order.created_at
-    return await counters.hold(session, wanted, currency=order.currency, paid_at=paid_at)
+    held = await counters.hold(session, wanted, currency=order.currency, paid_at=paid_at)
+    limits = {each.limit.agreement_id: each.limit for each in held}
+    campaigns = {
+        a.agreement_id: found.budgets[a.agreement_id] for a in awards if a.agreement_id in found.budgets
+    }
+    left = await budgets.hold(session, set(campaigns.values()))
+    versions = {award.agreement_id: award.agreement_version for award in awards}
+    for agreement_id, campaign_id in campaigns.items():
+        limit = limits.get(agreement_id) or Limit(agreement_id, versions[agreement_id])
+        limits[agreement_id] = replace(limit, budget=left[campaign_id])
+    return held, tuple(limits.values())
 
 
 async def _reserve(session: AsyncSession, held: counters.Held, credited: Credit) -> None:
@@ -201,6 +220,26 @@ async def _reserve(session: AsyncSession, held: counters.Held, credited: Credit)
         commission_minor=sum(line.commission_minor for line in lines) + sum(owed),
         basis_minor=sum(line.basis_minor for line in lines),
     )
+
+
+async def _reserve_budgets(
+    session: AsyncSession,
+    campaigns: Mapping[str, CampaignId],
+    lines: Sequence[LineAttributed],
+    credited: Credit,
+    clock: Clock,
+) -> None:
+    taken = [
+        budgets.Taken(line.commission_line_id, campaigns[str(line.agreement_id)], line.commission_minor)
+        for line in lines
+        if str(line.agreement_id) in campaigns
+    ]
+    owed: dict[CampaignId, int] = {}
+    for each in credited.adjustments:
+        if each.agreement_id in campaigns:
+            campaign_id = campaigns[each.agreement_id]
+            owed[campaign_id] = owed.get(campaign_id, 0) + each.amount_minor
+    await budgets.reserve(session, taken, owed, clock=clock)
 
 
 async def attributed(session: AsyncSession, order_id: OrderId) -> Attributed:
@@ -295,11 +334,15 @@ async def _store_lines(
     links: Mapping[str, LinkId],
     now: datetime,
     held: Sequence[counters.Held],
+    campaigns: Mapping[str, CampaignId],
 ) -> tuple[LineAttributed, ...]:
     lines, shares, done = [], [], []
-    keys = {each.limit.agreement_id: counters.written_keys(each.keys) for each in held}
+    keys = {each.limit.agreement_id: each.keys for each in held}
+    for agreement_id, campaign_id in campaigns.items():
+        budget = budget_key(agreement_id, str(campaign_id), order.currency)
+        keys[agreement_id] = [*keys.get(agreement_id, []), budget]
     for earned in credited.lines:
-        line_id = CommissionLineId.new()
+        line_id, link_id = CommissionLineId.new(), links[earned.touch_id]
         lines.append(
             {
                 "id": line_id, "decision_id": decision_id, "order_id": order.order_id,
@@ -307,12 +350,12 @@ async def _store_lines(
                 "agreement_id": AgreementId.parse(earned.agreement_id),
                 "agreement_version": earned.agreement_version, "advertiser_id": order.advertiser_id,
                 "promoter_brand_id": BrandId.parse(earned.promoter_brand_id),
-                "touch_id": TouchId.parse(earned.touch_id), "link_id": links[earned.touch_id],
+                "touch_id": TouchId.parse(earned.touch_id), "link_id": link_id,
                 "rule_id": earned.rule_id,
                 "rate_ppm": earned.rate_ppm, "currency": order.currency, "basis_minor": earned.basis_minor,
                 "commission_minor": earned.commission_minor, "refunded_basis_minor": 0, "reversed_minor": 0,
                 "status": CommissionStatus.PENDING, "return_window_days": earned.return_window_days,
-                "created_at": now, "counters": keys.get(earned.agreement_id, []),
+                "created_at": now, "counters": counters.written_keys(keys.get(earned.agreement_id, [])),
                 "expected_pay_at": (order.paid_at or now) + EXPECTED_UNDELIVERED,
             }
         )  # fmt: skip

@@ -14,6 +14,7 @@ from core.ids import AgreementId, BrandId, ContactId, LinkId, PlacementId, Promo
 from marketplace.promotion.agreements.terms import LONGEST_WINDOW_S, Terms, terms_in_force
 from marketplace.promotion.attribution.crediting import SplitRule
 from marketplace.promotion.facts import AgreementTerms, TouchChannel, TouchFact, TouchKind
+from marketplace.promotion.ids import CampaignId
 from marketplace.promotion.touches.touch_token import SignedTouch
 
 MOST_TOUCHES = 200
@@ -52,11 +53,18 @@ SELECT b.id, b.link_id, b.at, b.kind, b.rank, b.is_bot, b.duplicate_of,
     (SELECT s.status FROM agreement_status_log s
         WHERE s.agreement_id = l.agreement_id AND s.changed_at <= b.at
         ORDER BY s.position DESC LIMIT 1) AS agreement_status,
+    coalesce(b.at < a.ends_at, true) AS before_end,
+    k.id IS NULL OR b.at >= k.starts_at AND coalesce(b.at < k.ends_at, true) AND (SELECT s.status
+        FROM campaign_status_log s WHERE s.campaign_id = k.id AND s.changed_at <= b.at
+        ORDER BY s.position DESC LIMIT 1) IS NOT DISTINCT FROM 'ACTIVE' AS campaign_running,
+    (SELECT g.campaign_id FROM campaign_budgets g WHERE g.campaign_id = k.id AND k.currency = :currency) AS budget,
     p.person_keys, p.payout_hash, p.instrument_hashes, p.address_hashes,
     coalesce(c.exclusive, false) AS coupon_exclusive, coalesce(c.leaked_since <= b.at, false) AS coupon_leaked,
     ARRAY(SELECT DISTINCT staff.brand_id FROM promoters staff
         WHERE staff.kind = 'staff' AND staff.person_keys && CAST(:buyer AS varchar[])) AS buyer_staff_of
 FROM best b JOIN tracked_links l ON l.id = b.link_id
+LEFT JOIN agreements a ON a.id = l.agreement_id
+LEFT JOIN campaigns k ON k.id = a.campaign_id
 LEFT JOIN promoters p ON p.id = l.promoter_id
 LEFT JOIN coupon_entries e ON e.touch_id = b.id
 LEFT JOIN coupons c ON c.id = e.coupon_id
@@ -78,6 +86,8 @@ class TouchesOfOrder:
     """By touch id."""
     limited: Mapping[tuple[str, int], Terms] = field(default_factory=dict)
     """By agreement and version, those with caps or tiers."""
+    budgets: Mapping[str, CampaignId] = field(default_factory=dict)
+    """By agreement, its campaign where that has a budget in the order's currency."""
 
 
 async def touch_facts_for(
@@ -106,7 +116,7 @@ async def touch_facts_for(
             "ids": list(unique), "links": [touch.link_id for touch in unique.values()],
             "ats": [touch.at for touch in unique.values()], "contacts": list(contact_ids),
             "sessions": list(session_keys), "since": until - timedelta(seconds=LONGEST_WINDOW_S),
-            "until": until, "entered": list(entered), "buyer": list(buyer_keys),
+            "until": until, "entered": list(entered), "buyer": list(buyer_keys), "currency": currency,
             "advertiser": advertiser_id, "most": MOST_TOUCHES,
         },
     )  # fmt: skip
@@ -115,6 +125,7 @@ async def touch_facts_for(
     agreements: dict[tuple[str, int], AgreementTerms] = {}
     splits: dict[tuple[str, int], SplitRule] = {}
     limited: dict[tuple[str, int], Terms] = {}
+    budgets: dict[str, CampaignId] = {}
     staff_of: frozenset[str] = frozenset()
     for row in rows:
         fact = _touch(row)
@@ -142,8 +153,16 @@ async def touch_facts_for(
             )
             if terms.caps or terms.tiers:
                 limited[key] = terms
+        if row.budget is not None:
+            budgets[fact.agreement_id] = CampaignId.of(row.budget)
     return TouchesOfOrder(
-        tuple(touches), tuple(agreements.values()), tuple(splits.values()), staff_of, links, limited
+        tuple(touches),
+        tuple(agreements.values()),
+        tuple(splits.values()),
+        staff_of,
+        links,
+        limited,
+        budgets,
     )
 
 
@@ -162,7 +181,8 @@ def _touch(row: Any) -> TouchFact:
         is_bot=row.is_bot,
         duplicate_of=None if row.duplicate_of is None else str(TouchId.of(row.duplicate_of)),
         link_active=row.link_active,
-        agreement_active=row.agreement_status == "ACTIVE",
+        agreement_active=row.agreement_status == "ACTIVE" and row.before_end,
+        campaign_running=row.campaign_running,
         # Whoever carries the signed touch has loaded the page it led to; a cookie alone proves no view.
         landing_view=channel is TouchChannel.SIGNED,
         coupon_exclusive=row.coupon_exclusive,
