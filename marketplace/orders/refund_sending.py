@@ -1,7 +1,9 @@
 """Refunds at the provider: asked under a fixed key, settled or undone by whatever it says, looked up when it is silent.
 
-The answer, a webhook and the sweep all end in ``apply_provider_refund``, which acts once. A bank may send a refund
-back long after it succeeded. A refund somebody made at the provider, past us, becomes one of ours.
+The answer, a webhook and the sweep all end in ``apply_provider_refund``, which acts once. A refund the provider takes
+from our balance and leaves pending (a slow bank, a payer who must act) is booked when its money goes and decided when
+it says so, days later perhaps. A bank may send a refund back long after it succeeded. A refund somebody made at the
+provider, past us, becomes one of ours.
 """
 
 from __future__ import annotations
@@ -140,6 +142,18 @@ async def apply_provider_refund(
         await _fail(
             db, refund_id, provider_id=answer.id, why=answer.failure_reason or answer.status, clock=clock
         )
+    elif answer.balance_transaction_id is not None:
+        await _leave(db, refund_id, provider_id=answer.id, clock=clock)
+
+
+async def _leave(db: Database, refund_id: RefundId, *, provider_id: str, clock: Clock) -> None:
+    """R5b at the moment the money leaves our balance; whether the customer gets it is not decided."""
+    async with db.unit_of_work(SYSTEM) as session:
+        refund = (await session.execute(_LOCK_REFUND, {"id": refund_id})).first()
+        if refund is None or refund.status != RefundStatus.PENDING:
+            return
+        await settlement.settle_refund(session, refund_id, now=clock.now(), provider_ref=provider_id)
+        await session.execute(_ADOPTED, {"id": refund_id, "provider": provider_id})
 
 
 async def _succeed(db: Database, refund_id: RefundId, *, provider_id: str, clock: Clock) -> None:
@@ -168,9 +182,9 @@ async def _fail(
         refund = (await session.execute(_LOCK_REFUND, {"id": refund_id})).first()
         if refund is None or refund.status == RefundStatus.FAILED:
             return
+        if refund.provider_id not in (None, provider_id):
+            return  # another try of this refund failed; the one that counts did not
         if refund.status == RefundStatus.SUCCEEDED:
-            if refund.provider_id != provider_id:
-                return  # another try of this refund failed; the one that counts did not
             await _payment_refunded(session, refund, -refund.amount_minor)
             await refund_commission.give_back(session, refund_id, clock=clock)
         order_id = OrderId.of(refund.order_id)

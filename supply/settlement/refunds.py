@@ -187,7 +187,10 @@ async def reserve_refund(session: AsyncSession, plan: RefundPlan, *, now: dateti
 async def settle_refund(
     session: AsyncSession, refund_id: RefundId, *, now: datetime, provider_ref: str | None = None
 ) -> None:
-    """R5b: the provider paid it. Again: nothing happens. Raises ``RefundNotFound``, ``RefundEnded``."""
+    """R5b: the money has left our balance at the provider. Again: nothing happens.
+
+    Raises ``RefundNotFound``, ``RefundEnded``.
+    """
     row = await _open_refund(session, refund_id, RefundStatus.SETTLED)
     if row is None:
         return

@@ -10,6 +10,7 @@ from marketplace.catalog import queries as catalog
 from marketplace.catalog.queries import VariantForSale
 from marketplace.orders import queries
 from marketplace.orders.queries import OrderLineRow, OrderRow, RefundRow
+from supply.settlement.disputes import queries as disputes
 
 
 async def order_lines(context: Context, order_ids: Sequence[OrderId]) -> list[list[OrderLineRow]]:
@@ -21,6 +22,12 @@ async def order_lines(context: Context, order_ids: Sequence[OrderId]) -> list[li
 async def refunds(context: Context, order_ids: Sequence[OrderId]) -> list[list[RefundRow]]:
     async with context.reading() as session:
         found = await queries.refunds_of(session, order_ids)
+    return [found[order_id] for order_id in order_ids]
+
+
+async def charged_back(context: Context, order_ids: Sequence[OrderId]) -> list[int]:
+    async with context.reading() as session:
+        found = await disputes.charged_back(session, order_ids)
     return [found[order_id] for order_id in order_ids]
 
 

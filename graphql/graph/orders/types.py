@@ -6,6 +6,7 @@ from datetime import datetime
 
 import strawberry
 
+from core.actor import ActorKind
 from graph.context import Info
 from graph.errors import UserError
 from graph.orders import loaders
@@ -222,7 +223,7 @@ class Order:
     shipping: Money
     tax: Money
     total: Money
-    refunded: Money
+    refunded: Money = strawberry.field(description="By refunds that did not fail; not what a bank took back.")
     payment_status: PaymentStatus
     fulfillment_status: FulfillmentStatus
     country: str
@@ -265,6 +266,17 @@ class Order:
     async def refunds(self, info: Info) -> list[Refund]:
         rows = await info.context.loader(loaders.refunds).load(self.row.id)
         return [Refund.of(row) for row in rows]
+
+    @strawberry.field(
+        description="What lost disputes took: with `refunded`, all the customer got back. Told to the merchant only."
+    )
+    async def charged_back(self, info: Info) -> Money | None:
+        actor = info.context.actor
+        merchant = actor.kind is ActorKind.BRAND and actor.brand_id == self.row.merchant_id
+        if not (merchant or actor.sees_everything):
+            return None
+        minor = await info.context.loader(loaders.charged_back).load(self.row.id)
+        return Money.minor(minor, self.row.total.currency)
 
 
 @strawberry.type

@@ -45,6 +45,10 @@ _OF_ORDERS = {
     )
     for whole in (True, False)
 }
+_CHARGED_BACK = text(
+    "SELECT o.order_id, sum(o.amount_minor)::bigint AS minor FROM dispute_orders o"
+    " JOIN disputes d ON d.id = o.dispute_id AND d.stage = 'lost' WHERE o.order_id = ANY(:orders) GROUP BY 1"
+)
 _EVIDENCE = text("SELECT * FROM dispute_evidence WHERE dispute_id = :id ORDER BY id")
 
 
@@ -104,6 +108,16 @@ async def dispute(session: AsyncSession, actor: Actor, dispute_id: str) -> Dispu
 async def of_orders(session: AsyncSession, actor: Actor, orders: Sequence[OrderId]) -> list[DisputeView]:
     rows = await session.execute(_OF_ORDERS[actor.sees_everything], {"orders": list(orders)})
     return [_view(row) for row in rows]
+
+
+async def charged_back(session: AsyncSession, orders: Sequence[OrderId]) -> dict[OrderId, int]:
+    """What lost disputes gave back to the customers, minor units by order; orders without one are 0.
+
+    It is no refund: the bank took it, and gives it back when it turns its verdict round.
+    """
+    rows = await session.execute(_CHARGED_BACK, {"orders": list(orders)})
+    found = {OrderId.of(row.order_id): int(row.minor) for row in rows}
+    return {order: found.get(order, 0) for order in orders}
 
 
 async def evidence_of(session: AsyncSession, actor: Actor, dispute_id: str) -> list[EvidenceView]:

@@ -38,6 +38,7 @@ WITHDRAW = f"mutation ($i: ReturnWithdrawInput!) {{ returnWithdraw(input: $i) {{
 LINES = "query ($id: ID!) { order(id: $id) { lines { id } refunds { id amount { minorUnits } status } } }"
 REFUND = f"""mutation ($i: RefundCreateInput!) {{ refundCreate(input: $i) {{
   refund {{ id amount {{ minorUnits }} }} {ERRORS} }} }}"""
+CHARGED_BACK = "query ($id: ID!) { order(id: $id) { refunded { minorUnits } chargedBack { minorUnits } } }"
 DISPUTES = """{ disputes { nodes { id stage orderIds amount { minorUnits } frozen { minorUnits } evidenceDueAt
   evidence { status final fields } } } }"""
 EVIDENCE = f"""mutation ($i: DisputeEvidenceGiveInput!) {{ disputeEvidenceGive(input: $i) {{
@@ -171,6 +172,22 @@ async def test_what_comes_back_whole_is_in_the_history_of_the_shelf(books: Books
     assert history["next_cursor"] is not None
     wrong = await supplier("GET", f"/stock/movements?{where}&cursor=bad", token=token)
     assert (wrong.status_code, wrong.json()["code"]) == (422, "BAD_PAGE")
+
+
+async def test_what_a_lost_dispute_took_is_no_refund_and_is_told_to_the_merchant(books: Books) -> None:
+    async def told(token: str) -> tuple[str, str | None]:
+        found = (await books.ask(CHARGED_BACK, token, id=str(books.order_id)))["data"]["order"]
+        back = found["chargedBack"]
+        return found["refunded"]["minorUnits"], back and back["minorUnits"]
+
+    await books.dispute("needs_response", 4_000)
+    assert await told(books.market.merchant_token) == ("0", "0")
+    await books.dispute("lost", 4_000)
+    assert await told(books.market.merchant_token) == ("0", "4000")
+    assert await told(books.operator) == ("0", "4000")
+    assert await told(books.market.promoter_token) == ("0", None)  # the brand that sold it
+    await books.dispute("won", 4_000)
+    assert await told(books.market.merchant_token) == ("0", "0")
 
 
 async def test_what_cannot_come_back_is_told_and_an_announcement_is_withdrawn(books: Books) -> None:

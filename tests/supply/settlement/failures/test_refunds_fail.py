@@ -156,6 +156,66 @@ async def test_webhook_never_arrives(paying_shopper: Paying) -> None:
     await order.hold()
 
 
+async def left_pending(order: Bought, fault: str = "refund_failure") -> str:
+    """The whole order is refunded, the provider takes the money and does not say what became of it. Its id."""
+    order.shopper.provider.fault(fault, pending=True)
+    await order.refund(everything=True)
+    await order.work()
+    (pending,) = order.shopper.provider.get("/v1/refunds", charge=order.charge_id).json()["data"]
+    assert [r.status for r in await order.refunds()] == [RefundStatus.PENDING]
+    return str(pending["id"])
+
+
+@pytest.mark.parametrize("fault", ["refund_failure", "refund_action"])
+async def test_a_refund_left_pending_is_booked_when_its_money_goes_and_succeeds_days_later(
+    paying_shopper: Paying, fault: str
+) -> None:
+    order = await bought(paying_shopper)
+    before = await order.trial()
+    made = await left_pending(order, fault)
+    gone = await order.trial()
+    # The money has left the provider's balance, so nothing is owed to the customer in our books any more (2100).
+    assert Code.REFUND_PENDING not in gone
+    assert gone.get(Code.PROVIDER_AVAILABLE, 0) + gone.get(Code.PROVIDER_PENDING, 0) == (
+        before.get(Code.PROVIDER_AVAILABLE, 0) + before.get(Code.PROVIDER_PENDING, 0) - 10_500
+    )
+    for _ in range(3):  # looked up in vain
+        paying_shopper.clock.advance(timedelta(days=2))
+        assert await sweep(order) == 0
+    assert await paying_shopper.one("SELECT refunded_minor FROM payments") == 0
+
+    paying_shopper.provider.admin("POST", f"/refunds/{made}/succeed")
+    for raw in order.notices("refund.updated", about=made):
+        await order.tell(raw)
+    await order.work()
+
+    assert [r.status for r in await order.refunds()] == [RefundStatus.SUCCEEDED]
+    assert await order.trial() == gone
+    assert await paying_shopper.one("SELECT refunded_minor FROM payments") == 10_500
+    assert order.at_provider() == [(10_500, "succeeded")]
+    await order.hold()
+
+
+async def test_a_refund_left_pending_that_fails_days_later_gives_everything_back(
+    paying_shopper: Paying,
+) -> None:
+    order = await bought(paying_shopper)
+    before = await order.trial()
+    made = await left_pending(order)
+    paying_shopper.clock.advance(timedelta(days=5))
+
+    paying_shopper.provider.admin("POST", f"/refunds/{made}/fail", code="expired_or_canceled_card")
+    assert await sweep(order) == 1
+
+    assert await order.trial() == before
+    assert [(r.status, r.failure) for r in await order.refunds()] == [
+        (RefundStatus.FAILED, "expired_or_canceled_card")
+    ]
+    assert await paying_shopper.one("SELECT payment_status FROM orders") == PaymentStatus.PAID
+    await order.refund(everything=True)  # and can be asked for again
+    await order.hold()
+
+
 async def test_partial_refunds_in_many_slices_last_slice(paying_shopper: Paying) -> None:
     order = await bought(paying_shopper)
     left = 10_500
