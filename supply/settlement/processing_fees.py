@@ -37,6 +37,10 @@ _ORDERS = text(
     " LEFT JOIN processing_fee_policies p ON p.merchant_id = o.merchant_id WHERE o.charge_id = :charge_id"
     " ORDER BY o.order_id"
 )
+_RECHARGED = text(
+    "SELECT DISTINCT o.charge_id FROM split_orders o JOIN processing_fee_policies p ON p.merchant_id = o.merchant_id"
+    " WHERE o.charge_id = ANY(:charges) AND p.bearer = 'merchant'"
+)
 
 
 async def set_fee_bearer(
@@ -61,6 +65,11 @@ async def fee_bearers(session: AsyncSession, merchant_ids: Iterable[BrandId]) ->
     rows = await session.execute(_BEARERS, {"ids": wanted})
     agreed = {BrandId.of(row.merchant_id): Bearer(row.bearer) for row in rows}
     return {merchant: agreed.get(merchant, Bearer.PLATFORM) for merchant in wanted}
+
+
+async def recharged(session: AsyncSession, charge_ids: Iterable[str]) -> set[str]:
+    """Those of the charges whose fee a merchant bears, wholly or for its order."""
+    return set((await session.execute(_RECHARGED, {"charges": list(charge_ids)})).scalars())
 
 
 async def share_fee(

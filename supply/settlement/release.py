@@ -42,9 +42,9 @@ async def release_due(db: Database, *, clock: Clock) -> int:
         if journals:
             await save(session, books)
             await ledger.post_together(session, journals, now=now)
-        if commissions := [line for book in books for line in released_commissions(book, waiting)]:
+        if commissions := released_commissions(books, waiting):
             txid = (await session.execute(_TXID)).scalar_one()
-            await outbox.record(session, CommissionReleased(tuple(commissions), txid, now))
+            await outbox.record(session, CommissionReleased(commissions, txid, now))
     return len(books)
 
 
@@ -59,10 +59,11 @@ def pending_commissions(books: Iterable[OrderBook]) -> set[tuple[OrderId, OrderL
     }
 
 
-def released_commissions(book: OrderBook, waiting: set[tuple[OrderId, OrderLineId]]) -> list[OrderLineId]:
-    """Of those that were pending, the lines of which nothing is any more."""
-    still = pending_commissions([book])
-    return [line for order, line in sorted(waiting - still) if order == book.order_id]
+def released_commissions(
+    books: Iterable[OrderBook], waiting: set[tuple[OrderId, OrderLineId]]
+) -> tuple[OrderLineId, ...]:
+    """Of those that were pending, the lines of which nothing is any more; by order."""
+    return tuple(line for _, line in sorted(waiting - pending_commissions(books)))
 
 
 def release_journals(book: OrderBook, now: datetime) -> list[Journal]:

@@ -18,7 +18,7 @@ from supply.ledger.journal import Journal, credit, debit
 from supply.settlement.currency_positions import Conversion, record_conversion
 from supply.settlement.kinds import Kind
 from supply.settlement.parties import platform_account, provider_account
-from supply.settlement.provider_funds import record_fee
+from supply.settlement.provider_funds import ChargeFee, record_fees
 
 OWN_CHARGES = ("stripe_fee", "tax_fee", "stripe_fx_fee")
 RESERVES = ("reserve_transaction", "reserve_hold", "reserve_release", "reserved_funds")
@@ -49,21 +49,16 @@ _TO_CONVERT = text(
 
 
 async def book_fees(db: Database, provider: str, *, now: datetime) -> int:
-    """R2 (and R10, R2b) of charges that are ours and whose fee nobody asked for yet.
-
-    Each in a transaction of its own: a recharge locks its order and the merchant's accounts, and two of them in one
-    transaction would take their locks in no order.
-    """
+    """R2 (and R10, R2b) of charges that are ours and whose fee nobody asked for yet."""
     async with db.reading(SYSTEM) as session:
         rows = (await session.execute(_FEES, {"provider": provider})).all()
-    for row in rows:
-        presented = None
-        if row.presented != row.currency and row.presented_minor:
-            presented = Money(int(row.presented_minor), row.presented)
-        async with db.unit_of_work(SYSTEM) as session:
-            await record_fee(
-                session, row.source_id, _transaction(row), now=now, provider=provider, presented=presented
-            )
+    fees = [
+        ChargeFee(row.source_id, _transaction(row), Money(int(row.presented_minor), row.presented))
+        if row.presented != row.currency and row.presented_minor
+        else ChargeFee(row.source_id, _transaction(row), Money(row.amount_minor, row.currency))
+        for row in rows
+    ]
+    await record_fees(db, provider, fees, now=now)
     return len(rows)
 
 

@@ -102,11 +102,11 @@ async def _read_window(
     async for row in provider.rows(begin, stop):
         page.append(row)
         if len(page) == ROWS_AT_ONCE:
-            rows, new, page = rows + len(page), new + await _keep(db, provider.name, page, now), []
-    return rows + len(page), new + await _keep(db, provider.name, page, now)
+            rows, new, page = rows + len(page), new + await keep_rows(db, provider.name, page, now), []
+    return rows + len(page), new + await keep_rows(db, provider.name, page, now)
 
 
-async def _keep(db: Database, provider: str, rows: Sequence[Row], now: datetime) -> int:
+async def keep_rows(db: Database, provider: str, rows: Sequence[Row], now: datetime) -> int:
     """Upsert one page; how many rows nobody had met before. The same row twice in a page counts once."""
     if not rows:
         return 0
