@@ -8,33 +8,8 @@ from typing import Any
 import pytest
 
 from services.paysim.routes import ROUTES
+from tests.fixtures.stripe_calls import CALLS, ID
 
-ID = "{id}"
-CALLS = [
-    ("POST", "/v1/payment_intents", "PaymentIntentCreateParams"),
-    ("GET", "/v1/payment_intents", "PaymentIntentListParams"),
-    ("POST", f"/v1/payment_intents/{ID}", "PaymentIntentUpdateParams"),
-    ("POST", f"/v1/payment_intents/{ID}/confirm", "PaymentIntentConfirmParams"),
-    ("POST", f"/v1/payment_intents/{ID}/capture", "PaymentIntentCaptureParams"),
-    ("POST", f"/v1/payment_intents/{ID}/cancel", "PaymentIntentCancelParams"),
-    ("GET", "/v1/charges", "ChargeListParams"),
-    ("POST", "/v1/refunds", "RefundCreateParams"),
-    ("GET", "/v1/refunds", "RefundListParams"),
-    ("POST", "/v1/accounts", "AccountCreateParams"),
-    ("POST", f"/v1/accounts/{ID}", "AccountUpdateParams"),
-    ("POST", "/v1/account_links", "AccountLinkCreateParams"),
-    ("POST", "/v1/transfers", "TransferCreateParams"),
-    ("GET", "/v1/transfers", "TransferListParams"),
-    ("POST", f"/v1/transfers/{ID}/reversals", "TransferReversalCreateParams"),
-    ("POST", "/v1/payouts", "PayoutCreateParams"),
-    ("GET", "/v1/payouts", "PayoutListParams"),
-    ("POST", f"/v1/payouts/{ID}/cancel", "PayoutCancelParams"),
-    ("GET", "/v1/disputes", "DisputeListParams"),
-    ("POST", f"/v1/disputes/{ID}", "DisputeUpdateParams"),
-    ("GET", "/v1/balance_transactions", "BalanceTransactionListParams"),
-    ("GET", "/v1/events", "EventListParams"),
-    ("POST", "/v1/webhook_endpoints", "WebhookEndpointCreateParams"),
-]
 FROM_BROWSERS = {"client_secret", "key"}
 """What a browser proves itself with; Stripe's server library does not type it."""
 

@@ -20,23 +20,9 @@ from supply.settlement.composition import (
     refund_shipping,
     split_capture,
 )
+from tests.factories.composed import O1_SHIPPING, sold_line
 
-O1_LINE = LineSale(
-    line_id="line",
-    quantity=2,
-    goods_minor=9_000,
-    tax_minor=540,
-    merchant_id="merchant",
-    supplier_id="supplier",
-    supplier_cost_minor=4_000,
-    platform_fee_minor=450,
-    basis_minor=9_000,
-    promoter_brand_id="brand",
-    individual_id="person",
-    promoter_brand_minor=900,
-    individual_minor=450,
-)
-O1_SHIPPING = ShippingSale("shipping", 800, 48, "merchant", "supplier", 800)
+O1_LINE = sold_line()
 
 
 def o1() -> OrderState:

@@ -23,11 +23,9 @@ from supply.ledger.chart import Code
 from supply.settlement import queries, service
 from supply.settlement.capture import CapturedLine, CapturedOrder, CommissionShare
 from supply.settlement.composition import (
-    LineSale,
     OrderState,
     Part,
     Refund,
-    ShippingSale,
     held_parts,
     refund_amount,
     refund_line,
@@ -35,33 +33,22 @@ from supply.settlement.composition import (
     split_capture,
 )
 from supply.settlement.refunds import LineRefund, RefundPlan
+from tests.factories.composed import O1_SHIPPING, sold_line
 from tests.factories.settlement import PAID_AT, Parties, legs, order_of
 
 P = Code
-C1_LINE = LineSale(
-    line_id="line",
-    quantity=2,
-    goods_minor=9_000,
-    tax_minor=600,
-    merchant_id="merchant",
-    supplier_id="supplier",
-    supplier_cost_minor=4_000,
-    platform_fee_minor=500,
-    basis_minor=10_000,
-    promoter_brand_id="brand",
-    individual_id="person",
-    promoter_brand_minor=1_000,
-    individual_minor=500,
+# The platform's coupon: price, tax, fee and commission are on 10,000, the customer pays 9,000.
+C1_LINE = sold_line(
+    tax_minor=600, platform_fee_minor=500, basis_minor=10_000, promoter_brand_minor=1_000, individual_minor=500,
     coupon_minor=1_000,
-)
-C1_SHIPPING = ShippingSale("shipping", 800, 48, "merchant", "supplier", 800)
+)  # fmt: skip
 KINDS = (
     Part.MERCHANT, Part.SUPPLIER, Part.PROMOTER_BRAND, Part.INDIVIDUAL, Part.PLATFORM_FEE, Part.TAX, Part.COUPON,
 )  # fmt: skip
 
 
 def c1() -> OrderState:
-    return split_capture([C1_LINE], [C1_SHIPPING])
+    return split_capture([C1_LINE], [O1_SHIPPING])
 
 
 def amounts(refund: Refund) -> list[int]:

@@ -23,6 +23,7 @@ import pytest
 import stripe
 
 from infra.payments.stripe_gateway import StripeGateway
+from tests.fixtures.stripe_calls import CALLS, ID
 
 _PATH = Path(__file__).resolve().parents[3] / "paysim" / "conftest.py"
 _NAME = "tests.paysim.conftest"
@@ -37,32 +38,7 @@ receiver, provider, paysim = _suite.receiver, _suite.provider, _suite.paysim
 
 TEST_KEY, TEST_ACCOUNT = "STRIPE_TEST_KEY", "STRIPE_TEST_ACCOUNT"
 RETURN_URL = "https://example.com/back"
-_ID = r"[^/]+"
-PARAMETERS: list[tuple[str, str, str]] = [
-    ("POST", "/v1/payment_intents", "PaymentIntentCreateParams"),
-    ("GET", "/v1/payment_intents", "PaymentIntentListParams"),
-    ("POST", f"/v1/payment_intents/{_ID}", "PaymentIntentUpdateParams"),
-    ("POST", f"/v1/payment_intents/{_ID}/confirm", "PaymentIntentConfirmParams"),
-    ("POST", f"/v1/payment_intents/{_ID}/capture", "PaymentIntentCaptureParams"),
-    ("POST", f"/v1/payment_intents/{_ID}/cancel", "PaymentIntentCancelParams"),
-    ("GET", "/v1/charges", "ChargeListParams"),
-    ("POST", "/v1/refunds", "RefundCreateParams"),
-    ("GET", "/v1/refunds", "RefundListParams"),
-    ("POST", "/v1/accounts", "AccountCreateParams"),
-    ("POST", f"/v1/accounts/{_ID}", "AccountUpdateParams"),
-    ("POST", "/v1/account_links", "AccountLinkCreateParams"),
-    ("POST", "/v1/transfers", "TransferCreateParams"),
-    ("GET", "/v1/transfers", "TransferListParams"),
-    ("POST", f"/v1/transfers/{_ID}/reversals", "TransferReversalCreateParams"),
-    ("POST", "/v1/payouts", "PayoutCreateParams"),
-    ("GET", "/v1/payouts", "PayoutListParams"),
-    ("POST", f"/v1/payouts/{_ID}/cancel", "PayoutCancelParams"),
-    ("GET", "/v1/disputes", "DisputeListParams"),
-    ("POST", f"/v1/disputes/{_ID}", "DisputeUpdateParams"),
-    ("GET", "/v1/balance_transactions", "BalanceTransactionListParams"),
-    ("GET", "/v1/events", "EventListParams"),
-    ("POST", "/v1/webhook_endpoints", "WebhookEndpointCreateParams"),
-]
+PARAMETERS = [(verb, path.replace(ID, "[^/]+"), name) for verb, path, name in CALLS]
 
 
 def nested(form: str) -> dict[str, Any]:
