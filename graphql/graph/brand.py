@@ -17,9 +17,11 @@ from graph.matching.queries import MatchingQueries
 from graph.orders.mutations import OrderMutations
 from graph.orders.queries import OrderQueries
 from graph.orders.returns import ReturnMutations, ReturnQueries
+from graph.promotion.campaigns import CampaignMutations, CampaignQueries
 from graph.promotion.coupons import CouponMutations, CouponQueries
 from graph.promotion.directory import DirectoryMutations, DirectoryQueries
 from graph.promotion.mutations import PromotionMutations
+from graph.promotion.offers import OfferMutations, OfferQueries
 from graph.promotion.queries import PromotionQueries
 from graph.promotion.reach import ReachMutations, ReachQueries
 from graph.promotion.touches import TouchMutations
@@ -41,6 +43,8 @@ Query = merge_types(
         CatalogQueries,
         AudienceQueries,
         PromotionQueries,
+        CampaignQueries,
+        OfferQueries,
         CouponQueries,
         DirectoryQueries,
         ReachQueries,
@@ -63,6 +67,8 @@ Mutation = merge_types(
         CatalogMutations,
         AudienceMutations,
         PromotionMutations,
+        CampaignMutations,
+        OfferMutations,
         CouponMutations,
         DirectoryMutations,
         ReachMutations,

@@ -5,8 +5,11 @@ from __future__ import annotations
 from marketplace.promotion.agreements.inviting import accept as accept
 from marketplace.promotion.agreements.inviting import counter as counter
 from marketplace.promotion.agreements.inviting import decline as decline
+from marketplace.promotion.agreements.inviting import draft_invitation as draft_invitation
 from marketplace.promotion.agreements.inviting import expire_invitations as expire_invitations
 from marketplace.promotion.agreements.inviting import invite as invite
+from marketplace.promotion.agreements.inviting import revise_invitation as revise_invitation
+from marketplace.promotion.agreements.inviting import send_invitation as send_invitation
 from marketplace.promotion.agreements.inviting import withdraw as withdraw
 from marketplace.promotion.agreements.lifecycle import OpenedAgreement as OpenedAgreement
 from marketplace.promotion.agreements.lifecycle import Signed as Signed

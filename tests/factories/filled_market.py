@@ -21,12 +21,14 @@ from marketplace.promotion import service as promotion
 from marketplace.promotion.coupons import codes as coupons
 from marketplace.promotion.coupons.codes import CouponTerms
 from marketplace.promotion.coupons.models import Funder
-from marketplace.promotion.directory import publishing
+from marketplace.promotion.directory import publishing as directory
 from marketplace.promotion.facts import TouchKind
 from marketplace.promotion.links import deep_links, qr_batches
 from marketplace.promotion.links.deep_links import Templates
 from marketplace.promotion.links.qr_batches import NewArm, NewBatch
 from marketplace.promotion.models import PromoterKind
+from marketplace.promotion.offers import offering, publishing
+from marketplace.promotion.offers.content import OfferContent
 from marketplace.promotion.reach_models import QrBatchKind
 from marketplace.promotion.service import NewLink, ToldTouch
 from supply.fulfillment import service as fulfillment
@@ -37,7 +39,7 @@ from tests.factories import audiences, orders
 from tests.factories.audiences import VAULT, person
 from tests.factories.directory import profile
 from tests.factories.orders import Shop
-from tests.factories.promotion import POLICY, SIGNER, click, link
+from tests.factories.promotion import POLICY, SIGNER, TEN_PERCENT, campaign, click, link, offer
 from tests.fixtures.http import Served
 
 _TENANT = text(
@@ -67,7 +69,7 @@ async def token_of(db: Database, clock: FixedClock, actor: Actor) -> str:
 async def filled_market(db: Database, clock: FixedClock, served: Served) -> FilledMarket:
     """Two brands and a supplier: agreement, clicks, three orders (delivered, shipped, waiting), a refund on its
     way, members, a promoter, proposals, an import, an open invitation, a payee, a statement, webhooks."""
-    shop = await orders.open_shop(db, clock)
+    shop = await orders.open_shop(db, clock, budget_minor=1_000_000)
     merchant, promoter = shop.promotion.merchant, shop.promotion.promoter
     source = Actor(shop.source.actor.kind, shop.source.supplier_id, scopes=_SUPPLIER)
     async with db.unit_of_work(SYSTEM) as session:
@@ -79,6 +81,7 @@ async def filled_market(db: Database, clock: FixedClock, served: Served) -> Fill
     assert made.status_code == 201, made.text
     await _audience(db, clock, market)
     await _reach(db, clock, market)
+    await _offers(db, clock, market)
     await _sales(db, clock, served, market)
     await _money(db, clock, market)
     await _by_the_api(served, market)
@@ -102,7 +105,7 @@ async def _reach(db: Database, clock: FixedClock, market: FilledMarket) -> None:
     shop = market.shop
     promoter, slot = shop.promotion.promoter, shop.promotion.placement_id
     async with db.unit_of_work(promoter) as session:
-        await publishing.publish(session, promoter, profile(), clock=clock)
+        await directory.publish(session, promoter, profile(), clock=clock)
         templates = Templates("wx0123456789abcdef", "pages/private", "lyt={touch}")
         await deep_links.set_deep_link(
             session, promoter, shop.storefront.id, templates, policy=POLICY, clock=clock
@@ -113,6 +116,22 @@ async def _reach(db: Database, clock: FixedClock, market: FilledMarket) -> None:
         made = await link(session, shop.promotion, clock)
         told = ToldTouch("PRIVATE-EVENT", TouchKind.CLICK, clock.now(), made.code)
         await promotion.record_touches(session, promoter, [told], signer=SIGNER, clock=clock)
+
+
+async def _offers(db: Database, clock: FixedClock, market: FilledMarket) -> None:
+    """An offer by invitation, its next draft, an invitation with it and one that is not sent."""
+    merchant, promoter = market.shop.promotion.merchant, market.shop.promotion.promoter
+    async with db.unit_of_work(merchant) as session:
+        campaign_id = await campaign(session, merchant, clock, budget_minor=500_000)
+        offer_id = await offer(session, merchant, clock, campaign_id, summary="PRIVATE")
+        await publishing.revise(
+            session, merchant, offer_id, OfferContent("a private draft", "", TEN_PERCENT), clock=clock
+        )
+        for as_draft in (False, True):
+            await offering.invite(
+                session, merchant, offer_id, promoter_brand_id=promoter.brand_id, message="a private offer",
+                as_draft=as_draft, clock=clock,
+            )  # fmt: skip
 
 
 async def _sales(db: Database, clock: FixedClock, served: Served, market: FilledMarket) -> None:

@@ -21,6 +21,7 @@ from marketplace.orders.capture import on_payment_captured
 from marketplace.orders.checkout import Policy
 from marketplace.orders.events import PaymentCaptured
 from marketplace.orders.payment import Captured
+from marketplace.promotion.agreements.origin import WITHOUT_ORIGIN, Origin
 from marketplace.promotion.agreements.terms import Terms
 from tests.factories import promotion
 from tests.factories.brands import MadeStorefront, committed_brand, committed_storefront
@@ -55,15 +56,27 @@ class Shop:
 
 
 async def open_shop(
-    db: Database, clock: Clock, *, stock: int = 100, unit_cost_minor: int = 3_000, terms: Terms | None = None
+    db: Database,
+    clock: Clock,
+    *,
+    stock: int = 100,
+    unit_cost_minor: int = 3_000,
+    terms: Terms | None = None,
+    budget_minor: int | None = None,
 ) -> Shop:
-    """A cream at ¥100.00 that costs ¥30.00 and ships for ¥5.00, sold by a partner for 10 %."""
+    """A cream at ¥100.00 that costs ¥30.00 and ships for ¥5.00, sold by a partner for 10 %; with a budget, in a
+    campaign."""
     merchant, _ = await committed_brand(db, clock, name="Cream 霜")
     promoter, _ = await committed_brand(db, clock, name="Club 会")
     made = await committed_product(db, clock, merchant)
     shop = await committed_storefront(db, clock, promoter)
     async with db.unit_of_work(SYSTEM) as session:
-        market = await promotion.market(session, merchant, promoter, clock, terms or promotion.TEN_PERCENT)
+        origin = WITHOUT_ORIGIN
+        if budget_minor is not None:
+            origin = Origin(await promotion.campaign(session, merchant, clock, budget_minor=budget_minor))
+        market = await promotion.market(
+            session, merchant, promoter, clock, terms or promotion.TEN_PERCENT, origin
+        )
         source = await supplier(
             session,
             clock,

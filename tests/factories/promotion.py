@@ -11,9 +11,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.actor import Actor
 from core.clock import Clock
 from core.ids import AgreementId, CommunityId, PlacementId, ProductId, PromoterId, TouchId
+from core.money import Money
 from marketplace.promotion import queries, service
+from marketplace.promotion.agreements.origin import WITHOUT_ORIGIN, Origin
 from marketplace.promotion.agreements.terms import Terms
+from marketplace.promotion.commission.rules import CapMode
+from marketplace.promotion.facts import AttributionModel
+from marketplace.promotion.ids import CampaignId, CampaignOfferId
 from marketplace.promotion.links.destinations import DestinationPolicy
+from marketplace.promotion.offers import campaigns, publishing
+from marketplace.promotion.offers.campaigns import NewCampaign
+from marketplace.promotion.offers.content import OfferContent
+from marketplace.promotion.offers.models import OfferVisibility
 from marketplace.promotion.service import CreatedLink
 from marketplace.promotion.touches.clicks import Click
 from marketplace.promotion.touches.touch_token import TouchSigner
@@ -45,8 +54,54 @@ async def known(session: AsyncSession, clock: Clock, *actors: Actor) -> None:
         await session.execute(_TENANT, {"id": actor.brand_id, "slug": actor.brand_id.hex, "now": clock.now()})
 
 
+async def campaign(
+    session: AsyncSession,
+    merchant: Actor,
+    clock: Clock,
+    *,
+    budget_minor: int | None = None,
+    mode: CapMode = CapMode.TRUNCATE,
+    model: AttributionModel = AttributionModel.LAST_TOUCH,
+    starts_at: datetime | None = None,
+    ends_at: datetime | None = None,
+    draft: bool = False,
+) -> CampaignId:
+    """In yuan, active unless it stays a draft."""
+    budget = None if budget_minor is None else Money(budget_minor, "CNY")
+    new = NewCampaign("a private campaign", "CNY", starts_at or clock.now(), ends_at, model, budget, mode)
+    campaign_id = await campaigns.create(session, merchant, new, clock=clock)
+    if not draft:
+        await campaigns.activate(session, merchant, campaign_id, clock=clock)
+    return campaign_id
+
+
+async def offer(
+    session: AsyncSession,
+    merchant: Actor,
+    clock: Clock,
+    campaign_id: CampaignId,
+    *,
+    terms: Terms = TEN_PERCENT,
+    visibility: OfferVisibility = OfferVisibility.INVITED,
+    name: str = "a private offer",
+    summary: str = "",
+) -> CampaignOfferId:
+    """Published, in its first version."""
+    content = OfferContent(name, summary, terms)
+    offer_id = await publishing.create(
+        session, merchant, campaign_id, content, visibility=visibility, clock=clock
+    )
+    await publishing.publish(session, merchant, offer_id, clock=clock)
+    return offer_id
+
+
 async def signed(
-    session: AsyncSession, merchant: Actor, promoter: Actor, clock: Clock, terms: Terms = TEN_PERCENT
+    session: AsyncSession,
+    merchant: Actor,
+    promoter: Actor,
+    clock: Clock,
+    terms: Terms = TEN_PERCENT,
+    origin: Origin = WITHOUT_ORIGIN,
 ) -> AgreementId:
     """From the invitation to both signatures. Needs a SYSTEM session."""
     await known(session, clock, merchant, promoter)
@@ -56,6 +111,7 @@ async def signed(
         advertiser_id=merchant.brand_id,
         promoter_brand_id=promoter.brand_id,
         terms=terms,
+        origin=origin,
         clock=clock,
     )
     opened = await service.accept(session, promoter, invitation, clock=clock)
@@ -67,9 +123,14 @@ async def signed(
 
 
 async def market(
-    session: AsyncSession, merchant: Actor, promoter: Actor, clock: Clock, terms: Terms = TEN_PERCENT
+    session: AsyncSession,
+    merchant: Actor,
+    promoter: Actor,
+    clock: Clock,
+    terms: Terms = TEN_PERCENT,
+    origin: Origin = WITHOUT_ORIGIN,
 ) -> Market:
-    agreement_id = await signed(session, merchant, promoter, clock, terms)
+    agreement_id = await signed(session, merchant, promoter, clock, terms, origin)
     community_id = await audiences.community(session, promoter, clock)
     placement_id = await audiences.placement(session, promoter, clock, community_id)
     return Market(merchant, promoter, agreement_id, community_id, placement_id)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import strawberry
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -19,65 +20,31 @@ from core.ids import (
 from graph.audiences.mutations import IdentifierInput, vault_of
 from graph.context import Context, Info
 from graph.errors import UserError, expected
-from graph.promotion.limits import CommissionCapInput, CommissionTiersInput
+from graph.promotion.terms import TermsInput
 from graph.promotion.types import Agreement, Invitation, Promoter, TrackedLink
-from graph.scalars import Ppm
 from marketplace.audiences.models import IdentifierKind
 from marketplace.promotion import queries, service
-from marketplace.promotion.agreements.terms import DEFAULT_WINDOW_S, PLATFORM_FEE_PPM, Rule, Terms
-from marketplace.promotion.facts import AttributionModel, ScopeKind
+from marketplace.promotion.agreements.origin import Origin
+from marketplace.promotion.errors import CampaignNotFound
+from marketplace.promotion.ids import CampaignId
 from marketplace.promotion.links.destinations import DestinationPolicy
 from marketplace.promotion.models import PromoterKind
-
-
-@strawberry.input(description="A rate and where it holds.")
-class RateRuleInput:
-    rate_ppm: Ppm
-    scope: ScopeKind = ScopeKind.CAMPAIGN
-    scope_id: str = strawberry.field(
-        default="", description="A SKU, a product id or a category path; empty for the whole catalogue."
-    )
-    rate_new_ppm: Ppm | None = None
-    priority: int = 0
-
-    def parsed(self) -> Rule:
-        return Rule(self.rate_ppm, self.scope, self.scope_id, self.rate_new_ppm, self.priority)
-
-
-@strawberry.input(description="What is offered. Of two rules that fit a line, the narrower holds.")
-class TermsInput:
-    rules: list[RateRuleInput]
-    individual_ppm: Ppm = Ppm(0)
-    window_s: int = DEFAULT_WINDOW_S
-    return_window_days: int = 15
-    model: AttributionModel = AttributionModel.LAST_TOUCH
-    allow_self_purchase: bool = False
-    lead_binding_days: int = 0
-    fee_ppm: Ppm = strawberry.field(
-        default=Ppm(PLATFORM_FEE_PPM), description="The platform's part; never below its own fee."
-    )
-    caps: list[CommissionCapInput] = strawberry.field(default_factory=list)
-    tiers: CommissionTiersInput | None = None
-
-    def parsed(self) -> Terms:
-        return Terms(
-            tuple(rule.parsed() for rule in self.rules),
-            fee_ppm=self.fee_ppm,
-            individual_ppm=self.individual_ppm,
-            window_s=self.window_s,
-            return_window_days=self.return_window_days,
-            model=self.model,
-            allow_self_purchase=self.allow_self_purchase,
-            lead_binding_days=self.lead_binding_days,
-            caps=tuple(cap.parsed() for cap in self.caps),
-            tiers=self.tiers.parsed() if self.tiers else None,
-        )
 
 
 @strawberry.input(description="Either brand may begin; the caller's is one of the two.")
 class InvitationSendInput:
     advertiser_id: strawberry.ID = strawberry.field(description="The brand that pays.")
     promoter_brand_id: strawberry.ID = strawberry.field(description="The brand whose communities sell.")
+    terms: TermsInput
+    message: str = ""
+    campaign_id: strawberry.ID | None = strawberry.field(
+        default=None, description="Of the advertiser, which alone can name one."
+    )
+
+
+@strawberry.input
+class InvitationDraftUpdateInput:
+    id: strawberry.ID
     terms: TermsInput
     message: str = ""
 
@@ -118,7 +85,7 @@ class AgreementProposeVersionInput:
     id: strawberry.ID
     terms: TermsInput
     effective_at: datetime | None = strawberry.field(
-        default=None, description="At least seven days from now, which is the default."
+        default=None, description="After the notice of the terms in force, which is the default."
     )
 
 
@@ -182,19 +149,42 @@ class PromotionMutations:
     @strawberry.mutation
     @expected(InvitationPayload)
     async def invitation_send(self, info: Info, input: InvitationSendInput) -> InvitationPayload:
-        context, actor = info.context, info.context.actor
-        advertiser, promoter = BrandId.parse(input.advertiser_id), BrandId.parse(input.promoter_brand_id)
-        async with context.db.unit_of_work(actor) as session:
+        context = info.context
+        async with context.db.unit_of_work(context.actor) as session:
             invitation_id = await service.invite(
-                session,
-                actor,
-                advertiser_id=advertiser,
-                promoter_brand_id=promoter,
-                terms=input.terms.parsed(),
-                message=input.message,
-                clock=context.clock,
+                session, context.actor, **_invited(context.actor, input), clock=context.clock
             )
-            return await _invitation(context, session, actor, invitation_id)
+            return await invitation_payload(context, session, invitation_id)
+
+    @strawberry.mutation(description="Not sent yet: only its author sees it.")
+    @expected(InvitationPayload)
+    async def invitation_draft(self, info: Info, input: InvitationSendInput) -> InvitationPayload:
+        context = info.context
+        async with context.db.unit_of_work(context.actor) as session:
+            invitation_id = await service.draft_invitation(
+                session, context.actor, **_invited(context.actor, input)
+            )
+            return await invitation_payload(context, session, invitation_id)
+
+    @strawberry.mutation
+    @expected(InvitationPayload)
+    async def invitation_draft_update(
+        self, info: Info, input: InvitationDraftUpdateInput
+    ) -> InvitationPayload:
+        context, invitation_id = info.context, InvitationId.parse(input.id)
+        async with context.db.unit_of_work(context.actor) as session:
+            await service.revise_invitation(
+                session, context.actor, invitation_id, terms=input.terms.parsed(), message=input.message
+            )
+            return await invitation_payload(context, session, invitation_id)
+
+    @strawberry.mutation(description="Open for 30 days from now.")
+    @expected(InvitationPayload)
+    async def invitation_draft_send(self, info: Info, input: InvitationAnswerInput) -> InvitationPayload:
+        context, invitation_id = info.context, InvitationId.parse(input.id)
+        async with context.db.unit_of_work(context.actor) as session:
+            await service.send_invitation(session, context.actor, invitation_id, clock=context.clock)
+            return await invitation_payload(context, session, invitation_id)
 
     @strawberry.mutation(description="Declines the invitation and sends one back that supersedes it.")
     @expected(InvitationPayload)
@@ -209,7 +199,7 @@ class PromotionMutations:
                 message=input.message,
                 clock=context.clock,
             )
-            return await _invitation(context, session, actor, invitation_id)
+            return await invitation_payload(context, session, invitation_id)
 
     @strawberry.mutation
     @expected(InvitationPayload)
@@ -217,15 +207,15 @@ class PromotionMutations:
         context, actor, invitation_id = info.context, info.context.actor, InvitationId.parse(input.id)
         async with context.db.unit_of_work(actor) as session:
             await service.decline(session, actor, invitation_id, clock=context.clock)
-            return await _invitation(context, session, actor, invitation_id)
+            return await invitation_payload(context, session, invitation_id)
 
-    @strawberry.mutation(description="By its sender.")
+    @strawberry.mutation(description="By its sender, drafts too.")
     @expected(InvitationPayload)
     async def invitation_withdraw(self, info: Info, input: InvitationAnswerInput) -> InvitationPayload:
         context, actor, invitation_id = info.context, info.context.actor, InvitationId.parse(input.id)
         async with context.db.unit_of_work(actor) as session:
             await service.withdraw(session, actor, invitation_id, clock=context.clock)
-            return await _invitation(context, session, actor, invitation_id)
+            return await invitation_payload(context, session, invitation_id)
 
     @strawberry.mutation(description="Makes an agreement that both brands then sign.")
     @expected(AgreementPayload)
@@ -245,7 +235,7 @@ class PromotionMutations:
             )
             return await _agreement(session, actor, agreement_id, input.content_hash)
 
-    @strawberry.mutation(description="New terms, effective at least seven days from now once both signed.")
+    @strawberry.mutation(description="New terms, effective after the notice in force once both signed.")
     @expected(AgreementPayload)
     async def agreement_propose_version(
         self, info: Info, input: AgreementProposeVersionInput
@@ -278,7 +268,9 @@ class PromotionMutations:
             await service.resume(session, actor, agreement_id, clock=context.clock)
             return await _agreement(session, actor, agreement_id)
 
-    @strawberry.mutation(description="Earlier clicks keep what they earn.")
+    @strawberry.mutation(
+        description="Gives notice: see `endsAt`. At once when the other brand gave it before, or nobody has signed."
+    )
     @expected(AgreementPayload)
     async def agreement_end(self, info: Info, input: AgreementReasonInput) -> AgreementPayload:
         context, actor, agreement_id = info.context, info.context.actor, AgreementId.parse(input.id)
@@ -346,10 +338,22 @@ class PromotionMutations:
         return LinkPayload(link=TrackedLink.of(row))
 
 
-async def _invitation(
-    context: Context, session: AsyncSession, actor: Actor, invitation_id: InvitationId
+def _invited(actor: Actor, input: InvitationSendInput) -> dict[str, Any]:
+    """What invites, as the service takes it. A campaign is its advertiser's to name."""
+    advertiser_id = BrandId.parse(input.advertiser_id)
+    campaign_id = CampaignId.parse(input.campaign_id) if input.campaign_id else None
+    if campaign_id is not None and actor.tenant_id != advertiser_id:
+        raise CampaignNotFound("no campaign of this brand", field="campaignId")
+    return {
+        "advertiser_id": advertiser_id, "promoter_brand_id": BrandId.parse(input.promoter_brand_id),
+        "terms": input.terms.parsed(), "message": input.message, "origin": Origin(campaign_id),
+    }  # fmt: skip
+
+
+async def invitation_payload(
+    context: Context, session: AsyncSession, invitation_id: InvitationId
 ) -> InvitationPayload:
-    row = await queries.invitation(session, actor, invitation_id, at=context.clock.now())
+    row = await queries.invitation(session, context.actor, invitation_id, at=context.clock.now())
     return InvitationPayload(invitation=Invitation.of(row))
 
 

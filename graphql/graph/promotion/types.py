@@ -14,11 +14,10 @@ from graph.brands.types import TenantName
 from graph.catalog.types import Product
 from graph.context import Info
 from graph.promotion import loaders
-from graph.promotion.limits import CommissionCap, CommissionTiers
-from graph.scalars import Ppm
-from marketplace.promotion.agreements.terms import Terms as AgreedTerms
+from graph.promotion.offer_types import Campaign, Offer, campaigns, offers
+from graph.promotion.terms import Terms
+from marketplace.promotion.agreements.origin import Origin
 from marketplace.promotion.attribution.decision import RejectReason
-from marketplace.promotion.facts import AttributionModel, ScopeKind
 from marketplace.promotion.links import qr
 from marketplace.promotion.models import (
     AgreementStatus,
@@ -42,8 +41,6 @@ strawberry.enum(LinkStatus, name="LinkStatus")
 strawberry.enum(PromoterKind, name="PromoterKind")
 strawberry.enum(CommissionStatus, name="CommissionStatus")
 strawberry.enum(ShareRole, name="CommissionShareRole")
-strawberry.enum(AttributionModel, name="AttributionModel")
-strawberry.enum(ScopeKind, name="RateScope")
 strawberry.enum(RejectReason, name="TouchRejectReason", description="Why a touch earns nothing.")
 
 
@@ -52,51 +49,18 @@ async def tenant_name(info: Info, brand_id: BrandId) -> TenantName | None:
     return None if row is None else TenantName(id=strawberry.ID(str(brand_id)), kind=row.kind, name=row.name)
 
 
-@strawberry.type(description="A rate and where it holds; `scopeId` is empty for the whole catalogue.")
-class RateRule:
-    scope: ScopeKind
-    scope_id: str
-    rate_ppm: Ppm
-    rate_new_ppm: Ppm | None = strawberry.field(description="For new customers, where it differs.")
-    priority: int
+async def _campaign(info: Info, origin: Origin) -> Campaign | None:
+    if origin.campaign_id is None:
+        return None
+    row = await info.context.loader(campaigns).load(origin.campaign_id)
+    return None if row is None else Campaign.of(row)
 
 
-@strawberry.type(description="What two brands agree on.")
-class Terms:
-    rules: list[RateRule]
-    fee_ppm: Ppm = strawberry.field(description="The platform's part of every commission.")
-    individual_ppm: Ppm = strawberry.field(description="The person's part of what is left.")
-    window_s: int
-    return_window_days: int
-    model: AttributionModel
-    allow_self_purchase: bool
-    lead_binding_days: int
-    caps: list[CommissionCap]
-    tiers: CommissionTiers | None
-
-    @classmethod
-    def of(cls, terms: AgreedTerms) -> Terms:
-        return cls(
-            rules=[
-                RateRule(
-                    scope=rule.scope,
-                    scope_id=rule.scope_id,
-                    rate_ppm=Ppm(rule.rate_ppm),
-                    rate_new_ppm=None if rule.rate_new_ppm is None else Ppm(rule.rate_new_ppm),
-                    priority=rule.priority,
-                )
-                for rule in terms.rules
-            ],
-            fee_ppm=Ppm(terms.fee_ppm),
-            individual_ppm=Ppm(terms.individual_ppm),
-            window_s=terms.window_s,
-            return_window_days=terms.return_window_days,
-            model=terms.model,
-            allow_self_purchase=terms.allow_self_purchase,
-            lead_binding_days=terms.lead_binding_days,
-            caps=[CommissionCap.of(cap) for cap in terms.caps],
-            tiers=CommissionTiers.of(terms.tiers) if terms.tiers else None,
-        )
+async def _offer(info: Info, origin: Origin) -> Offer | None:
+    if origin.offer_id is None:
+        return None
+    row = await info.context.loader(offers).load(origin.offer_id)
+    return None if row is None else Offer.of(row)
 
 
 @strawberry.type(description="Terms that one brand offers another.")
@@ -109,6 +73,7 @@ class Invitation:
     sent_at: datetime | None = strawberry.field(description="Null of a draft, which only its author sees.")
     expires_at: datetime | None
     answered_at: datetime | None
+    offer_version: int | None = strawberry.field(description="Of `offer`: what the talk began from.")
     row: strawberry.Private[InvitationRow]
 
     @classmethod
@@ -122,8 +87,17 @@ class Invitation:
             sent_at=row.sent_at,
             expires_at=row.expires_at,
             answered_at=row.answered_at,
+            offer_version=row.origin.offer_version,
             row=row,
         )
+
+    @strawberry.field
+    async def campaign(self, info: Info) -> Campaign | None:
+        return await _campaign(info, self.row.origin)
+
+    @strawberry.field
+    async def offer(self, info: Info) -> Offer | None:
+        return await _offer(info, self.row.origin)
 
     @strawberry.field(description="The brand that would pay.")
     async def advertiser(self, info: Info) -> TenantName | None:
@@ -153,6 +127,9 @@ class AgreementVersion:
     proposed_at: datetime
     in_force_from: datetime | None = strawberry.field(description="Null until both have signed.")
     withdrawn_at: datetime | None
+    offer_version: int | None = strawberry.field(
+        description="Of the agreement's offer, whose terms these are; null for terms of their own."
+    )
     signatures: list[Signature]
 
     @classmethod
@@ -165,6 +142,7 @@ class AgreementVersion:
             proposed_at=row.proposed_at,
             in_force_from=row.in_force_from,
             withdrawn_at=row.withdrawn_at,
+            offer_version=row.offer_version,
             signatures=[
                 Signature(brand_id=strawberry.ID(str(each.brand_id)), signed_at=each.signed_at)
                 for each in row.signatures
@@ -180,6 +158,12 @@ class Agreement:
     status: AgreementStatus
     current_version: int = strawberry.field(description="The latest that both signed; 0 before the first.")
     created_at: datetime
+    offer_version: int | None = strawberry.field(description="Of `offer`: what it began from.")
+    ends_at: datetime | None = strawberry.field(
+        description="Notice was given: touches from here on earn nothing."
+    )
+    ended_by: strawberry.ID | None = strawberry.field(description="The brand that gave notice.")
+    end_reason: str | None
     row: strawberry.Private[AgreementRow]
 
     @classmethod
@@ -191,6 +175,10 @@ class Agreement:
             status=row.status,
             current_version=row.current_version,
             created_at=row.created_at,
+            offer_version=row.origin.offer_version,
+            ends_at=row.ends_at,
+            ended_by=None if row.ended_by is None else strawberry.ID(str(row.ended_by)),
+            end_reason=row.end_reason,
             row=row,
         )
 
@@ -201,6 +189,14 @@ class Agreement:
     @strawberry.field(description="The brand whose communities sell.")
     async def promoter_brand(self, info: Info) -> TenantName | None:
         return await tenant_name(info, self.row.promoter_brand_id)
+
+    @strawberry.field(description="Null where two brands agreed by themselves.")
+    async def campaign(self, info: Info) -> Campaign | None:
+        return await _campaign(info, self.row.origin)
+
+    @strawberry.field
+    async def offer(self, info: Info) -> Offer | None:
+        return await _offer(info, self.row.origin)
 
     @strawberry.field(description="Oldest first.")
     async def versions(self, info: Info) -> list[AgreementVersion]:

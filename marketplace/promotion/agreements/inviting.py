@@ -66,7 +66,7 @@ async def invite(
 
     Raises ``NotAParty``, ``BrandNotFound``, ``BadTerms``, ``CampaignNotFound``, ``CampaignEnded``.
     """
-    invitation_id = await draft(
+    invitation_id = await draft_invitation(
         session, actor, advertiser_id=advertiser_id, promoter_brand_id=promoter_brand_id, terms=terms,
         message=message, origin=origin,
     )  # fmt: skip
@@ -74,7 +74,7 @@ async def invite(
     return invitation_id
 
 
-async def draft(
+async def draft_invitation(
     session: AsyncSession,
     actor: Actor,
     *,
@@ -97,7 +97,7 @@ async def draft(
     )
 
 
-async def revise(
+async def revise_invitation(
     session: AsyncSession, actor: Actor, invitation_id: InvitationId, *, terms: Terms, message: str = ""
 ) -> None:
     """Change a draft. Raises ``InvitationNotOpen`` once it was sent, ``BadTerms``."""
@@ -111,7 +111,9 @@ async def revise(
     )
 
 
-async def send(session: AsyncSession, actor: Actor, invitation_id: InvitationId, *, clock: Clock) -> None:
+async def send_invitation(
+    session: AsyncSession, actor: Actor, invitation_id: InvitationId, *, clock: Clock
+) -> None:
     """Send a draft as it stands. Raises ``InvitationNotOpen`` for one that was, ``CampaignEnded``, ``BadTerms``."""
     actor.require("promotion:write")
     found = await _drafted(session, actor, invitation_id)

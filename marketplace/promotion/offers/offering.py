@@ -107,7 +107,7 @@ async def invite(
     if actor.brand_id != offered.advertiser_id:
         raise OfferNotFound("no such offer of this brand", field="offerId")
     if as_draft:
-        return await inviting.draft(session, actor, **given)
+        return await inviting.draft_invitation(session, actor, **given)
     return await inviting.invite(session, actor, **given, clock=clock)
 
 

@@ -12,7 +12,7 @@ import asyncpg
 from core import ids
 from marketplace.orders.return_models import ReturnId
 from marketplace.promotion.coupons.models import CouponId
-from marketplace.promotion.ids import QrAssetId, QrBatchId
+from marketplace.promotion.ids import CampaignId, CampaignOfferId, QrAssetId, QrBatchId
 from supply.settlement.ids import ContestId, ReconciliationRunId, WriteOffId
 from tests.conftest import TestDatabase
 from tests.factories.filled_market import BUYER, FilledMarket
@@ -44,6 +44,7 @@ _KINDS = {
     "touches": ids.TouchId, "payments": ids.PaymentId, "supplier_offers": ids.OfferId,
     "reservations": ids.ReservationId, "users": ids.UserId, "attribution_decisions": ids.DecisionId,
     "qr_batches": QrBatchId, "qr_assets": QrAssetId, "commission_lines": ids.CommissionLineId, "coupons": CouponId,
+    "campaigns": CampaignId, "offers": CampaignOfferId,
 }  # fmt: skip
 
 

@@ -86,6 +86,7 @@ def test_the_last_qualifying_touch_takes_the_order() -> None:
         ({"link_active": False}, RejectReason.LINK_DISABLED),
         ({"agreement_active": False}, RejectReason.AGREEMENT_NOT_ACTIVE),
         ({"agreement_version": 7}, RejectReason.AGREEMENT_NOT_ACTIVE),
+        ({"campaign_running": False}, RejectReason.CAMPAIGN_NOT_RUNNING),
         ({"touch_at": ORDERED_AT - 15 * DAY - timedelta(seconds=1)}, RejectReason.OUT_OF_WINDOW),
         ({"touch_at": ORDERED_AT + timedelta(seconds=1)}, RejectReason.OUT_OF_WINDOW),
         ({"promoter_keys": frozenset({"k1"})}, RejectReason.SELF_PURCHASE),
