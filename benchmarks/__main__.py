@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks import checkout, closing, edge, inventory, posting, rules, storefront
+from benchmarks import checkout, closing, edge, inventory, posting, rules, storefront, verifying
 from benchmarks.frame import Measured, Options, lines_of
 from benchmarks.market import Market, fill
 from benchmarks.servers import Platform, platform
@@ -30,6 +30,7 @@ BY_THEMSELVES: dict[str, Callable[[Options], list[Measured]]] = {
         writers=16, seconds=options.seconds, rounds=options.rounds
     ),
     "rules": lambda options: rules.rules(options.seconds),
+    "verifying": verifying.verifying,
     "closing": closing.closing,
 }
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 from uuid import UUID
-
-from core.money import Money
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -29,27 +28,28 @@ def from_micros(micros: int) -> datetime:
     return _EPOCH + timedelta(microseconds=micros)
 
 
+def plain(value: Any) -> Any:
+    """What stands for a value of a class in canonical JSON. Raises ``TypeError`` for a kind without a form."""
+    return _form_of(value.__class__)(value)
+
+
 @cache
-def _names(cls: type) -> tuple[str, ...]:
-    return tuple(sorted(each.name for each in dataclasses.fields(cls)))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return to_micros(value)
-    if isinstance(value, frozenset | set):
-        return sorted(value)
-    if isinstance(value, Money):
-        return {"amount_minor": value.amount_minor, "currency": value.currency}
-    if isinstance(value, UUID):
-        return str(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {name: getattr(value, name) for name in _names(type(value))}
-    raise TypeError(f"{type(value).__name__} has no canonical form")
+def _form_of(kind: Any) -> Callable[[Any], Any]:
+    """Found once for each class: texts are made of many values of few classes."""
+    if issubclass(kind, datetime):
+        return to_micros
+    if issubclass(kind, frozenset | set):
+        return sorted
+    if issubclass(kind, UUID):
+        return str
+    if dataclasses.is_dataclass(kind):
+        names = sorted(each.name for each in dataclasses.fields(kind))
+        return lambda value: {name: getattr(value, name) for name in names}
+    raise TypeError(f"{kind.__name__} has no canonical form")
 
 
 _ENCODER = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"), default=_plain
+    ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"), default=plain
 )
 
 

@@ -39,6 +39,12 @@ class CampaignEnded(Conflict):
     code = "CAMPAIGN_ENDED"
 
 
+class BadExplanation(Invalid):
+    """Not what ``explainAttribution`` answers, or too little of it to verify."""
+
+    code = "BAD_EXPLANATION"
+
+
 class NotAParty(Invalid):
     """The actor's brand must be one of the two brands, and they must differ."""
 

@@ -8,17 +8,17 @@ sorted, rules by id. It is stored with the decision and can be read back.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Final
 
 import orjson
 
-from core.canonical import from_micros, to_micros
+from core.canonical import from_micros, plain, to_micros
 
 RULE_VERSION: Final = "attribution-1"
 """Part of every input hash; changes with any change of meaning of a fact or a rule."""
@@ -104,7 +104,7 @@ class AgreementTerms:
     def __post_init__(self) -> None:
         latest = max((rule.effective_at for rule in self.rules), default=None)
         object.__setattr__(self, "latest_rule_at", latest)
-        object.__setattr__(self, "canonical", _text(_terms_row(self)))
+        object.__setattr__(self, "canonical", canonical_text(_terms_row(self)))
         by_scope: dict[ScopeKind, dict[str, list[OfferRule]]] = {scope: {} for scope in ScopeKind}
         for rule in sorted(self.rules, key=_by_merit):
             scope_id = "" if rule.scope is ScopeKind.CAMPAIGN else rule.scope_id
@@ -196,21 +196,29 @@ def canonical_inputs(
 def inputs_in_time(order: OrderFact, touches: list[TouchFact], agreements: Sequence[AgreementTerms]) -> str:
     """``canonical_inputs`` for touches that are sorted already."""
     ordered = agreements if len(agreements) == 1 else sorted(agreements, key=_by_version)
-    facts = _text((_order_row(order), [_touch_row(touch) for touch in touches]))
+    facts = canonical_text((_order_row(order), [_touch_row(touch) for touch in touches]))
     return f'["{RULE_VERSION}",{facts[1:-1]},[{",".join([terms.canonical for terms in ordered])}]]'
 
 
-def _text(rows: Any) -> str:
-    """``canonical_json`` of rows of texts, integers and truths: the same text in a quarter of the time."""
-    return orjson.dumps(rows).decode()
+_CANONICAL = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+
+
+def canonical_text(value: Any) -> str:
+    """``core.canonical.canonical_json``: the same text in a fraction of the time. Integers of 64 bits at most."""
+    return orjson.dumps(value, default=_of_a_class, option=_CANONICAL).decode()
+
+
+def _of_a_class(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else plain(value)
 
 
 def read_inputs(text: str) -> tuple[OrderFact, list[TouchFact], list[AgreementTerms]]:
     """The facts back out of a stored text. Raises ``ValueError`` for the text of another rule version."""
-    version, order, touches, agreements = json.loads(text)
+    version, order, touches, agreements = orjson.loads(text)
     if version != RULE_VERSION:
         raise ValueError(f"these inputs are of {version}, this release decides {RULE_VERSION}")
-    return _order_of(order), [_touch_of(row) for row in touches], [_terms_of(row) for row in agreements]
+    terms = [_terms_of(orjson.dumps(row)) for row in agreements]
+    return _order_of(order), [_touch_of(row) for row in touches], terms
 
 
 def _terms_row(terms: AgreementTerms) -> tuple[Any, ...]:
@@ -233,7 +241,10 @@ def _terms_row(terms: AgreementTerms) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _terms_of(row: list[Any]) -> AgreementTerms:
+@lru_cache(maxsize=1024)
+def _terms_of(text: bytes) -> AgreementTerms:
+    """Orders are many and versions few: whoever reads back many texts builds each version once."""
+    row = orjson.loads(text)
     row[5] = tuple([OfferRule(r[0], ScopeKind(r[1]), r[2], from_micros(r[3]), *r[4:]) for r in row[5]])
     row[6] = AttributionModel(row[6])
     return AgreementTerms(*row)

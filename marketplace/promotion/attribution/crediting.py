@@ -6,12 +6,13 @@ brand runs ``recompute`` on them and must find the same hashes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from core.canonical import canonical_json, sha256_hex
+import orjson
+
+from core.canonical import sha256_hex
 from marketplace.promotion.agreements.limits import BudgetLeft, Limit, limited
 from marketplace.promotion.attribution.decision import Award, Decision, decide, share_over_touches
 from marketplace.promotion.commission import rules as commission
@@ -20,13 +21,15 @@ from marketplace.promotion.facts import (
     AgreementTerms,
     OrderFact,
     TouchFact,
-    canonical_inputs,
+    canonical_text,
     read_inputs,
 )
 from marketplace.promotion.models import ShareRole
 
 PLATFORM = "platform"
 """The payee that is the platform itself."""
+
+_INDIVIDUAL, _PROMOTER_BRAND, _PLATFORM = ShareRole.INDIVIDUAL, ShareRole.PROMOTER_BRAND, ShareRole.PLATFORM
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ class Amounts:
             ]
             for x in self.limits
         ]
-        return canonical_json(
+        return canonical_text(
             [
                 self.currency,
                 [[x.id, x.quantity, x.gross_minor, x.discount_minor, x.tax_ppm] for x in self.lines],
@@ -97,7 +100,7 @@ class Amounts:
 
     @classmethod
     def read(cls, text: str) -> Amounts:
-        currency, lines, discounts, splits, *limits = json.loads(text)
+        currency, lines, discounts, splits, *limits = orjson.loads(text)
         return cls(
             currency,
             tuple(LineMoney(*line) for line in lines),
@@ -120,8 +123,7 @@ def _limit_of(row: Sequence[Any]) -> Limit:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class ShareEarned:
+class ShareEarned(NamedTuple):
     """``payee`` is the outer form of a promoter's or a brand's id, or ``platform``."""
 
     position: int
@@ -131,8 +133,7 @@ class ShareEarned:
     amount_minor: int
 
 
-@dataclass(frozen=True, slots=True)
-class LineEarned:
+class LineEarned(NamedTuple):
     order_line_id: str
     agreement_id: str
     agreement_version: int
@@ -148,8 +149,7 @@ class LineEarned:
     """In the order of R3, one winner after another."""
 
 
-@dataclass(frozen=True, slots=True)
-class Adjustment:
+class Adjustment(NamedTuple):
     """R5 RETROACTIVE: what the order that reached a tier owes for the period's earlier ones, once."""
 
     agreement_id: str
@@ -166,18 +166,24 @@ class Credit:
     adjustments: tuple[Adjustment, ...] = ()
 
     def text(self) -> str:
+        """What was decided and earned, in one text; whoever earns it by name."""
         d = self.decision
-        owed = [self.adjustments] if self.adjustments else []
-        return canonical_json([d.awards, d.lines, d.rejected, self.lines, *owed])
+        owed = [[_by_name(each) for each in self.adjustments]] if self.adjustments else []
+        return canonical_text([d.awards, d.lines, d.rejected, [_by_name(line) for line in self.lines], *owed])
+
+
+def _by_name(earned: LineEarned | Adjustment) -> dict[str, Any]:
+    return {**earned._asdict(), "shares": [share._asdict() for share in earned.shares]}
 
 
 @dataclass(frozen=True, slots=True)
 class Recomputed:
-    """The hashes either brand finds for itself."""
+    """What either brand finds for itself: the hashes, and who sold it for how much."""
 
     input_hash: str
     amounts_hash: str
     result_hash: str
+    credit: Credit
 
 
 def credit(
@@ -291,24 +297,24 @@ def _commissions(
 def _shares(award: Award, commission_minor: int, split: SplitRule) -> tuple[ShareEarned, ...]:
     """R3 for every winner's part of a line."""
     shares: list[ShareEarned] = []
-    parts = share_over_touches(commission_minor, award.model, len(award.winners))
-    for winner, part in zip(award.winners, parts, strict=True):
-        individual_ppm = split.individual_ppm if winner.promoter_id is not None else 0
+    for winner, part in zip(award.winners, _parts(award, commission_minor), strict=True):
+        person, touch_id = winner.promoter_id, winner.touch_id
         individual, brand, platform = commission.split_commission(
-            part, fee_ppm=split.fee_ppm, individual_ppm=individual_ppm
+            part, fee_ppm=split.fee_ppm, individual_ppm=0 if person is None else split.individual_ppm
         )
-        payees = [
-            (ShareRole.INDIVIDUAL, winner.promoter_id, individual),
-            (ShareRole.PROMOTER_BRAND, winner.promoter_brand_id, brand),
-            (ShareRole.PLATFORM, PLATFORM, platform),
-        ]
-        shares += [
-            ShareEarned(len(shares) + offset, role, payee, winner.touch_id, amount)
-            for offset, (role, payee, amount) in enumerate(
-                (role, payee, amount) for role, payee, amount in payees if payee is not None
-            )
-        ]
+        at = len(shares)
+        if person is not None:
+            shares.append(ShareEarned(at, _INDIVIDUAL, person, touch_id, individual))
+            at += 1
+        shares.append(ShareEarned(at, _PROMOTER_BRAND, winner.promoter_brand_id, touch_id, brand))
+        shares.append(ShareEarned(at + 1, _PLATFORM, PLATFORM, touch_id, platform))
     return tuple(shares)
+
+
+def _parts(award: Award, commission_minor: int) -> list[int]:
+    if len(award.winners) == 1:
+        return [commission_minor]
+    return share_over_touches(commission_minor, award.model, len(award.winners))
 
 
 def recompute(input_text: str, amounts_text: str) -> Recomputed:
@@ -317,7 +323,8 @@ def recompute(input_text: str, amounts_text: str) -> Recomputed:
     amounts = Amounts.read(amounts_text)
     again = credit(order, touches, agreements, amounts)
     return Recomputed(
-        input_hash=sha256_hex(canonical_inputs(order, touches, agreements)),
+        input_hash=again.decision.input_hash,
         amounts_hash=sha256_hex(amounts.text()),
         result_hash=sha256_hex(again.text()),
+        credit=again,
     )
