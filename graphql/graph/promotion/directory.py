@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import strawberry
 
@@ -101,11 +102,10 @@ class TrackRecordCounts:
         )
 
 
-@strawberry.type(description="One version of what a brand says of itself; versions are never rewritten.")
-class PartnerProfileVersion:
-    version: int
-    status: ProfileStatus
-    published_at: datetime
+@strawberry.interface(
+    description="What a brand says of itself to possible partners. Rates, window and return window: its usual terms."
+)
+class PartnerProfile:
     headline: str
     offers: str
     seeks: str
@@ -119,25 +119,35 @@ class PartnerProfileVersion:
     window_s: int
     return_window_days: int
 
+
+def _said(by: profiles.PartnerProfile | PartnerRow) -> dict[str, Any]:
+    """The fields of the interface."""
+    return {
+        "headline": by.headline,
+        "offers": by.offers,
+        "seeks": by.seeks,
+        "roles": list(by.roles),
+        "categories": list(by.categories),
+        "sought_categories": list(by.sought_categories),
+        "regions": list(by.regions),
+        "audience_band": by.audience_band,
+        "rate_min_ppm": _ppm(by.rate_min_ppm),
+        "rate_max_ppm": _ppm(by.rate_max_ppm),
+        "window_s": by.window_s,
+        "return_window_days": by.return_window_days,
+    }
+
+
+@strawberry.type(description="One version of what a brand says of itself; versions are never rewritten.")
+class PartnerProfileVersion(PartnerProfile):
+    version: int
+    status: ProfileStatus
+    published_at: datetime
+
     @classmethod
     def of(cls, row: ProfileVersionRow) -> PartnerProfileVersion:
-        said = row.profile
         return cls(
-            version=row.version,
-            status=row.status,
-            published_at=row.published_at,
-            headline=said.headline,
-            offers=said.offers,
-            seeks=said.seeks,
-            roles=list(said.roles),
-            categories=list(said.categories),
-            sought_categories=list(said.sought_categories),
-            regions=list(said.regions),
-            audience_band=said.audience_band,
-            rate_min_ppm=_ppm(said.rate_min_ppm),
-            rate_max_ppm=_ppm(said.rate_max_ppm),
-            window_s=said.window_s,
-            return_window_days=said.return_window_days,
+            version=row.version, status=row.status, published_at=row.published_at, **_said(row.profile)
         )
 
 
@@ -148,21 +158,9 @@ async def _histories(context: Context, ids: Sequence[BrandId]) -> list[list[Prof
 
 
 @strawberry.type(description="A brand of the directory. `invitationSend` is how to talk to it.")
-class Partner:
+class Partner(PartnerProfile):
     id: strawberry.ID
     name: str
-    headline: str
-    offers: str
-    seeks: str
-    roles: list[PartnerRole]
-    categories: list[str]
-    sought_categories: list[str]
-    regions: list[str]
-    audience_band: AudienceBand | None
-    rate_min_ppm: Ppm | None
-    rate_max_ppm: Ppm | None
-    window_s: int
-    return_window_days: int
     version: int
     listed_at: datetime
     updated_at: datetime
@@ -175,24 +173,13 @@ class Partner:
         return cls(
             id=strawberry.ID(str(row.brand_id)),
             name=row.name,
-            headline=row.headline,
-            offers=row.offers,
-            seeks=row.seeks,
-            roles=list(row.roles),
-            categories=list(row.categories),
-            sought_categories=list(row.sought_categories),
-            regions=list(row.regions),
-            audience_band=row.audience_band,
-            rate_min_ppm=_ppm(row.rate_min_ppm),
-            rate_max_ppm=_ppm(row.rate_max_ppm),
-            window_s=row.window_s,
-            return_window_days=row.return_window_days,
             version=row.version,
             listed_at=row.listed_at,
             updated_at=row.updated_at,
             as_advertiser=TrackRecord.of(row.records.get(PartnerRole.ADVERTISER)),
             as_promoter=TrackRecord.of(row.records.get(PartnerRole.PROMOTER)),
             brand_id=row.brand_id,
+            **_said(row),
         )
 
     @strawberry.field(description="Its last ten versions, newest first: terms that keep changing are seen.")
