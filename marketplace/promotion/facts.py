@@ -145,6 +145,8 @@ class TouchFact:
     promoter_address_hashes: frozenset[str] = frozenset()
     campaign_running: bool = True
     """Its agreement's campaign was active and within its dates; an agreement without one always runs."""
+    excluded: bool = False
+    """A fraud rule found that it was no visit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +264,7 @@ def _touch_row(t: TouchFact) -> tuple[Any, ...]:
         _sorted(t.promoter_instrument_hashes), _sorted(t.promoter_address_hashes),
     )  # fmt: skip
     # Said only where it is so: other texts stay what they were.
-    return row if t.campaign_running else (*row, t.campaign_running)
+    return row if t.campaign_running and not t.excluded else (*row, t.campaign_running, t.excluded)
 
 
 def _touch_of(row: list[Any]) -> TouchFact:

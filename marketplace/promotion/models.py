@@ -336,6 +336,8 @@ class Touch(Row, table=True):
     ip_prefix_hash: bytes | None = Field(default=None, sa_type=LargeBinary)
     user_agent_hash: bytes | None = Field(default=None, sa_type=LargeBinary)
     referrer_host: str | None = None
+    ad_parameters: str | None = None
+    """Names of advertising networks' parameters that it brought along, with commas; never their values."""
 
 
 class AttributionDecision(Row, table=True):
@@ -370,6 +372,10 @@ class CommissionLine(Row, table=True):
         one_of("status", CommissionStatus, name="known_status"),
         CheckConstraint("refunded_basis_minor BETWEEN 0 AND basis_minor", name="refund_within_basis"),
         CheckConstraint("reversed_minor BETWEEN 0 AND commission_minor", name="reversed_within_commission"),
+        CheckConstraint(
+            "denied_minor >= 0 AND reversed_minor + denied_minor <= commission_minor",
+            name="denied_within_commission",
+        ),
         Index("ix_commission_lines_order_id", "order_id"),
         Index("ix_commission_lines_link_id", "link_id"),
         Index("ix_commission_lines_created_at", "created_at"),
@@ -393,6 +399,8 @@ class CommissionLine(Row, table=True):
     commission_minor: int = minor_field()
     refunded_basis_minor: int = minor_field(default=0)
     reversed_minor: int = minor_field(default=0)
+    denied_minor: int = minor_field(default=0, sa_column_kwargs={"server_default": text("0")})
+    """Found not earned, apart from what refunds took."""
     status: CommissionStatus = Field(sa_type=String)
     return_window_days: int
     created_at: datetime = utc_field()
@@ -430,7 +438,11 @@ class CommissionShare(Row, table=True):
     __table_args__ = (
         one_of("role", ShareRole, name="known_role"),
         CheckConstraint("reversed_minor BETWEEN 0 AND earned_minor", name="holds_no_less_than_nothing"),
+        CheckConstraint(
+            "denied_minor >= 0 AND reversed_minor + denied_minor <= earned_minor", name="denied_within_share"
+        ),
         Index("ix_commission_shares_payee", "payee"),
+        Index("ix_commission_shares_touch_id", "touch_id"),
     )
 
     commission_line_id: CommissionLineId = _key(CommissionLineId, foreign_key="commission_lines.id")
@@ -440,6 +452,24 @@ class CommissionShare(Row, table=True):
     touch_id: TouchId = id_field(TouchId)
     earned_minor: int = minor_field()
     reversed_minor: int = minor_field(default=0)
+    denied_minor: int = minor_field(default=0, sa_column_kwargs={"server_default": text("0")})
+
+
+class CommissionDenial(Row, table=True):
+    """What one denial took of one share, and whether it was undone."""
+
+    __tablename__ = "commission_denials"
+    __table_args__ = (CheckConstraint("(restored_at IS NULL) = (restored_by IS NULL)", name="restored"),)
+
+    commission_line_id: CommissionLineId = _key(CommissionLineId, foreign_key="commission_lines.id")
+    reference: str = Field(primary_key=True)
+    position: int = Field(primary_key=True)
+    amount_minor: int = minor_field()
+    reason: str
+    denied_by: str
+    denied_at: datetime = utc_field()
+    restored_by: str | None = None
+    restored_at: datetime | None = utc_field(default=None, nullable=True)
 
 
 class CommissionReversal(Row, table=True):

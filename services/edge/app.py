@@ -148,7 +148,7 @@ class Edge:
         return answer
 
     async def _visit(self, scope: Scope, target: Target) -> tuple[int, Headers, bytes]:
-        visitor = self._visitors.read(scope["headers"], scope.get("client"))
+        visitor = self._visitors.read(scope["headers"], scope.get("client"), scope["query_string"])
         touch_id, at, link = TouchId.new(), self._clock.now(), target.link
         repeated = self._repeats.first_of(visitor.session_key, link.id, touch_id, at)
         scanned = qr.SCAN.encode() in scope["query_string"].split(b"&")
@@ -167,6 +167,7 @@ class Edge:
             visitor.ip_prefix_hash,
             visitor.user_agent_hash,
             visitor.referrer_host,
+            visitor.ad_parameters,
         )
         try:
             await self.clicks.record(click)

@@ -127,4 +127,5 @@ def _unpacked(row: Sequence[Any]) -> Click:
         optional(bytes.fromhex, row[11]),
         optional(bytes.fromhex, row[12]),
         row[13],
+        *row[14:],
     )

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from core.ids import LinkId, TouchId
 from marketplace.promotion.errors import InvalidTouchToken
+from marketplace.promotion.touches.ad_clicks import ad_parameters
 from marketplace.promotion.touches.bots import is_bot
 from marketplace.promotion.touches.touch_token import COOKIE, TouchSigner
 
@@ -40,6 +41,7 @@ class Visitor:
     user_agent_hash: bytes | None
     referrer_host: str | None
     in_wechat: bool = False
+    ad_parameters: str | None = None
 
 
 class VisitorReader:
@@ -50,7 +52,9 @@ class VisitorReader:
         self._agent = lru_cache(maxsize=_REMEMBERED_AGENTS)(self._read_agent)
         self._network = lru_cache(maxsize=_REMEMBERED_NETWORKS)(self._read_network)
 
-    def read(self, headers: Iterable[tuple[bytes, bytes]], client: tuple[str, int] | None) -> Visitor:
+    def read(
+        self, headers: Iterable[tuple[bytes, bytes]], client: tuple[str, int] | None, query: bytes = b""
+    ) -> Visitor:
         agent = referrer = cookies = purpose = b""
         for name, value in headers:
             if name == b"user-agent":
@@ -71,6 +75,7 @@ class VisitorReader:
             user_agent_hash=agent_hash,
             referrer_host=_host(referrer),
             in_wechat=in_wechat,
+            ad_parameters=ad_parameters(query, referrer.partition(b"?")[2]),
         )
 
     def _session(self, cookies: bytes) -> tuple[bytes, str | None]:

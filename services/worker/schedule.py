@@ -9,6 +9,8 @@ from marketplace.orders import notices, paying, refund_sending, returning
 from marketplace.promotion.agreements import inviting
 from marketplace.promotion.agreements import lifecycle as agreements
 from marketplace.promotion.directory import recording
+from marketplace.promotion.fraud import click_floods, sale_patterns
+from marketplace.promotion.fraud import holds as commission_holds
 from marketplace.promotion.links import lifecycle as links
 from marketplace.promotion.offers import campaigns
 from services.worker import recovery
@@ -31,6 +33,11 @@ _TABLE: dict[str, tuple[Sweep, float]] = {
     "agreements.ended": (agreements.end_due, 30),
     "links.expired": (links.expire_links, 30),
     "directory.records": (recording.keep_track_records, 60),
+    "fraud.bursts": (click_floods.sweep_bursts, 30),
+    "fraud.hollow_days": (click_floods.sweep_hollow_days, 300),
+    "fraud.velocity": (sale_patterns.sweep_velocity, 60),
+    "fraud.patterns": (sale_patterns.sweep_patterns, 300),
+    "fraud.holds": (commission_holds.clear_holds, 60),
     "matching.stock": (documents.refresh_stock, 30),
     # Paying
     "orders.checkouts": (paying.sweep_checkouts, 5),

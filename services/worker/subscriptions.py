@@ -29,6 +29,7 @@ from marketplace.orders.events import (
 from marketplace.promotion.agreements import counters
 from marketplace.promotion.commission import states as commission_states
 from marketplace.promotion.events import CommissionReversed, OrderCredited
+from marketplace.promotion.fraud import on_credit
 from marketplace.promotion.offers import budgets
 from supply.fulfillment import handlers as fulfillment
 from supply.fulfillment.events import (
@@ -60,7 +61,10 @@ SUBSCRIPTIONS: dict[type[Event], tuple[Handler, ...]] = {
     ProviderNotified: (notices.on_provider_notified,),
     PaymentCaptured: (capture.on_payment_captured,),
     PaymentCameLate: (refund_sending.on_payment_came_late,),
-    OrderCredited: (matching.on_order_credited,),
+    OrderCredited: (
+        matching.on_order_credited,
+        on_credit.on_order_credited,
+    ),
     CheckoutExpired: (paying.on_checkout_expired,),
     RefundRequested: (refund_sending.on_refund_requested,),
     RefundSettled: (coupon_returns.on_refund_settled,),

@@ -30,6 +30,10 @@ _DUE = text(
     "SELECT l.order_line_id, max(p.due_at) AS due_at FROM split_lines l JOIN split_parts p ON p.line_id = l.id"
     " WHERE l.order_id = :order_id AND p.part IN ('promoter_brand', 'individual') GROUP BY l.order_line_id"
 )
+_PENDING = text(
+    "SELECT DISTINCT l.order_line_id FROM split_lines l JOIN split_parts p ON p.line_id = l.id"
+    " WHERE l.order_id = ANY(:orders) AND p.part IN ('promoter_brand', 'individual') AND p.pending_minor > 0"
+)
 _CYCLES = text(
     "SELECT payee_id, cycle, time_zone FROM settlement_terms WHERE payee_id = ANY(:payees)"
     " AND currency = :currency"
@@ -87,6 +91,12 @@ async def commission_due(session: AsyncSession, order_id: OrderId) -> dict[Order
     """When the commission of each line of an order leaves its return window, as known now."""
     rows = await session.execute(_DUE, {"order_id": order_id})
     return {OrderLineId.of(row.order_line_id): row.due_at for row in rows}
+
+
+async def pending_lines(session: AsyncSession, order_ids: Sequence[OrderId]) -> set[OrderLineId]:
+    """The lines of these orders of which a promoter's share is still, or again, pending."""
+    pending = await session.execute(_PENDING, {"orders": list(order_ids)})
+    return {OrderLineId.of(each) for each in pending.scalars()}
 
 
 async def expected_payments(

@@ -363,6 +363,15 @@ def _line_parts(state: LineState, returned: Returned, goods_minor: int, standing
     return taken
 
 
+def commission_due_back(state: LineState) -> dict[Seat, int]:
+    """What refunds of the line by units or value, as they stand, still have to take of its commission: nothing,
+    unless the commission came back to the line after them."""
+    was = state.returned
+    standing = state.sale.goods_minor - sum([n for part, n in was.by_amount.items() if part is not Part.TAX])
+    refunded = min(was.by_quantity_minor + was.by_value_minor, max(standing, 0))
+    return _commission_parts(state, cumulative_part(state.sale.basis_minor, refunded, max(standing, 0)))
+
+
 def _commission_parts(state: LineState, refunded_basis_minor: int) -> dict[Seat, int]:
     """R6: cumulative over the line's commission, spread over what its payees still hold, in R3's order."""
     seats, left, parts = state.sale.commission_seats, held_parts(state), state.sale.parts

@@ -135,6 +135,8 @@ class BookLine:
     """``charged_minor`` at capture; never changes."""
     discounts: dict[str, int] = field(default_factory=dict)
     """By funder, what was taken off before ``captured_minor``."""
+    commission_held: bool = False
+    """Not stored: whoever releases asks for it (holds.mark_held)."""
 
     @property
     def is_goods(self) -> bool:

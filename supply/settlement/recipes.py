@@ -26,6 +26,9 @@ RECIPES: Final[Mapping[str, Recipe]] = {
     Kind.FEE_RECHARGE: Recipe("R2b", "The merchant bears the provider's fee, as agreed with the platform."),
     Kind.FUNDS_AVAILABLE: Recipe("R3", "The provider made the charge's money available."),
     Kind.RELEASE: Recipe("R4", "The return window is over: what was pending on this line can be paid out."),
+    Kind.RELEASE_UNDONE: Recipe(
+        "R4b", "A commission that was released is held: as far as it was still here, it is pending again."
+    ),
     Kind.REFUND_RESERVED: Recipe(
         "R5a",
         "A refund takes from everybody what they earned of what comes back, before the provider is asked.",
@@ -36,7 +39,11 @@ RECIPES: Final[Mapping[str, Recipe]] = {
     Kind.NETTING: Recipe("R7b", "What the party owed was set off against what it has earned since."),
     Kind.WRITE_OFF: Recipe("R7c", "The platform gave up what the party owed."),
     Kind.COMMISSION_DENIED: Recipe(
-        "R6", "A commission was found invalid before it was due: it goes back to the merchant."
+        "R6d",
+        "A commission, or a part of it, was found not earned before it was paid: the merchant has it back.",
+    ),
+    Kind.COMMISSION_RESTORED: Recipe(
+        "R6e", "A commission that had been denied was earned after all: the merchant pays it."
     ),
     Kind.ADJUSTED: Recipe(
         "R7", "Corrected by an operator, for the reason given and approved by the name beside it."

@@ -16,6 +16,7 @@ from supply.ledger import service as ledger
 from supply.ledger.journal import Journal, Leg, credit, debit, merged
 from supply.settlement.composition import Part
 from supply.settlement.events import CommissionReleased
+from supply.settlement.holds import COMMISSION_PARTS, NOT_HELD, mark_held
 from supply.settlement.kinds import Kind
 from supply.settlement.order_book import OrderBook, load_many, save
 from supply.settlement.parties import pending_account, released_account
@@ -26,7 +27,7 @@ _TXID = text("SELECT pg_current_xact_id()::text::bigint")
 _DUE = text(
     "SELECT order_id FROM split_orders WHERE order_id IN (SELECT p.order_id FROM split_parts p"
     " JOIN split_lines l ON l.id = p.line_id AND l.open_holds = 0"
-    " WHERE p.due_at <= :now AND p.pending_minor > 0 ORDER BY p.due_at LIMIT :limit)"
+    f" WHERE p.due_at <= :now AND p.pending_minor > 0 AND {NOT_HELD} ORDER BY p.due_at, p.order_id LIMIT :limit)"
     " ORDER BY order_id FOR NO KEY UPDATE SKIP LOCKED"
 )
 
@@ -37,6 +38,7 @@ async def release_due(db: Database, *, clock: Clock) -> int:
     async with db.unit_of_work(SYSTEM) as session:
         due = list((await session.execute(_DUE, {"now": now, "limit": 4 * ORDERS_AT_ONCE})).scalars())
         books = await load_many(session, [OrderId.of(each) for each in due[:ORDERS_AT_ONCE]])
+        await mark_held(session, books)
         waiting = pending_commissions(books)
         journals = [journal for book in books for journal in release_journals(book, now)]
         if journals:
@@ -74,6 +76,8 @@ def release_journals(book: OrderBook, now: datetime) -> list[Journal]:
             continue
         for cell in line.cells.values():
             if not cell.pending_minor or cell.due_at is None or cell.due_at > now:
+                continue
+            if line.commission_held and cell.part in COMMISSION_PARTS:
                 continue
             pending = pending_account(
                 cell.part,

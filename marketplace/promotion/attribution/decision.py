@@ -78,6 +78,8 @@ class RejectReason(StrEnum):
 
     BOT = "BOT"
     DUPLICATE = "DUPLICATE"
+    EXCLUDED = "EXCLUDED"
+    """A fraud rule found that it was no visit; its signal says why."""
     LINK_DISABLED = "LINK_DISABLED"
     OTHER_ADVERTISER = "OTHER_ADVERTISER"
     AGREEMENT_NOT_ACTIVE = "AGREEMENT_NOT_ACTIVE"
@@ -278,6 +280,8 @@ def _judge(
         return RejectReason.BOT
     if touch.duplicate_of is not None:
         return RejectReason.DUPLICATE
+    if touch.excluded:
+        return RejectReason.EXCLUDED
     if not touch.link_active:
         return RejectReason.LINK_DISABLED
     if not touch.agreement_active or terms is None:

@@ -25,12 +25,14 @@ from marketplace.promotion.events import CommissionReversed, ReversedLine
 from marketplace.promotion.models import CommissionReversal, CommissionStatus, ShareRole
 
 _LOCK = text(
-    "SELECT id, order_line_id, basis_minor, commission_minor, refunded_basis_minor, reversed_minor, status,"
+    "SELECT id, order_line_id, basis_minor, commission_minor - denied_minor AS commission_minor,"
+    " refunded_basis_minor, reversed_minor, status,"
     " counters FROM commission_lines WHERE order_line_id = ANY(:lines) ORDER BY id FOR UPDATE"
 )
 _SHARES = text(
-    "SELECT s.commission_line_id, s.position, s.role, s.payee, s.earned_minor - s.reversed_minor AS held,"
-    " r.amount_minor AS taken FROM commission_shares s LEFT JOIN commission_reversals r"
+    "SELECT s.commission_line_id, s.position, s.role, s.payee,"
+    " s.earned_minor - s.reversed_minor - s.denied_minor AS held, r.amount_minor AS taken"
+    " FROM commission_shares s LEFT JOIN commission_reversals r"
     " ON r.commission_line_id = s.commission_line_id AND r.position = s.position AND r.refund_id = :refund"
     " WHERE s.commission_line_id = ANY(:lines) ORDER BY s.commission_line_id, s.position"
 )
@@ -143,7 +145,7 @@ def _reversed(line_id: CommissionLineId, row: Any, shares: list[Any], basis_mino
     )
     status = CommissionStatus(row.status)
     wholly = refunded == row.basis_minor and row.basis_minor > 0
-    if wholly and status is not CommissionStatus.PAID:
+    if wholly and status not in (CommissionStatus.PAID, CommissionStatus.INVALID):
         status = CommissionStatus.REVERSED
     return _Line(line_id, row, refunded, shares, taken, status)
 
@@ -232,19 +234,22 @@ async def reverse_taken(
         amounts = [0] * len(held)
         for each in taken:
             if each.order_line_id == OrderLineId.of(row.order_line_id):
-                _spread(each, held, amounts)
+                spread_over_positions(each, held, [share.held for share in held], amounts)
         if any(amounts):
             lines.append(_recorded(row, held, amounts))
     await _store(session, refund_id, lines, clock.now())
 
 
-def _spread(taken: TakenShare, shares: Sequence[Any], amounts: list[int]) -> None:
-    """Over a payee's positions by what it still holds there; one who came through several touches has several."""
+def spread_over_positions(
+    taken: TakenShare, shares: Sequence[Any], room: Sequence[int], amounts: list[int]
+) -> None:
+    """Add to ``amounts`` over a payee's positions by the room left there; one who came through several touches has
+    several. ``shares`` have role and payee."""
     mine = [
         n for n, share in enumerate(shares) if share.role == taken.role and taken.payee in ("", share.payee)
     ]
-    room = [shares[n].held - amounts[n] for n in mine]
-    for n, amount in zip(mine, allocate_remaining(min(taken.amount_minor, sum(room)), room), strict=True):
+    left = [room[n] - amounts[n] for n in mine]
+    for n, amount in zip(mine, allocate_remaining(min(taken.amount_minor, sum(left)), left), strict=True):
         amounts[n] += amount
 
 
@@ -252,7 +257,10 @@ def _recorded(row: Any, shares: Sequence[Any], amounts: Sequence[int]) -> _Line:
     reversed_minor = row.reversed_minor + sum(amounts)
     refunded = cumulative_part(row.basis_minor, reversed_minor, row.commission_minor)
     status = CommissionStatus(row.status)
-    if reversed_minor == row.commission_minor and status is not CommissionStatus.PAID:
+    if reversed_minor == row.commission_minor and status not in (
+        CommissionStatus.PAID,
+        CommissionStatus.INVALID,
+    ):
         status = CommissionStatus.REVERSED
     line_id = CommissionLineId.of(row.id)
     return _Line(line_id, row, max(refunded, row.refunded_basis_minor), list(shares), list(amounts), status)
@@ -266,8 +274,8 @@ _RESTORE = text(
     " shares AS (UPDATE commission_shares s SET reversed_minor = s.reversed_minor + b.amount_minor FROM back b"
     " WHERE s.commission_line_id = b.commission_line_id AND s.position = b.position)"
     " UPDATE commission_lines l SET reversed_minor = l.reversed_minor + b.amount,"
-    " refunded_basis_minor = CASE WHEN l.commission_minor = 0 THEN 0 ELSE"
-    " round(l.basis_minor::numeric * (l.reversed_minor + b.amount) / l.commission_minor) END,"
+    " refunded_basis_minor = CASE WHEN l.commission_minor = l.denied_minor THEN 0 ELSE"
+    " round(l.basis_minor::numeric * (l.reversed_minor + b.amount) / (l.commission_minor - l.denied_minor)) END,"
     " status = CASE WHEN l.status = 'REVERSED' THEN 'PENDING' ELSE l.status END"
     " FROM (SELECT commission_line_id, sum(amount_minor)::bigint AS amount FROM back GROUP BY 1) b"
     " WHERE l.id = b.commission_line_id RETURNING l.id, l.counters, b.amount"

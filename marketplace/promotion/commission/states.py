@@ -1,9 +1,10 @@
 """Where a commission line stands (cps.md §2): PENDING → CONFIRMED → PAYABLE → PAID.
 
-CONFIRMED when settlement released it: its return window is over and no after-sale is open. PAYABLE once the
+CONFIRMED when settlement released it: its return window is over, no after-sale and no hold is open. PAYABLE once the
 statement of the promoter brand (of the individual, where the brand keeps nothing) that holds the release is closed.
 PAID when the payout after that statement succeeded. Every handler advances as far as the facts go, so that their
-order does not matter. REVERSED and INVALID are final and set elsewhere.
+order does not matter. A hold takes a confirmed line back to PENDING with its money, and keeps one whose money is gone
+from becoming PAYABLE. REVERSED and INVALID are set elsewhere.
 """
 
 from __future__ import annotations
@@ -16,15 +17,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.clock import Clock
-from core.ids import CommissionLineId, OrderId, OrderLineId
-from infra import outbox
-from marketplace.promotion.errors import CommissionLineNotFound, CommissionNotPending
-from marketplace.promotion.events import CommissionReversed, ReversedLine
-from marketplace.promotion.models import CommissionStatus
+from core.ids import OrderId, OrderLineId
 from supply.fulfillment.events import FulfillmentOrderDelivered
 from supply.settlement import commission_progress as progress
 from supply.settlement.commission_progress import ReleasedMoney, StatedMoney
-from supply.settlement.denied_commission import deny_commission
 from supply.settlement.events import CommissionReleased, PayoutPaid, StatementsClosed
 
 # The payee whose statement and payout decide.
@@ -33,9 +29,14 @@ _LEAD = (
     "  AND s.role <> 'platform' AND s.earned_minor > 0 ORDER BY s.role = 'promoter_brand' DESC, s.position LIMIT 1)"
     " lead"
 )
+_ORDERS = text("SELECT DISTINCT order_id FROM commission_lines WHERE order_line_id = ANY(:lines)")
 _CONFIRM = text(
     "UPDATE commission_lines SET status = 'CONFIRMED', confirmed_at = :at, confirmed_txid = :txid"
     " WHERE order_line_id = ANY(:lines) AND status = 'PENDING'"
+)
+_UNCONFIRM = text(
+    "UPDATE commission_lines SET status = 'PENDING', confirmed_at = NULL, confirmed_txid = NULL"
+    " WHERE order_line_id = ANY(:lines) AND status = 'CONFIRMED'"
 )
 _OPEN = text(
     "SELECT l.id, l.currency, l.status, l.confirmed_at, l.confirmed_txid, l.payable_at, lead.payee"
@@ -46,7 +47,8 @@ _OPEN = text(
 _PAYABLE = text(
     "UPDATE commission_lines l SET status = 'PAYABLE', payable_at = n.at"
     " FROM unnest(CAST(:ids AS uuid[]), CAST(:ats AS timestamptz[])) AS n (id, at)"
-    " WHERE l.id = n.id AND l.status = 'CONFIRMED'"
+    " WHERE l.id = n.id AND l.status = 'CONFIRMED' AND NOT EXISTS (SELECT FROM commission_holds h"
+    "  WHERE h.commission_line_id = l.id AND h.status = 'OPEN')"
 )
 _PAID = text(
     "UPDATE commission_lines l SET status = 'PAID', paid_at = n.at"
@@ -54,7 +56,8 @@ _PAID = text(
     " WHERE l.id = n.id AND l.status = 'PAYABLE'"
 )
 _OF_ORDER = text(
-    f"SELECT l.id, l.order_line_id, l.currency, lead.payee FROM commission_lines l{_LEAD}"
+    "SELECT l.id, l.order_line_id, l.currency, lead.payee, (SELECT max(h.clears_at) FROM commission_holds h"
+    f"  WHERE h.commission_line_id = l.id AND h.status = 'OPEN') AS held_until FROM commission_lines l{_LEAD}"
     " WHERE l.order_id = :order_id AND l.status IN ('PENDING', 'CONFIRMED') ORDER BY l.id"
 )
 _EXPECT = text(
@@ -64,8 +67,11 @@ _EXPECT = text(
 
 
 async def on_commission_released(session: AsyncSession, event: CommissionReleased, *, clock: Clock) -> None:
-    values = {"lines": list(event.order_line_ids), "at": event.at, "txid": event.txid}
-    await session.execute(_CONFIRM, values)
+    # A hold may have taken the money back to pending since.
+    orders = (await session.execute(_ORDERS, {"lines": list(event.order_line_ids)})).scalars()
+    pending = await progress.pending_lines(session, [OrderId.of(each) for each in orders])
+    released = [line for line in event.order_line_ids if line not in pending]
+    await session.execute(_CONFIRM, {"lines": released, "at": event.at, "txid": event.txid})
     await _advance(session, await _payees_of(session, event.order_line_ids))
 
 
@@ -84,8 +90,22 @@ async def on_fulfillment_delivered(
     await expect_payment(session, event.order_id)
 
 
+async def go_on(session: AsyncSession, order_line_ids: Sequence[OrderLineId]) -> None:
+    """What kept these lines from becoming payable is gone."""
+    await _advance(session, await _payees_of(session, order_line_ids))
+
+
+async def unconfirm(session: AsyncSession, order_line_ids: Sequence[OrderLineId]) -> None:
+    """Their money went back to pending: so do they."""
+    await session.execute(_UNCONFIRM, {"lines": list(order_line_ids)})
+
+
 async def expect_payment(session: AsyncSession, order_id: OrderId) -> None:
-    """Set when the payees of an order's lines can expect their money."""
+    """Set when the payees of an order's lines can expect their money: after the statement that will hold it.
+
+    As long as nothing was delivered it is due as if it never were; a held line at the latest when its holds end by
+    themselves.
+    """
     due = await progress.commission_due(session, order_id)
     rows = [
         row
@@ -94,50 +114,10 @@ async def expect_payment(session: AsyncSession, order_id: OrderId) -> None:
     ]
     if not rows:
         return
-    wanted = [(row.payee, due[OrderLineId.of(row.order_line_id)]) for row in rows]
+    dues = [(row, due[OrderLineId.of(row.order_line_id)]) for row in rows]
+    wanted = [(row.payee, max(at, row.held_until or at)) for row, at in dues]
     ats = await progress.expected_payments(session, rows[0].currency, wanted)
     await session.execute(_EXPECT, {"ids": [row.id for row in rows], "ats": ats})
-
-
-_ONE = text(
-    "SELECT id, order_id, order_line_id, status, counters, commission_minor - reversed_minor AS left_minor,"
-    " basis_minor - refunded_basis_minor AS basis_left_minor FROM commission_lines WHERE id = :id FOR UPDATE"
-)
-_INVALID = text(
-    "WITH shares AS (UPDATE commission_shares SET reversed_minor = earned_minor WHERE commission_line_id = :id)"
-    " UPDATE commission_lines SET status = 'INVALID', invalid_reason = :reason, reversed_minor = commission_minor"
-    " WHERE id = :id"
-)
-
-
-async def invalidate(
-    session: AsyncSession,
-    commission_line_id: CommissionLineId,
-    *,
-    reason: str,
-    approved_by: str,
-    clock: Clock,
-) -> int:
-    """A pending line was not earned: the merchant gets its commission back. Minor units; again: 0.
-
-    Raises ``CommissionNotPending`` for a line that is confirmed or further. Needs a SYSTEM session.
-    """
-    row = (await session.execute(_ONE, {"id": commission_line_id})).one_or_none()
-    if row is None:
-        raise CommissionLineNotFound("no such commission line", field="commissionLineId")
-    if row.status == CommissionStatus.INVALID:
-        return 0
-    if row.status != CommissionStatus.PENDING:
-        raise CommissionNotPending(f"the line is {row.status}")
-    denied = await deny_commission(
-        session, OrderId.of(row.order_id), OrderLineId.of(row.order_line_id),
-        reason=reason, approved_by=approved_by, now=clock.now(),
-    )  # fmt: skip
-    await session.execute(_INVALID, {"id": commission_line_id, "reason": reason})
-    if row.counters:
-        freed = ReversedLine(commission_line_id, row.left_minor, row.basis_left_minor)
-        await outbox.record(session, CommissionReversed((freed,)))
-    return denied
 
 
 _PAYEES = text(

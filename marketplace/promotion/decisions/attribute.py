@@ -41,6 +41,7 @@ from marketplace.promotion.attribution.crediting import (
 from marketplace.promotion.attribution.decision import decide
 from marketplace.promotion.commission.rules import OrderDiscount
 from marketplace.promotion.coupons.entries import judge_entries
+from marketplace.promotion.decisions.return_window import lengthened
 from marketplace.promotion.errors import InvalidTouchToken
 from marketplace.promotion.events import OrderCredited
 from marketplace.promotion.facts import LineFact, OrderFact, canonical_inputs
@@ -161,6 +162,9 @@ async def attribute(
         buyer_keys=sorted(order.buyer_keys),
     )
     facts, amounts = _order_fact(order, found), _amounts(order, found)
+    if found.watched:
+        awards = decide(facts, found.touches, found.agreements).awards
+        amounts = replace(amounts, splits=lengthened(amounts.splits, awards, found.watched))
     held, limits = await _hold_limits(session, order, facts, found)
     amounts = replace(amounts, limits=limits)
     credited = credit(facts, found.touches, found.agreements, amounts)

@@ -9,7 +9,10 @@ Where the contract leaves room:
 - TIME_TO_ORDER_FLAT asks for both: the times differ from those of everybody else's sales of the offer (two-sample
   test, p below the threshold), and an even spread over the window is *not* ruled out. Buyers come soon after their
   click; who marks everybody with a cookie gets sales that have nothing to do with the click.
-- DEVICE_REUSE, REFUND_RING and VELOCITY are about one promoter brand and person at one advertiser.
+- DEVICE_REUSE, REFUND_RING and VELOCITY are about one promoter (the person, or the brand that sells by itself) under
+  one agreement.
+
+Evidence holds figures and ids, no digests: who may read a signal must not learn from it who bought.
 """
 
 from __future__ import annotations
@@ -19,19 +22,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
-from urllib.parse import parse_qsl, urlsplit
 
 from core.money import PPM
 from marketplace.promotion.fraud.signals import Rule, Signal
 from marketplace.promotion.fraud.statistics import ks_two_samples, ks_uniform, percentile, poisson_z
 
-AD_CLICK_PARAMETERS: Final = frozenset(
-    {
-        "gclid", "wbraid", "gbraid", "dclid", "msclkid", "fbclid", "ttclid", "twclid", "li_fat_id", "yclid",
-        "bd_vid", "qz_gdt", "gdt_vid", "qhclickid", "sogouclickid", "clickid_ocean", "ks_click",
-    }
-)  # fmt: skip
-"""Query parameters that advertising networks add to the pages they send visitors to."""
+FLOOD_CLICKS: Final = 20
+FLOOD_WITHIN: Final = timedelta(seconds=60)
+FLOOD_THRESHOLD: Final[Mapping[str, object]] = {"clicks": FLOOD_CLICKS, "seconds": 60}
+HOLLOW_CLICKS: Final = 200
+FLAT_SALES: Final = 30
+LEAK_USES: Final = 10
+RING_ORDERS: Final = 10
+VELOCITY_TIMES: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class Click:
 
 
 def click_flood(
-    clicks: Iterable[Click], *, most: int = 20, within: timedelta = timedelta(seconds=60)
+    clicks: Iterable[Click], *, most: int = FLOOD_CLICKS, within: timedelta = FLOOD_WITHIN
 ) -> list[Signal]:
     """``most`` clicks or more by one (link, network, agent) inside ``within``; every click of the burst is named."""
     by_source: dict[tuple[str, str, str], list[Click]] = {}
@@ -54,16 +57,18 @@ def click_flood(
         by_source.setdefault((click.link_id, click.network, click.agent), []).append(click)
     threshold = {"clicks": most, "seconds": int(within.total_seconds())}
     signals = []
-    for (link_id, network, agent), own in by_source.items():
+    for own in by_source.values():
         burst, peak = _bursts(own, most, within)
         if burst:
-            evidence = {
-                "link_id": link_id, "network": network, "agent": agent, "clicks": len(burst), "peak": peak,
-                "from": own[burst[0]].at.isoformat(), "to": own[burst[-1]].at.isoformat(),
-            }  # fmt: skip
+            evidence = flood_evidence(len(burst), peak, own[burst[0]].at, own[burst[-1]].at)
             touches = tuple([own[index].touch_id for index in burst])
             signals.append(Signal(Rule.CLICK_FLOOD, evidence, threshold, touch_ids=touches))
     return signals
+
+
+def flood_evidence(clicks: int, peak: int, first: datetime, last: datetime) -> dict[str, object]:
+    """Of the clicks of one source that lie in crowded minutes; ``peak`` is the most in any minute."""
+    return {"clicks": clicks, "peak": peak, "from": first.isoformat(), "to": last.isoformat()}
 
 
 def _bursts(clicks: Sequence[Click], most: int, within: timedelta) -> tuple[list[int], int]:
@@ -87,7 +92,7 @@ def hollow_clicks(
     clicks: int,
     orders: int,
     history: Sequence[int],
-    least_clicks: int = 200,
+    least_clicks: int = HOLLOW_CLICKS,
     least_conversion_ppm: int = 200,
     most_z: float = 4.0,
 ) -> Signal | None:
@@ -128,7 +133,7 @@ def time_to_order_flat(
     elsewhere_s: Sequence[float],
     *,
     window_s: int,
-    least_sales: int = 30,
+    least_sales: int = FLAT_SALES,
     most_p: float = 0.001,
     least_even_p: float = 0.05,
 ) -> Signal | None:
@@ -165,7 +170,7 @@ def device_reuse(
             by_mark.setdefault(mark, []).append(sale)
     threshold = {"buyers": most_buyers, "days": within.days}
     signals = []
-    for (kind, digest), own in sorted(by_mark.items()):
+    for (kind, _), own in sorted(by_mark.items()):
         found: dict[str, None] = {}
         most = 0
         for index, sale in enumerate(own):
@@ -175,13 +180,13 @@ def device_reuse(
                 most = max(most, buyers)
                 found.update(dict.fromkeys(each.order_id for each in near))
         if found:
-            evidence = {"kind": kind, "digest": digest, "buyers": most, "orders": len(found)}
+            evidence = {"kind": kind, "buyers": most, "orders": len(found)}
             signals.append(Signal(Rule.DEVICE_REUSE, evidence, threshold, order_ids=tuple(found)))
     return signals
 
 
 def coupon_leak(
-    code: str, *, uses: int, without_touch: int, least_uses: int = 10, most_without_ppm: int = 500_000
+    code: str, *, uses: int, without_touch: int, least_uses: int = LEAK_USES, most_without_ppm: int = 500_000
 ) -> Signal | None:
     """An exclusive code that half of its users found without ever touching a placement of its owner."""
     if uses < least_uses or without_touch * PPM < most_without_ppm * uses:
@@ -199,7 +204,7 @@ def refund_ring(
     refunded: int,
     offer_orders: int,
     offer_refunded: int,
-    least_orders: int = 10,
+    least_orders: int = RING_ORDERS,
     floor_ppm: int = 200_000,
     times: int = 3,
 ) -> Signal | None:
@@ -221,7 +226,12 @@ def refund_ring(
 
 
 def velocity(
-    *, orders: int, hourly: Sequence[int], times: int = 10, of_hundred: int = 99, least_usual: int = 1
+    *,
+    orders: int,
+    hourly: Sequence[int],
+    times: int = VELOCITY_TIMES,
+    of_hundred: int = 99,
+    least_usual: int = 1,
 ) -> Signal | None:
     """Orders of this hour against the 99th percentile of the hours of 28 days (hours without orders are zeros)."""
     usual = max(percentile(hourly, of_hundred), least_usual)
@@ -237,28 +247,28 @@ def velocity(
 def banned_source(
     touch_id: str,
     *,
-    referrer: str,
-    landing_query: str,
+    order_id: str,
+    referrer_host: str,
+    ad_parameters: Iterable[str],
     banned_hosts: frozenset[str],
     paid_traffic_allowed: bool,
 ) -> Signal | None:
     """A click from a forbidden page, or one that was bought where the agreement forbids it.
 
-    ``referrer`` is the address the click came from (may be empty), ``landing_query`` the query it brought along.
-    A banned host bans its sub-domains.
+    ``referrer_host`` may be empty; a banned host bans its sub-domains. ``ad_parameters`` are the names of advertising
+    networks' parameters that it brought along.
     """
-    host = (urlsplit(referrer).hostname or "").lower()
-    labels = host.split(".")
+    labels = referrer_host.lower().split(".")
     banned = next((name for i in range(len(labels)) if (name := ".".join(labels[i:])) in banned_hosts), None)
-    query = landing_query.lstrip("?") + "&" + urlsplit(referrer).query
-    bought = sorted(
-        {name for name, _ in parse_qsl(query, keep_blank_values=True) if name in AD_CLICK_PARAMETERS}
-    )
+    bought = sorted(ad_parameters)
     if banned is not None:
-        return Signal(Rule.BANNED_SOURCE, {"host": host}, {"banned": banned}, (touch_id,))
-    if bought and not paid_traffic_allowed:
-        return Signal(Rule.BANNED_SOURCE, {"parameters": bought}, {"paid_traffic": "forbidden"}, (touch_id,))
-    return None
+        told: Mapping[str, object] = {"host": referrer_host.lower()}
+        limit: Mapping[str, object] = {"banned": banned}
+    elif bought and not paid_traffic_allowed:
+        told, limit = {"parameters": bought}, {"paid_traffic": "forbidden"}
+    else:
+        return None
+    return Signal(Rule.BANNED_SOURCE, told, limit, (touch_id,), (order_id,))
 
 
 def self_referral(

@@ -41,10 +41,9 @@ class Action(StrEnum):
     """The code loses its precedence."""
     LENGTHEN_WINDOW = "lengthen_window"
     """Hold, and the return window of what comes is longer."""
-    AS_AGREED = "as_agreed"
-    """What the agreement says of forbidden sources."""
 
 
+# Of a forbidden source the agreement says what follows, a hold where it says nothing else.
 ACTION_OF: Final[Mapping[Rule, Action]] = {
     Rule.SELF_REFERRAL: Action.INVALIDATE,
     Rule.CLICK_FLOOD: Action.EXCLUDE_CLICKS,
@@ -54,7 +53,7 @@ ACTION_OF: Final[Mapping[Rule, Action]] = {
     Rule.COUPON_LEAK: Action.LOWER_COUPON,
     Rule.REFUND_RING: Action.LENGTHEN_WINDOW,
     Rule.VELOCITY: Action.HOLD,
-    Rule.BANNED_SOURCE: Action.AS_AGREED,
+    Rule.BANNED_SOURCE: Action.HOLD,
 }
 
 

@@ -13,10 +13,11 @@ from marketplace.promotion.facts import TouchKind
 # over arrays does for both, at the price of one parse per connection.
 INSERT_CLICKS = (
     "INSERT INTO touches (id, link_id, agreement_id, advertiser_id, promoter_brand_id, at, kind, session_key,"
-    " contact_id, is_bot, duplicate_of, ip_prefix_hash, user_agent_hash, referrer_host)"
+    " contact_id, is_bot, duplicate_of, ip_prefix_hash, user_agent_hash, referrer_host,"
+    " ad_parameters)"
     " SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::timestamptz[],"
     " $7::text[], $8::bytea[], $9::uuid[], $10::boolean[], $11::uuid[], $12::bytea[], $13::bytea[],"
-    " $14::text[]) ON CONFLICT (id) DO NOTHING"
+    " $14::text[], $15::text[]) ON CONFLICT (id) DO NOTHING"
 )
 
 
@@ -37,6 +38,7 @@ class Click(NamedTuple):
     ip_prefix_hash: bytes | None = None
     user_agent_hash: bytes | None = None
     referrer_host: str | None = None
+    ad_parameters: str | None = None
 
 
 class Driver(Protocol):

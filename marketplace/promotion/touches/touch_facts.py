@@ -59,6 +59,10 @@ SELECT b.id, b.link_id, b.at, b.kind, b.rank, b.is_bot, b.duplicate_of,
         ORDER BY s.position DESC LIMIT 1) IS NOT DISTINCT FROM 'ACTIVE' AS campaign_running,
     (SELECT g.campaign_id FROM campaign_budgets g WHERE g.campaign_id = k.id AND k.currency = :currency) AS budget,
     p.person_keys, p.payout_hash, p.instrument_hashes, p.address_hashes,
+    EXISTS (SELECT FROM excluded_touches x WHERE x.touch_id = b.id AND x.lifted_at IS NULL) AS excluded,
+    EXISTS (SELECT FROM fraud_signals f WHERE f.agreement_id = l.agreement_id
+        AND f.promoter = coalesce(l.promoter_id, l.promoter_brand_id) AND f.window_until >= :until
+        AND f.status <> 'DISMISSED') AS watched,
     coalesce(c.exclusive, false) AS coupon_exclusive, coalesce(c.leaked_since <= b.at, false) AS coupon_leaked,
     ARRAY(SELECT DISTINCT staff.brand_id FROM promoters staff
         WHERE staff.kind = 'staff' AND staff.person_keys && CAST(:buyer AS varchar[])) AS buyer_staff_of
@@ -88,6 +92,8 @@ class TouchesOfOrder:
     """By agreement and version, those with caps or tiers."""
     budgets: Mapping[str, CampaignId] = field(default_factory=dict)
     """By agreement, its campaign where that has a budget in the order's currency."""
+    watched: frozenset[str] = frozenset()
+    """Touches of promoters whose orders have a longer return window for now."""
 
 
 async def touch_facts_for(
@@ -127,9 +133,12 @@ async def touch_facts_for(
     limited: dict[tuple[str, int], Terms] = {}
     budgets: dict[str, CampaignId] = {}
     staff_of: frozenset[str] = frozenset()
+    watched = set()
     for row in rows:
         fact = _touch(row)
         touches.append(fact)
+        if row.watched:
+            watched.add(fact.id)
         links[fact.id] = LinkId.of(row.link_id)
         staff_of = frozenset(str(BrandId.of(brand)) for brand in row.buyer_staff_of)
         key = (fact.agreement_id, fact.agreement_version)
@@ -163,6 +172,7 @@ async def touch_facts_for(
         links,
         limited,
         budgets,
+        frozenset(watched),
     )
 
 
@@ -191,4 +201,5 @@ def _touch(row: Any) -> TouchFact:
         promoter_payout_hash=row.payout_hash,
         promoter_instrument_hashes=frozenset(row.instrument_hashes or ()),
         promoter_address_hashes=frozenset(row.address_hashes or ()),
+        excluded=row.excluded,
     )

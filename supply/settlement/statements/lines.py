@@ -51,6 +51,7 @@ _SECTION_OF: dict[str, str] = {
     Kind.REVERSAL: "recovered",
     Kind.NETTING: "netting",
     Kind.RELEASE: "released",
+    Kind.RELEASE_UNDONE: "released",
     Kind.PAYOUT_RESERVED: "payouts",
     Kind.PAYOUT_SETTLED: "payouts",
     Kind.PAYOUT_VOIDED: "payouts",

@@ -19,6 +19,7 @@ from marketplace.orders.capture import _adjustment, _shares
 from marketplace.promotion import service
 from marketplace.promotion.agreements.limits import TierTerms
 from marketplace.promotion.agreements.terms import Rule, Terms
+from marketplace.promotion.commission import denials
 from marketplace.promotion.commission import states as commission_states
 from marketplace.promotion.commission.rules import Tier, TierMode
 from marketplace.promotion.errors import CommissionNotPending
@@ -231,10 +232,10 @@ async def test_an_invalid_line_goes_back_to_the_merchant(db: Database, clock: Fi
     async with db.unit_of_work(SYSTEM) as session:
         found = await session.execute(text("SELECT id FROM commission_lines"))
         commission_line = CommissionLineId.of(found.scalar_one())
-        denied = await commission_states.invalidate(
+        denied = await denials.invalidate(
             session, commission_line, reason="SELF_REFERRAL", approved_by="usr_1", clock=clock
         )
-        again = await commission_states.invalidate(
+        again = await denials.invalidate(
             session, commission_line, reason="SELF_REFERRAL", approved_by="usr_1", clock=clock
         )
 
@@ -263,4 +264,4 @@ async def test_a_confirmed_line_is_not_found_invalid(db: Database, clock: FixedC
         found = await session.execute(text("SELECT id FROM commission_lines"))
         line = CommissionLineId.of(found.scalar_one())
         with pytest.raises(CommissionNotPending):
-            await commission_states.invalidate(session, line, reason="x", approved_by="usr_1", clock=clock)
+            await denials.invalidate(session, line, reason="x", approved_by="usr_1", clock=clock)

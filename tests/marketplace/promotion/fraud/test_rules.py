@@ -22,6 +22,7 @@ from marketplace.promotion.fraud.rules import (
     velocity,
 )
 from marketplace.promotion.fraud.signals import Action, Rule
+from marketplace.promotion.touches.ad_clicks import ad_parameters
 
 AT = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 DAY_S = 86_400
@@ -147,12 +148,13 @@ def test_a_burst_of_orders_is_caught_and_a_good_evening_is_not() -> None:
 
 
 def source(
-    referrer: str = "", query: str = "", *, paid: bool = False, banned: tuple[str, ...] = ()
+    host: str = "", parameters: tuple[str, ...] = (), *, paid: bool = False, banned: tuple[str, ...] = ()
 ) -> object:
     signal = banned_source(
         "tch",
-        referrer=referrer,
-        landing_query=query,
+        order_id="ord",
+        referrer_host=host,
+        ad_parameters=parameters,
         banned_hosts=frozenset(banned),
         paid_traffic_allowed=paid,
     )
@@ -160,18 +162,20 @@ def source(
 
 
 def test_bought_clicks_and_banned_pages_are_caught() -> None:
-    assert source(query="?gclid=abc&utm_source=x") == {"parameters": ["gclid"]}
-    assert source("https://ad.example/r?bd_vid=1") == {"parameters": ["bd_vid"]}
-    assert source("https://m.coupons.example/p/1", banned=("coupons.example",)) == {
-        "host": "m.coupons.example"
-    }
+    assert source(parameters=("gclid",)) == {"parameters": ["gclid"]}
+    assert source("M.coupons.example", banned=("coupons.example",)) == {"host": "m.coupons.example"}
 
 
 def test_where_it_is_allowed_or_merely_alike_nothing_is_said() -> None:
-    assert source(query="gclid=abc", paid=True) is None
-    assert source("https://notcoupons.example/", banned=("coupons.example",)) is None
-    assert source("not an address", "utm_source=newsletter&ref=1") is None
+    assert source(parameters=("gclid",), paid=True) is None
+    assert source("notcoupons.example", banned=("coupons.example",)) is None
     assert source() is None
+
+
+def test_of_a_query_only_the_names_of_ad_parameters_are_kept() -> None:
+    assert ad_parameters(b"utm_source=x&gclid=abc&gclid=d", b"bd_vid=1") == "bd_vid,gclid"
+    assert ad_parameters(b"s=1", b"") is None
+    assert ad_parameters(b"xgclid=1&q=gclid") is None
 
 
 def test_self_promotion_comes_from_the_decision() -> None:

@@ -1,0 +1,150 @@
+"""A commission denied and given back: to the unit, whatever was refunded in between."""
+
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from core.actor import SYSTEM
+from core.clock import FixedClock
+from core.ids import RefundId
+from infra.db.session import Database
+from supply.ledger import queries as ledger
+from supply.settlement import queries
+from supply.settlement.capture import CapturedOrder, open_split
+from supply.settlement.denied_commission import deny_commission, restore_commission
+from supply.settlement.refunds import LineRefund, RefundPlan, reserve_refund
+from supply.settlement.release import release_due
+from tests.factories.settlement import PAID_AT, Parties, captured_o1, line_of_o1, order_of
+
+
+async def _deny(
+    session: AsyncSession, order: CapturedOrder, amount: int | None = None, *, reference: str = "d1"
+) -> int:
+    moved = await deny_commission(
+        session, order.order_id, order.lines[0].order_line_id, reference=reference, reason="FRAUD",
+        approved_by="usr_1", now=PAID_AT, amount_minor=amount,
+    )  # fmt: skip
+    return sum(share.amount_minor for share in moved)
+
+
+async def _restore(session: AsyncSession, order: CapturedOrder, reference: str = "d1") -> tuple[int, int]:
+    moved = await restore_commission(
+        session, order.order_id, reference, reason="wrongly", approved_by="usr_1", now=PAID_AT
+    )
+    return sum(share.amount_minor for share in moved), sum(share.withheld_minor for share in moved)
+
+
+async def _nets(session: AsyncSession, parties: Parties) -> list[int]:
+    """Of merchant, promoter brand, individual; what a party owes is below zero."""
+    ids = [str(parties.merchant), str(parties.promoter_brand), str(parties.individual)]
+    found = {each.payee_id: each.net_minor for each in await queries.party_balances(session, ids)}
+    assert await queries.broken_identities(session) == []
+    assert await ledger.mismatched_balances(session) == 0
+    return [found[id] for id in ids]
+
+
+async def test_all_of_a_commission_goes_to_the_merchant_and_comes_back(
+    session: AsyncSession, clock: FixedClock
+) -> None:
+    parties = Parties()
+    order = await captured_o1(session, clock, parties)
+    before = await _nets(session, parties)
+    assert await _deny(session, order) == 1_350
+    assert await _nets(session, parties) == [before[0] + 1_350, 0, 0]
+    assert await _deny(session, order) == 0
+
+    assert await _restore(session, order) == (1_350, 0)
+    assert await _nets(session, parties) == before
+    assert await _restore(session, order) == (0, 0)
+
+
+async def test_a_part_is_taken_in_proportion_to_what_each_holds(
+    session: AsyncSession, clock: FixedClock
+) -> None:
+    parties = Parties()
+    order = await captured_o1(session, clock, parties)
+    # 101 over 450 and 900: 33.67 and 67.33, the left-over unit to the larger fraction.
+    assert await _deny(session, order, 101) == 101
+    assert (await _nets(session, parties))[1:] == [900 - 67, 450 - 34]
+    assert await _deny(session, order, 5_000, reference="d2") == 1_249
+    assert (await _nets(session, parties))[1:] == [0, 0]
+    assert await _restore(session, order, "d1") == (101, 0)
+    assert (await _nets(session, parties))[1:] == [67, 34]
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_given_back_after_refunds_of_units_all_stand_as_if_it_had_never_been_denied(
+    session: AsyncSession, clock: FixedClock, seed: int
+) -> None:
+    dice = random.Random(seed)
+    quantity, early, late = dice.randint(3, 9), dice.randint(0, 2), dice.randint(0, 4)
+    basis = dice.randint(2_000, 9_000)
+    stands = []
+    for denied in (False, True):
+        parties = Parties()
+        line = line_of_o1(parties, quantity=quantity, basis_minor=basis)
+        order = order_of(parties, [line], charge_id=f"ch_{denied}")
+        await open_split(session, order, clock=clock)
+        await _refund(session, order, min(early, quantity))
+        if denied:
+            await _deny(session, order)
+        await _refund(session, order, min(late, quantity - early))
+        if denied:
+            await _restore(session, order)
+        stands.append(await _nets(session, parties))
+    assert stands[0] == stands[1]
+
+
+async def _refund(session: AsyncSession, order: CapturedOrder, quantity: int) -> None:
+    if quantity:
+        plan = RefundPlan(
+            RefundId.new(), order.order_id, lines=(LineRefund(order.lines[0].order_line_id, quantity),)
+        )
+        await reserve_refund(session, plan, now=PAID_AT)
+
+
+async def test_of_what_was_wholly_refunded_nothing_comes_back(
+    session: AsyncSession, clock: FixedClock
+) -> None:
+    parties = Parties()
+    order = await captured_o1(session, clock, parties)
+    await _deny(session, order)
+    await reserve_refund(session, RefundPlan(RefundId.new(), order.order_id, everything=True), now=PAID_AT)
+    assert await _restore(session, order) == (0, 1_350)
+    assert (await _nets(session, parties))[1:] == [0, 0]
+
+
+async def test_a_refund_by_amount_in_between_is_borne_by_whoever_would_have_held_the_money(
+    session: AsyncSession, clock: FixedClock
+) -> None:
+    parties = Parties()
+    order = await captured_o1(session, clock, parties)
+    await _deny(session, order)
+    # Of 10,388 a quarter: the merchant, with 4,550 of the line, gives a quarter of that; so does a commission.
+    await reserve_refund(session, RefundPlan(RefundId.new(), order.order_id, amount_minor=2_597), now=PAID_AT)
+    given, withheld = await _restore(session, order)
+    assert given + withheld == 1_350
+    assert abs(withheld - 1_350 / 4) <= 1
+    await _nets(session, parties)
+
+
+async def test_a_commission_that_was_released_is_owed_or_taken_from_what_is_here(
+    db: Database, clock: FixedClock
+) -> None:
+    parties = Parties()
+    async with db.unit_of_work(SYSTEM) as session:
+        order = await captured_o1(session, clock, parties)
+    clock.at = PAID_AT + timedelta(days=45)
+    await release_due(db, clock=clock)
+    async with db.unit_of_work(SYSTEM) as session:
+        assert await _deny(session, order) == 1_350
+        nets = await _nets(session, parties)
+        assert await _restore(session, order) == (1_350, 0)
+    assert nets == [3_200 + 1_350, 0, 0]
+    await release_due(db, clock=clock)
+    async with db.reading(SYSTEM) as session:
+        assert await _nets(session, parties) == [3_200, 900, 450]
