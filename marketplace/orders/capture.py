@@ -49,9 +49,10 @@ _CHECKOUT = text(
     " ARRAY(SELECT e.touch_id FROM coupon_entries e WHERE e.checkout_id = c.id) AS entered"
     " FROM checkouts c JOIN carts k ON k.id = c.cart_id JOIN payments p ON p.checkout_id = c.id WHERE c.id = :id"
 )
+# By merchant: whatever two checkouts bought, caps and budgets are locked in one sequence.
 _ORDERS = text(
     "SELECT id, number, merchant_id, seller_id, currency, country, total_minor, placed_at FROM orders"
-    " WHERE checkout_id = :id ORDER BY id"
+    " WHERE checkout_id = :id ORDER BY merchant_id, id"
 )
 _EARLIER = text(
     "SELECT merchant_id, paid_at, refunded_minor = total_minor AS wholly_refunded FROM orders"

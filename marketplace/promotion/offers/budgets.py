@@ -23,14 +23,15 @@ from marketplace.promotion.events import CampaignBudgetUsedUp, CommissionReverse
 from marketplace.promotion.ids import CampaignId
 from supply.settlement.events import CommissionReleased
 
+# By advertiser, as a capture goes through the orders of a checkout.
 _HOLD = text(
     "SELECT campaign_id, limit_minor, mode, limit_minor - reserved_minor - spent_minor AS left_minor"
-    " FROM campaign_budgets WHERE campaign_id = ANY(:campaigns) ORDER BY campaign_id FOR NO KEY UPDATE"
+    " FROM campaign_budgets WHERE campaign_id = ANY(:campaigns) ORDER BY advertiser_id, campaign_id FOR NO KEY UPDATE"
 )
 _HOLD_OF_LINES = text(
     "SELECT b.campaign_id FROM campaign_budgets b WHERE b.campaign_id IN (SELECT r.campaign_id"
     " FROM budget_reservations r WHERE r.commission_line_id = ANY(:lines))"
-    " ORDER BY b.campaign_id FOR NO KEY UPDATE OF b"
+    " ORDER BY b.advertiser_id, b.campaign_id FOR NO KEY UPDATE OF b"
 )
 # The reservation: it happens wholly, or the order is credited again.
 _TAKE = text(

@@ -27,7 +27,7 @@ from marketplace.promotion.errors import CampaignNotFound
 from marketplace.promotion.events import CampaignChanged
 from marketplace.promotion.facts import AttributionModel
 from marketplace.promotion.ids import CampaignId
-from marketplace.promotion.offers.budgets import mark_used_up
+from marketplace.promotion.offers.budgets import hold, mark_used_up
 from marketplace.promotion.offers.errors import BadCampaign, BudgetBelowCommitted, CampaignInAnotherState
 from marketplace.promotion.offers.models import Campaign, CampaignBudget, CampaignStatus, CampaignStatusChange
 
@@ -139,6 +139,8 @@ async def change(
     ``CampaignInAnotherState`` for an ended one.
     """
     now = clock.now()
+    if change.budget is not None:
+        await hold(session, [campaign_id])  # before the campaign's row, as an order that uses it up does
     found = await _locked(session, actor, campaign_id, now)
     if found.status is CampaignStatus.ENDED:
         raise CampaignInAnotherState(campaign_id, found.status, "changed")

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.actor import SYSTEM
 from core.clock import FixedClock
 from core.ids import BrandId, OrderLineId
+from core.money import Money
 from infra.db.session import Database
 from marketplace.promotion.agreements.limits import CapScope, CapTerm, TierTerms
 from marketplace.promotion.agreements.terms import Rule, Terms
@@ -21,6 +22,7 @@ from marketplace.promotion.events import CommissionReversed, ReversedLine
 from marketplace.promotion.facts import ScopeKind
 from marketplace.promotion.ids import CampaignId
 from marketplace.promotion.offers import budgets, campaigns, queries
+from marketplace.promotion.offers.campaigns import CampaignChange
 from marketplace.promotion.service import Attributed
 from supply.settlement.events import CommissionReleased
 from tests.factories import promotion as make
@@ -273,3 +275,51 @@ async def test_of_racing_orders_five_are_paid_and_not_a_cent_more(
             text("SELECT count(*) FROM outbox WHERE name = 'promotion.campaign_budget_used_up'")
         )
         assert told == 1
+
+
+async def test_checkouts_of_two_merchants_and_their_changes_of_budgets_never_wait_in_a_circle(
+    db: Database, clock: FixedClock
+) -> None:
+    """Orders of two campaigns in one transaction, as a capture has them, while both budgets are raised and confirmed
+    commission is counted: whatever is locked is locked in one sequence."""
+    merchants = sorted([MERCHANT, OTHER], key=lambda each: each.brand_id)
+    made: list[tuple[CampaignId, str]] = []
+    async with db.unit_of_work(SYSTEM) as session:
+        await make.known(session, clock, *merchants, PROMOTER)
+        for merchant in merchants:
+            campaign_id = await make.campaign(session, merchant, clock, budget_minor=1_000)
+            made.append((campaign_id, await link_token(session, merchant, PROMOTER, clock, campaign_id)))
+    sold: list[OrderLineId] = []
+
+    async def buy_from_both() -> None:
+        async with db.unit_of_work(SYSTEM) as session:
+            for merchant, (_, token) in zip(merchants, made, strict=True):
+                done = await sell(session, order_of(merchant, clock, [token], line(3_000)), clock)
+                sold.extend(each.order_line_id for each in done.lines)
+
+    async def raise_budget(at: int, limit_minor: int) -> None:
+        async with db.unit_of_work(merchants[at]) as session:
+            change = CampaignChange(budget=Money(limit_minor, "CNY"))
+            await campaigns.change(session, merchants[at], made[at][0], change, clock=clock)
+
+    async def confirm() -> None:
+        async with db.unit_of_work(SYSTEM) as session:
+            released = CommissionReleased(tuple(sold), 1, clock.now())
+            await budgets.on_commission_released(session, released, clock=clock)
+
+    steps = [buy_from_both() for _ in range(12)]
+    steps += [raise_budget(n % 2, 2_000 + n) for n in range(8)] + [confirm() for _ in range(6)]
+    random.Random(1).shuffle(steps)
+    await asyncio.gather(*steps)
+
+    async with db.reading(SYSTEM) as session:
+        for campaign_id, _ in made:
+            limit, reserved, spent = await selling.budget(session, campaign_id)
+            paid = await session.scalar(
+                text(
+                    "SELECT sum(l.commission_minor) FROM commission_lines l JOIN agreements a"
+                    " ON a.id = l.agreement_id WHERE a.campaign_id = :id"
+                ),
+                {"id": campaign_id},
+            )
+            assert reserved + spent == paid <= limit
