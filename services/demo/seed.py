@@ -16,6 +16,7 @@ from services.demo.http_clients import Patience, client, each
 from services.demo.market import SEED, generate
 from services.demo.notebook import FILE, Notebook
 from services.demo.seed_brands import Seeder, seed_brand
+from services.demo.seed_offers import seed_campaign
 from services.demo.seed_promotion import seed_agreement, seed_community, seed_links, seed_promoters
 from services.demo.seed_supply import seed_supplier
 from services.wiring import make_clock, make_database
@@ -60,6 +61,7 @@ async def _seed(seeder: Seeder) -> None:
     await _all(seeder, seed_supplier, market.suppliers)
     await _all(seeder, seed_promoters, market.brands)
     await _all(seeder, seed_community, market.communities)
+    await _all(seeder, seed_campaign, market.brands)
     await _all(seeder, seed_agreement, market.agreements)
     await _all(seeder, seed_links, market.communities)
 

@@ -7,6 +7,7 @@ from typing import Any
 from services.demo.http_clients import GraphQL, Refused
 from services.demo.market import Agreement, Brand, Community, Link, Member
 from services.demo.seed_brands import Seeder, payout_account
+from services.demo.seed_offers import published_offer
 
 _BATCH = 500
 _COMMUNITIES = """
@@ -44,8 +45,8 @@ query invitations {
 }
 """
 _INVITE = """
-mutation invite($input: InvitationSendInput!) {
-  invitationSend(input: $input) { invitation { id } userErrors { code message field } }
+mutation invite($input: OfferInviteInput!) {
+  offerInvite(input: $input) { invitation { id } userErrors { code message field } }
 }
 """
 _ACCEPT = """
@@ -140,7 +141,7 @@ async def seed_promoters(seeder: Seeder, brand: Brand) -> None:
 
 
 async def seed_agreement(seeder: Seeder, agreement: Agreement) -> None:
-    """Invited by the advertiser, accepted by the promoter, signed by both. Goes on where it was left."""
+    """Invited with an offer of a campaign, accepted by the promoter, signed by both. Goes on where it was left."""
     key = f"agreement:{agreement.advertiser}:{agreement.promoter}"
     if key in seeder.notes:
         return
@@ -150,7 +151,12 @@ async def seed_agreement(seeder: Seeder, agreement: Agreement) -> None:
     if found is None:
         invitation = await _open_invitation(advertiser, pair)
         if invitation is None:
-            sent = await advertiser.mutate(_INVITE, input=_invitation(agreement, pair))
+            given = {
+                "offerId": await published_offer(seeder, agreement),
+                "promoterBrandId": pair[1],
+                "message": "一起卖得更好。Let us sell better together.",
+            }
+            sent = await advertiser.mutate(_INVITE, input=given)
             invitation = sent["invitation"]["id"]
         await promoter.mutate(_ACCEPT, input={"id": invitation})
         found = await _agreement_of(advertiser, pair)
@@ -179,23 +185,6 @@ async def _open_invitation(api: GraphQL, pair: tuple[str, str]) -> str | None:
         if node["status"] == "SENT" and sides == pair:
             return str(node["id"])
     return None
-
-
-def _invitation(agreement: Agreement, pair: tuple[str, str]) -> dict[str, Any]:
-    rule: dict[str, Any] = {"ratePpm": agreement.rate_ppm}
-    if agreement.category:
-        rule |= {"scope": "CATEGORY", "scopeId": agreement.category}
-    return {
-        "advertiserId": pair[0],
-        "promoterBrandId": pair[1],
-        "message": "一起卖得更好。Let us sell better together.",
-        "terms": {
-            "rules": [rule],
-            "individualPpm": agreement.individual_ppm,
-            "windowS": agreement.window_days * 86_400,
-            "returnWindowDays": agreement.return_window_days,
-        },
-    }
 
 
 async def seed_links(seeder: Seeder, community: Community) -> None:
