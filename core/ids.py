@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import ClassVar, Self
 from uuid import UUID
 
@@ -77,19 +79,37 @@ class TypedId(UUID):
 
 _lock = threading.Lock()
 _last = 0
+_draw: Callable[[int], bytes] = os.urandom
+_time_ns: Callable[[], int] = time.time_ns
 
 
 def _uuid7() -> int:
     """A UUIDv7 that is larger than every one this process made before (RFC 9562 §6.2, method 2)."""
     global _last
-    random = int.from_bytes(os.urandom(10))
-    candidate = time.time_ns() // 1_000_000 << 74 | random & (1 << 74) - 1
+    random = int.from_bytes(_draw(10))
+    candidate = _time_ns() // 1_000_000 << 74 | random & (1 << 74) - 1
     with _lock:
         if candidate <= _last:
             candidate = _last + 1 + (random >> 60)
         _last = candidate
     head, tail = candidate >> 62, candidate & (1 << 62) - 1
     return head >> 12 << 80 | 7 << 76 | (head & 0xFFF) << 64 | 2 << 62 | tail
+
+
+@contextmanager
+def ids_drawn_from(draw: Callable[[int], bytes], time_ns: Callable[[], int]) -> Iterator[None]:
+    """Ids of this process follow from ``draw`` (so many random bytes) and ``time_ns`` inside the block.
+
+    For a simulation, which must repeat itself: hashes and sets put things in order by their ids. They grow inside
+    the block as ever, and after it again above those from before it.
+    """
+    global _draw, _time_ns, _last
+    before = _draw, _time_ns, _last
+    _draw, _time_ns, _last = draw, time_ns, 0
+    try:
+        yield
+    finally:
+        _draw, _time_ns, _last = before
 
 
 class TenantId(TypedId):

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import time
+from random import Random
 from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.ids import BrandId, MalformedId, OrderId, TenantId
+from core.ids import BrandId, MalformedId, OrderId, TenantId, ids_drawn_from
 
 
 @given(st.uuids())
@@ -43,3 +44,16 @@ def test_an_id_is_a_version_seven_uuid_of_now() -> None:
     assert (made.version, made.variant) == (7, "specified in RFC 4122")
     assert 0 <= (made.int >> 80) - before < 60_000
     assert isinstance(made, TenantId)
+
+
+def test_drawn_ids_follow_from_their_source_and_grow_before_inside_and_after() -> None:
+    def drawn() -> list[OrderId]:
+        with ids_drawn_from(Random(1).randbytes, lambda: 1_700_000_000_123_000_000):
+            return [OrderId.new() for _ in range(100)]
+
+    before = OrderId.new()
+    first = drawn()
+
+    assert first == sorted(set(first)) == drawn()
+    assert {each.int >> 80 for each in first} == {1_700_000_000_123}
+    assert before < OrderId.new()
