@@ -57,10 +57,11 @@ _PARKED = text(
 )
 _IS_APPLIED = text("SELECT applied_at FROM provider_events WHERE id = :id")
 _CLAIM = text(
-    "UPDATE provider_events SET next_try_at = CAST(:now AS timestamptz) + CAST(:pause AS interval)"
+    "WITH claimed AS (UPDATE provider_events SET next_try_at = CAST(:now AS timestamptz) + CAST(:pause AS interval)"
     " WHERE id IN (SELECT id FROM provider_events WHERE applied_at IS NULL AND next_try_at <= :now"
-    " ORDER BY next_try_at LIMIT :batch FOR NO KEY UPDATE SKIP LOCKED)"
-    " RETURNING id, type, object_id, account"
+    " ORDER BY next_try_at, id LIMIT :batch FOR NO KEY UPDATE SKIP LOCKED)"
+    " RETURNING id, type, object_id, account, received_at)"
+    " SELECT id, type, object_id, account FROM claimed ORDER BY received_at, id"
 )
 
 

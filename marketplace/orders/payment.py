@@ -42,8 +42,8 @@ _CAPTURED = text(
 )
 _CHECKOUT_PAID = text("UPDATE checkouts SET status = 'paid', paid_at = :now WHERE id = :id")
 _ORDERS_PAID = text(
-    "UPDATE orders SET payment_status = 'paid', paid_at = :now, version = version + 1"
-    " WHERE checkout_id = :id RETURNING id"
+    "WITH paid AS (UPDATE orders SET payment_status = 'paid', paid_at = :now, version = version + 1"
+    " WHERE checkout_id = :id RETURNING id) SELECT id FROM paid ORDER BY id"
 )
 _CHECKOUT_ENDED = text("UPDATE checkouts SET status = :status WHERE id = :id")
 _ORDERS_VOID = text(
@@ -52,11 +52,11 @@ _ORDERS_VOID = text(
 )
 _PAYMENT_VOID = text("UPDATE payments SET status = 'voided' WHERE id = :id")
 _DUE = text(
-    "SELECT id FROM checkouts WHERE status = 'placed' AND expires_at <= :now ORDER BY expires_at LIMIT :batch"
+    "SELECT id FROM checkouts WHERE status = 'placed' AND expires_at <= :now ORDER BY expires_at, id LIMIT :batch"
 )
 _QUIET = text(
     "SELECT intent_id FROM payments WHERE status = 'pending' AND intent_id IS NOT NULL"
-    " AND created_at <= :before ORDER BY created_at LIMIT :batch"
+    " AND created_at <= :before ORDER BY created_at, id LIMIT :batch"
 )
 
 

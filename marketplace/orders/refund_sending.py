@@ -65,10 +65,11 @@ _NEW_KEY = text(
     "UPDATE refunds SET attempt = attempt + 1, tries = 0, first_sent_at = :now WHERE id = :id AND status = 'pending'"
 )
 _UNANSWERED = text(
-    "UPDATE refunds SET next_try_at = CAST(:now AS timestamptz) + CAST(:wait AS interval) * (tries + 1)"
+    "WITH claimed AS (UPDATE refunds"
+    " SET next_try_at = CAST(:now AS timestamptz) + CAST(:wait AS interval) * (tries + 1)"
     " WHERE id IN (SELECT id FROM refunds WHERE status = 'pending' AND next_try_at <= :now"
-    " AND created_at <= :before ORDER BY next_try_at LIMIT :batch FOR NO KEY UPDATE SKIP LOCKED)"
-    " RETURNING id, order_id"
+    " AND created_at <= :before ORDER BY next_try_at, id LIMIT :batch FOR NO KEY UPDATE SKIP LOCKED)"
+    " RETURNING id, order_id) SELECT id, order_id FROM claimed ORDER BY id"
 )
 _END = text(
     "UPDATE refunds SET status = :status, provider_id = :provider, failure = :failure, settled_at = :now"

@@ -64,7 +64,7 @@ _PAGE = text(
 )
 _LINES_OF = text("SELECT * FROM return_lines WHERE return_id = ANY(:ids) ORDER BY return_id, order_line_id")
 _DUE = text(
-    "SELECT id FROM returns WHERE status = 'announced' AND expires_at <= :now ORDER BY expires_at LIMIT :limit"
+    "SELECT id FROM returns WHERE status = 'announced' AND expires_at <= :now ORDER BY expires_at, id LIMIT :limit"
 )
 
 

@@ -42,7 +42,7 @@ _SINCE = text(
     _OPEN.format(which="AND balance_minor >= :minimum")
     + " SELECT owner, currency, balance_minor, min(posted_at) AS since, count(*)::int AS debts FROM debits"
     " WHERE newer_minor < balance_minor GROUP BY owner, currency, balance_minor"
-    " HAVING min(posted_at) <= :before ORDER BY since LIMIT :limit"
+    " HAVING min(posted_at) <= :before ORDER BY since, owner, currency LIMIT :limit"
 )
 
 

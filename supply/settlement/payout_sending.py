@@ -53,16 +53,17 @@ _WAIT = text(
     " WHERE id = ANY(:ids)"
 )
 _SENDING = text(
-    "UPDATE payouts SET status = 'sending', tries = tries + 1, failure = NULL,"
+    "WITH claimed AS (UPDATE payouts SET status = 'sending', tries = tries + 1, failure = NULL,"
     " first_sent_at = coalesce(first_sent_at, :now),"
     " next_try_at = CAST(:now AS timestamptz) + CAST(:wait AS interval) * (tries + 1) WHERE id = ANY(:ids)"
-    " RETURNING *"
+    " RETURNING *) SELECT * FROM claimed ORDER BY created_at, id"
 )
 _UNKNOWN = text(
-    "UPDATE payouts SET tries = tries + 1,"
+    "WITH claimed AS (UPDATE payouts SET tries = tries + 1,"
     " next_try_at = CAST(:now AS timestamptz) + CAST(:wait AS interval) * (tries + 1)"
     " WHERE id IN (SELECT id FROM payouts WHERE status = 'sending' AND next_try_at <= :now"
-    " ORDER BY created_at LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED) RETURNING *"
+    " ORDER BY created_at, id LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED) RETURNING *)"
+    " SELECT * FROM claimed ORDER BY created_at, id"
 )
 _LOCK = text("SELECT * FROM payouts WHERE id = :id FOR NO KEY UPDATE")
 _NEW_KEY = text(

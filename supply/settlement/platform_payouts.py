@@ -47,10 +47,11 @@ _INSERT = text(
     " :now)"
 )
 _CLAIM = text(
-    "UPDATE platform_payouts SET tries = tries + 1,"
+    "WITH claimed AS (UPDATE platform_payouts SET tries = tries + 1,"
     " next_try_at = CAST(:now AS timestamptz) + CAST(:wait AS interval) * least(tries + 1, 144)"
     " WHERE id IN (SELECT id FROM platform_payouts WHERE status IN ('requested', 'in_transit')"
-    " AND next_try_at <= :now ORDER BY next_try_at LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED) RETURNING *"
+    " AND next_try_at <= :now ORDER BY next_try_at, id LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED) RETURNING *)"
+    " SELECT * FROM claimed ORDER BY requested_at, id"
 )
 _LOCK = text("SELECT * FROM platform_payouts WHERE id = :id FOR NO KEY UPDATE")
 _OURS = text("SELECT id FROM platform_payouts WHERE payout_id = :payout_id")

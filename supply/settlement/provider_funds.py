@@ -33,7 +33,8 @@ ASK_AGAIN = timedelta(minutes=1)
 _MOST_DOUBLINGS = 10
 _WITHOUT_FEE = text(
     "SELECT charge_id FROM provider_charges WHERE NOT available AND transaction_id IS NULL"
-    " AND provider = :provider AND coalesce(ask_again_at, captured_at) <= :now ORDER BY captured_at LIMIT :limit"
+    " AND provider = :provider AND coalesce(ask_again_at, captured_at) <= :now"
+    " ORDER BY captured_at, charge_id LIMIT :limit"
 )
 _LATER = text(
     "UPDATE provider_charges SET asked = asked + 1, ask_again_at = CAST(:now AS timestamptz)"
@@ -60,7 +61,7 @@ _FEES_KNOWN = text(
 _RIPE = text(
     "SELECT charge_id, transaction_id, provider, coalesce(settled_currency, currency) AS currency, net_minor,"
     " available_on FROM provider_charges"
-    " WHERE NOT available AND available_on <= :now ORDER BY available_on LIMIT :limit"
+    " WHERE NOT available AND available_on <= :now ORDER BY available_on, charge_id LIMIT :limit"
     " FOR NO KEY UPDATE SKIP LOCKED"
 )
 _AVAILABLE = text("UPDATE provider_charges SET available = true WHERE charge_id = ANY(:ids)")

@@ -61,10 +61,11 @@ _END = text(
 )
 _REVERSED = text("UPDATE payouts SET reversed_minor = reversed_minor + :amount WHERE id = :id")
 _CLAIM = text(
-    "UPDATE recoveries SET tries = tries + 1,"
+    "WITH claimed AS (UPDATE recoveries SET tries = tries + 1,"
     " next_try_at = CAST(:now AS timestamptz) + CAST(:wait AS interval) * (tries + 1)"
     " WHERE id IN (SELECT id FROM recoveries WHERE status = 'sending' AND next_try_at <= :now"
-    " ORDER BY next_try_at LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED) RETURNING *"
+    " ORDER BY next_try_at, id LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED) RETURNING *)"
+    " SELECT * FROM claimed ORDER BY created_at, id"
 )
 _NEW_KEY = text(
     "UPDATE recoveries SET attempt = attempt + 1, tries = 0, first_sent_at = :now WHERE id = :id RETURNING *"

@@ -76,7 +76,7 @@ _ELSEWHERE = text(
 )
 _DUE = text(
     "SELECT id FROM disputes WHERE stage IN ('noticed', 'inquiry', 'open') AND next_look_at <= :now"
-    " ORDER BY next_look_at LIMIT :limit"
+    " ORDER BY next_look_at, id LIMIT :limit"
 )
 _POSTPONE = text("UPDATE disputes SET next_look_at = :at WHERE id = :id")
 _KNOWN = text("SELECT id FROM disputes WHERE id = ANY(:ids)")
