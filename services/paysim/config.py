@@ -37,6 +37,8 @@ class PaysimConfig:
     """Where payers' browsers reach the hosted pages; empty: the address we listen on."""
     fees: Fees = field(default_factory=Fees)
     available_after_days: int = 2
+    durable: bool = True
+    """An answer waits until it is on disk. Off only inside a process whose end is the end of these books, too."""
     enforce_minimum: bool = True
     """Refuse charges below the rail's smallest amount (50 cents and the like), as Stripe does."""
     instant_onboarding: bool = True

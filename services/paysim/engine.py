@@ -39,8 +39,8 @@ class Engine:
     def __init__(
         self, config: PaysimConfig, clock: Clock, *, on_due: Mapping[str, Callable[[Tx, str], None]]
     ) -> None:
-        self._clock, self._on_due = clock, on_due
-        self._connection = _open(config.data_dir / "paysim.sqlite3")
+        self._clock, self._on_due, self._durable = clock, on_due, config.durable
+        self._connection = _open(config.data_dir / "paysim.sqlite3", durable=config.durable)
         self._waiting: deque[Waiting] = deque()
         self._working = asyncio.Event()
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="paysim-disk")
@@ -76,7 +76,7 @@ class Engine:
             self.tx.begin(self._clock.now())
             self._catch_up()
             outcomes = [self._attempt(job) for job, _ in batch]
-            if self._connection.total_changes == before:
+            if self._connection.total_changes == before or not self._durable:
                 queued = self.tx.commit()
             else:
                 queued = await asyncio.get_running_loop().run_in_executor(self._disk, self.tx.commit)
@@ -114,10 +114,10 @@ class Engine:
             events.forget(tx, before=tx.now - EVENT_TTL_S)
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def _open(path: Path, *, durable: bool) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
     connection.execute("PRAGMA cache_size = -65536")
     # Savepoints keep their undo pages in a temporary file otherwise: a write per step for nothing.
     connection.execute("PRAGMA temp_store = MEMORY")

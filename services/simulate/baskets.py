@@ -33,7 +33,6 @@ from core.money import PPM
 from infra.db.base import table_of
 from infra.db.rows import insert_rows
 from marketplace.orders.address import Address, address_key, buyer_key
-from marketplace.orders.checkout import order_number
 from marketplace.orders.models import (
     Cart,
     CartStatus,
@@ -235,7 +234,7 @@ class Shopper:
     ) -> dict[str, Any]:  # fmt: skip
         totals = totals_of(priced)
         return {
-            "id": order.id, "number": order_number(), "checkout_id": checkout.id,
+            "id": order.id, "number": order.name, "checkout_id": checkout.id,
             "merchant_id": order.merchant_id, "seller_id": shop.brand_id, "storefront_id": shop.id,
             "buyer_key": buyer_key(self._secret, buyer), "currency": shop.currency,
             "goods_minor": totals.goods_minor, "discount_minor": totals.discount_minor,

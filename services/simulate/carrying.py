@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+import orjson
+
 from core.actor import SYSTEM
 from core.events import from_body
 from infra import outbox
@@ -92,7 +94,7 @@ async def message(world: World) -> str:
             return f"message {delivery.name} GIVEN UP {type(error).__name__}"
     if outcome:
         world.broker.append(queued)
-    return f"message {delivery.name}{outcome}"
+    return f"message {delivery.name} of {world.names.within(delivery.body)}{outcome}"
 
 
 async def webhook(world: World) -> str:
@@ -104,10 +106,12 @@ async def webhook(world: World) -> str:
         answer = await world.receiver.post("/webhooks/stripe", content=hook.body, headers=headers)
         return answer.status_code
 
+    event = orjson.loads(hook.body)
+    about = f"{event['type']} of {world.names.of(event['data']['object']['id'])}"
     status, cut = await survive(world, post)
     delivered = status is not None and 200 <= status < 300
     world.answered.append(Outcome(hook, delivered, str(status)))
-    return f"webhook answered {status}{cut}"
+    return f"webhook {about} answered {status}{cut}"
 
 
 async def sweep(world: World, name: str) -> str:

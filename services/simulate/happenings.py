@@ -36,6 +36,10 @@ async def place(world: World) -> str:
         count = world.dice.randrange(1, CHECKOUTS_AT_ONCE + 1)
         placed = await world.shopper.place(session, count, world.now)
     world.unpaid += placed
+    for checkout in placed:
+        world.names.give(checkout.id, checkout.name)
+        for order in checkout.orders:
+            world.names.give(order.id, order.name)
     return f"{len(placed)} checkouts, {sum(len(each.orders) for each in placed)} orders"
 
 

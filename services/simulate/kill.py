@@ -11,11 +11,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from core.actor import Actor
-from infra.db.session import Database
+from infra.db.session import Database, driver_connection
 from infra.payments.gateway import PaymentGateway
+
+_PATIENCE_MS = 30_000
+_END = text("SELECT pg_terminate_backend(:pid, :patience)")
 
 
 class Killed(BaseException):
@@ -63,11 +67,19 @@ class KillableDatabase(Database):
                     self._switch.point("before the commit")
                     await session.commit()
                 except Killed:
-                    await session.invalidate()
+                    await self._drop(session)
                     raise
         finally:
             self._switch.open_transactions -= 1
         self._switch.point("after the commit")
+
+    async def _drop(self, session: AsyncSession) -> None:
+        """The connection is lost with its transaction, and the server has noticed when this returns: how long it
+        would take to, with the locks and the snapshot still held, is nothing that a seed could say."""
+        pid = (await driver_connection(session)).get_server_pid()
+        await session.invalidate()
+        async with self.engine.connect() as another:
+            await another.execute(_END, {"pid": pid, "patience": _PATIENCE_MS})
 
 
 class _Killable:

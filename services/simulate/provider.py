@@ -114,7 +114,13 @@ async def provider(data_dir: Path, clock: Clock, *, seed: int = 0) -> AsyncItera
 @asynccontextmanager
 async def _provider(data_dir: Path, clock: Clock) -> AsyncIterator[Provider]:
     config = PaysimConfig(
-        data_dir, SECRET_KEY, PUBLISHABLE_KEY, admin_key=ADMIN_KEY, fees=FEES, enforce_minimum=False
+        data_dir,
+        SECRET_KEY,
+        PUBLISHABLE_KEY,
+        admin_key=ADMIN_KEY,
+        fees=FEES,
+        enforce_minimum=False,
+        durable=False,
     )
     engine = Engine(config, clock, on_due=ON_DUE)
     app = Starlette(

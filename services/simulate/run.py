@@ -10,9 +10,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from time import monotonic
+from typing import Any
+
+from sqlalchemy.event import listens_for
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from core.actor import SYSTEM
 from core.clock import FixedClock
+from core.ids import ids_drawn_from
 from infra.db.session import Database, make_engine
 from services.simulate import banks, carrying, happenings, operators
 from services.simulate.at_rest import come_to_rest, provider_agrees, statements_agree
@@ -27,6 +32,7 @@ from services.simulate.world import SECRET, World, make_gateways, make_receiver
 BEGIN = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 CHECK_EVERY = 500
 """Steps between two looks at all invariants."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Step = Callable[[World], Awaitable[str]]
 
 
@@ -54,10 +60,24 @@ class Result:
 async def simulate(url: str, seed: int, *, orders: int, listen: Callable[[str], object] = len) -> Result:
     """Until ``orders`` orders were placed and everything has come to rest. ``url``: an empty migrated database,
     as the application's role. ``listen`` hears every line of the trace."""
-    began = monotonic()
-    engine, calm_engine = make_engine(url, pool_size=1), make_engine(url, pool_size=1)
-    switch, clock, dice = KillSwitch(), FixedClock(BEGIN), Random(seed)
-    db, calm = KillableDatabase(engine, switch), Database(calm_engine)
+    began, clock = monotonic(), FixedClock(BEGIN)
+
+    def time_ns() -> int:
+        return (clock.now() - _EPOCH) // timedelta(microseconds=1) * 1_000
+
+    with ids_drawn_from(Random(f"ids of {seed}").randbytes, time_ns):
+        world, broken = await _live(url, seed, clock, orders, Trace(listen))
+    return Result(
+        seed, orders, world.shopper.orders, world.step, monotonic() - began, world.trace.digest, tuple(broken),
+        tuple(world.trace.last), dict(sorted(world.kills.items())), dict(sorted(world.happened.items())),
+    )  # fmt: skip
+
+
+async def _live(
+    url: str, seed: int, clock: FixedClock, orders: int, trace: Trace
+) -> tuple[World, Sequence[str]]:
+    switch, dice = KillSwitch(), Random(seed)
+    db, calm = KillableDatabase(_engine(url), switch), Database(_engine(url))
     with tempfile.TemporaryDirectory(prefix="lianyu-simulation-") as directory:
         try:
             async with provider(Path(directory), clock, seed=seed) as paysim:
@@ -68,25 +88,34 @@ async def simulate(url: str, seed: int, *, orders: int, listen: Callable[[str], 
                 async with make_receiver(gateways) as receiver:
                     world = World(
                         seed, dice, clock, db, calm, switch, paysim, gateways, market,
-                        Shopper(market, dice, SECRET), receiver, Trace(listen),
+                        Shopper(market, dice, SECRET), receiver, trace,
                     )  # fmt: skip
-                    broken = await _live(world, orders)
+                    return world, await _to_rest(world, orders)
         finally:
             await db.close()
             await calm.close()
-    return Result(
-        seed, orders, world.shopper.orders, world.step, monotonic() - began, world.trace.digest, tuple(broken),
-        tuple(world.trace.last), dict(sorted(world.kills.items())), dict(sorted(world.happened.items())),
-    )  # fmt: skip
 
 
-async def _live(world: World, orders: int) -> Sequence[str]:
+def _engine(url: str) -> AsyncEngine:
+    """What the database draws by chance (who is closed first) follows from the seed as well."""
+    engine = make_engine(url, pool_size=1)
+
+    @listens_for(engine.sync_engine, "connect")
+    def draw_the_same(connection: Any, _: Any) -> None:
+        connection.run_async(lambda driver: driver.execute("SELECT setseed(0)"))
+
+    return engine
+
+
+async def _to_rest(world: World, orders: int) -> Sequence[str]:
     """What is broken, at the first look that finds something."""
     try:
         while not _over(world, orders):
             await _step(world, orders)
-            if world.step % CHECK_EVERY == 0 and (broken := await look(world)):
-                return broken
+            if world.step % CHECK_EVERY == 0:
+                await world.analyze()
+                if broken := await look(world):
+                    return broken
         restless = await come_to_rest(world)
         return restless or [*await look(world), *await provider_agrees(world), *await statements_agree(world)]
     except CallInsideTransaction as error:

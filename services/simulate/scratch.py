@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,9 +12,16 @@ from infra.db.migrate import upgrade
 from infra.embedded.postgres import APPLICATION, EmbeddedPostgres
 
 _TEMPLATE = "simulation_template"
-# Workers are killed here, the machine is not: what a power cut would lose is another test's question. And a
-# vacuum at its own time would be a step that no seed has drawn.
-_SETTINGS = {"fsync": "off", "full_page_writes": "off", "autovacuum": "off", "shared_buffers": "256MB"}
+# A vacuum at its own time would be a step that no seed has drawn; memory is what it is on no particular machine.
+_SETTINGS = {
+    "autovacuum": "off", "shared_buffers": "256MB", "effective_cache_size": "1GB", "max_wal_size": "8GB",
+    "wal_level": "minimal", "max_wal_senders": "0", "wal_compression": "off", "update_process_title": "off",
+    "max_parallel_workers_per_gather": "0", "log_min_duration_statement": "-1",
+}  # fmt: skip
+# Nobody pulls the plug here: what a power cut would lose is another simulation's question.
+_NOT_DURABLE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+_STATEMENTS = 1_000
+"""Prepared ones that a connection keeps: all there are, or the same ones are planned over and over again."""
 
 
 class Scratch:
@@ -22,11 +29,13 @@ class Scratch:
         self._server = server
 
     @contextmanager
-    def database(self, name: str) -> Iterator[str]:
+    def database(self, name: str, *, settings: Mapping[str, str] | None = None) -> Iterator[str]:
         """The application role's address of a fresh migrated database, which ends with the block."""
         self._server.create_database(name, template=_TEMPLATE)
+        for setting, value in (settings or {}).items():
+            self._server.execute(f"ALTER DATABASE {name} SET {setting} = '{value}'")
         try:
-            yield self._server.url(name, role=APPLICATION)
+            yield f"{self._server.url(name, role=APPLICATION)}?prepared_statement_cache_size={_STATEMENTS}"
         finally:
             self._server.drop_database(name)
 
@@ -34,11 +43,12 @@ class Scratch:
 @contextmanager
 def scratch_server() -> Iterator[Scratch]:
     directory = Path(tempfile.mkdtemp(prefix="lianyu-simulation-"))
-    server = EmbeddedPostgres(directory / "postgres", settings=_SETTINGS)
+    server = EmbeddedPostgres(directory / "postgres", settings={**_SETTINGS, **_NOT_DURABLE})
     try:
         server.start()
         server.create_database(_TEMPLATE)
         upgrade(server.url(_TEMPLATE))
+        server.execute(f"GRANT pg_maintain TO {APPLICATION}")  # the simulation says when statistics are taken
         yield Scratch(server)
     finally:
         server.remove()

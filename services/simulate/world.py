@@ -9,6 +9,7 @@ from random import Random
 
 import httpx
 from fastapi import FastAPI
+from sqlalchemy import text
 
 from core.clock import FixedClock
 from core.ids import BrandId
@@ -24,10 +25,11 @@ from services.simulate.baskets import PlacedCheckout, PlacedOrder, Shopper
 from services.simulate.kill import KillableDatabase, KillSwitch, killable_gateway
 from services.simulate.market import Market
 from services.simulate.provider import HOOKS, Provider
-from services.simulate.trace import Trace
+from services.simulate.trace import Names, Trace
 from services.simulate.transport import InProcess
 from services.worker.dispatch import Delivery
 
+_ANALYZE = text("ANALYZE")
 SECRET = "the secret of a simulation, long enough to be one"
 
 
@@ -54,6 +56,7 @@ class World:
     shopper: Shopper
     receiver: httpx.AsyncClient
     trace: Trace = field(default_factory=Trace)
+    names: Names = field(default_factory=Names)
     step: int = 0
     healthy: bool = False
     """Nobody is killed any more."""
@@ -81,6 +84,12 @@ class World:
 
     def merchant(self, brand_id: BrandId) -> str:
         return self.market.names[str(brand_id)]
+
+    async def analyze(self) -> None:
+        """What autovacuum would have found out by now, at a moment that the seed knows."""
+        async with self.calm.engine.connect() as connection:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            await connection.execute(_ANALYZE)
 
     async def flush_answers(self) -> None:
         await self.provider.note(self.answered)

@@ -21,6 +21,7 @@ from services.simulate.kill import (
 from services.simulate.transport import InProcess
 
 _WRITE = text("INSERT INTO handled_messages (message_id, handler, handled_at) VALUES (uuidv7(), 'h', now())")
+_LOCK, _FREE = text("SELECT pg_advisory_lock(4711)"), text("SELECT pg_try_advisory_lock(4711)")
 _COUNT = text("SELECT count(*) FROM handled_messages")
 
 
@@ -53,6 +54,22 @@ async def test_a_kill_undoes_the_transaction_before_its_commit_and_not_after(
         assert (await session.execute(_COUNT)).scalar_one() == written
     async with killable.unit_of_work(SYSTEM) as session:
         await session.execute(_COUNT)  # the next worker has a connection
+    await killable.close()
+
+
+async def test_a_killed_worker_has_let_go_of_its_locks_when_the_next_one_begins(db: Database) -> None:
+    switch = KillSwitch()
+    url = db.engine.url.render_as_string(hide_password=False)
+    killable = KillableDatabase(make_engine(url, pool_size=1), switch)
+    for _ in range(10):
+        switch.set(1)
+        with pytest.raises(Killed):
+            async with killable.unit_of_work(SYSTEM) as session:
+                await session.execute(_LOCK)  # the connection's, not the transaction's
+
+        async with killable.engine.connect() as next_worker:
+            assert (await next_worker.execute(_FREE)).scalar_one()
+            await next_worker.invalidate()
     await killable.close()
 
 

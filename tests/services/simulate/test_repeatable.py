@@ -1,0 +1,40 @@
+"""One seed is one story, on any machine: nothing but the seed says what happens.
+
+On a server of its own: a transaction of somebody else's holds back the horizon, and with it roll-ups and statements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from services.simulate.run import Result, simulate
+from services.simulate.scratch import Scratch, scratch_server
+from services.simulate.trace import first_difference
+
+ORDERS = 40
+# How the planner goes about it on another machine, or with other statistics.
+OTHERWISE = {"plan_cache_mode": "force_generic_plan", "enable_nestloop": "off", "enable_bitmapscan": "off"}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Scratch]:
+    with scratch_server() as running:
+        yield running
+
+
+async def lived(server: Scratch, name: str, settings: dict[str, str]) -> tuple[Result, list[str]]:
+    trace: list[str] = []
+    with server.database(name, settings=settings) as url:
+        return await simulate(url, 7, orders=ORDERS, listen=trace.append), trace
+
+
+async def test_the_same_seed_gives_the_same_steps_however_the_database_plans_them(server: Scratch) -> None:
+    first, one = await lived(server, "one", {})
+    again, other = await lived(server, "other", OTHERWISE)
+
+    assert not first_difference(one, other), first_difference(one, other)
+    assert first.trace == again.trace
+    assert (first.steps, first.kills, first.happened) == (again.steps, again.kills, again.happened)
+    assert first.kills
