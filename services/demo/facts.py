@@ -11,8 +11,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.actor import SYSTEM
-from core.ids import BrandId, CheckoutId, OrderId, PromoterId, SupplierId
+from core.ids import BrandId, CheckoutId, DecisionId, OrderId, PromoterId, SupplierId
 from infra.db.session import Database
+from marketplace.promotion.decisions.verifying import stored_decisions, verify
 from supply.ledger import queries as ledger
 from supply.settlement import queries as settlement
 
@@ -39,7 +40,15 @@ GROUP BY s.payee, s.role, l.currency ORDER BY l.currency, earned_minor DESC
 _ATTRIBUTION = text("""
 SELECT (SELECT count(*) FROM touches) AS clicks,
     (SELECT count(*) FROM attribution_decisions) AS decisions,
-    (SELECT count(DISTINCT order_id) FROM commission_lines) AS orders_with_commission
+    (SELECT count(DISTINCT order_id) FROM commission_lines) AS orders_with_commission,
+    (SELECT count(*) FROM touches WHERE kind = 'scan') AS scans,
+    (SELECT count(*) FROM coupon_entries) AS codes_entered,
+    (SELECT count(DISTINCT l.order_id) FROM commission_lines l JOIN coupon_entries e ON e.touch_id = l.touch_id)
+        AS orders_by_code
+""")
+_PARTNERS = text("""
+SELECT DISTINCT ON (advertiser_id, promoter_brand_id) order_id, advertiser_id, promoter_brand_id
+FROM commission_lines ORDER BY advertiser_id, promoter_brand_id, order_id
 """)
 _ROUTING = text("""
 SELECT r.currency, count(*) AS runs, sum(r.cost_minor)::bigint AS cost_minor,
@@ -117,6 +126,10 @@ class Facts:
     sales: list[Row]
     commissions: list[Row]
     attribution: Row
+    partners: list[Row]
+    """An order of each pair of brands that sold for one another."""
+    not_the_same: list[str]
+    """What deciding every order again gave otherwise than it is stored."""
     routing: list[Row]
     reroutes: int
     fulfillment: list[Row]
@@ -134,6 +147,8 @@ class Facts:
     acknowledged: list[Row]
     payments: Row
     impossible_stock: int
+    names: dict[str, str]
+    """Of brands, suppliers and promoters, by their id."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -152,6 +167,15 @@ async def gather(db: Database, acknowledged: Sequence[str]) -> Facts:
                 for row in await _rows(session, _COMMISSIONS)
             ],
             attribution=await _row(session, _ATTRIBUTION),
+            partners=[
+                {
+                    "order_id": str(OrderId.of(row["order_id"])),
+                    "advertiser": str(BrandId.of(row["advertiser_id"])),
+                    "promoter": str(BrandId.of(row["promoter_brand_id"])),
+                }
+                for row in await _rows(session, _PARTNERS)
+            ],
+            not_the_same=await _not_the_same(session),
             routing=await _rows(session, _ROUTING),
             reroutes=await _count(session, _REROUTES),
             fulfillment=await _rows(session, _FULFILLMENT),
@@ -169,7 +193,18 @@ async def gather(db: Database, acknowledged: Sequence[str]) -> Facts:
             acknowledged=[{**row, "id": str(CheckoutId.of(row["id"]))} for row in placed],
             payments=await _row(session, _PAYMENTS),
             impossible_stock=await _count(session, _STOCK),
+            names=names,
         )
+
+
+async def _not_the_same(session: AsyncSession) -> list[str]:
+    """Every stored decision decided again, as `lianyu verify attribution` does."""
+    found: list[str] = []
+    after = DecisionId(int=0)
+    while page := await stored_decisions(session, after=after):
+        found += [f"{d.order_id} {d.what}" for stored in page for d in verify(stored).differences]
+        after = DecisionId.parse(page[-1].decision_id)
+    return found
 
 
 async def _rows(session: AsyncSession, query: Any, **given: Any) -> list[Row]:

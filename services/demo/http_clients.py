@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 
 import httpx
 
+from marketplace.promotion.links.qr import scan_url
+
 T = TypeVar("T")
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 1.0
@@ -149,12 +151,13 @@ class Edge:
     url: str
     patience: Patience
 
-    async def click(self, code: str, *, address: str, agent: str) -> str:
-        """The signed touch token the redirect carries in ``lyt``."""
+    async def click(self, code: str, *, address: str, agent: str, scan: bool = False) -> str:
+        """The signed touch token the redirect carries in ``lyt``. ``scan``: the address of the printed code."""
         headers = {"user-agent": agent, "x-forwarded-for": address}
 
         async def attempt() -> str:
-            answer = await self.http.get(f"{self.url}/l/{code}", headers=headers, follow_redirects=False)
+            url = scan_url(self.url, code) if scan else f"{self.url}/l/{code}"
+            answer = await self.http.get(url, headers=headers, follow_redirects=False)
             if answer.status_code >= 500:
                 raise _Retry(str(answer.status_code))
             if answer.status_code not in (302, 303, 307):

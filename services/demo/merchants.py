@@ -57,6 +57,10 @@ class Merchants:
         headers = {"authorization": f"Bearer {self.notes[f'token:{name}']}"}
         return GraphQL(self.http, self.settings.brand_url, headers, self.patience)
 
+    def brands(self) -> dict[str, GraphQL]:
+        """The brand API as each brand of the market, by its id."""
+        return {self.notes[f"id:{brand.key}"]: self._api(brand.key) for brand in self.market.brands}
+
     @property
     def _operator(self) -> GraphQL:
         return self._api("operator")

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from core.money import Money
 from services.demo.facts import Facts, Row
+from services.demo.proof import Proof
 
 
 @dataclass(slots=True)
@@ -22,6 +23,12 @@ class Driven:
     """Checkouts whose placing was confirmed."""
     paid: set[str] = field(default_factory=set)
     clicks: int = 0
+    scans: int = 0
+    """Of the clicks."""
+    codes: int = 0
+    """Promoters' codes that were entered into a basket."""
+    proofs: list[Proof] = field(default_factory=list)
+    """What pairs of brands found when each decided an order of theirs again."""
     declined: int = 0
     turned_away: dict[str, int] = field(default_factory=dict)
     """Shoppers who could not buy, by code."""
@@ -39,7 +46,7 @@ def problems(facts: Facts, driven: Driven, provider: Mapping[str, int]) -> list[
 
     ``provider``: what the payment provider says it holds for us, available and pending, by currency.
     """
-    return [*_orders(facts, driven), *_books(facts, provider), *_work(facts)]
+    return [*_orders(facts, driven), *_proven(facts, driven), *_books(facts, provider), *_work(facts)]
 
 
 def _orders(facts: Facts, driven: Driven) -> Iterable[str]:
@@ -65,6 +72,18 @@ def _orders(facts: Facts, driven: Driven) -> Iterable[str]:
             yield f"the identity of order {row['number']} does not hold: {row}"
     if len(facts.identities) != sold:
         yield f"{len(facts.identities)} identities for {sold} orders"
+
+
+def _proven(facts: Facts, driven: Driven) -> Iterable[str]:
+    for difference in facts.not_the_same:
+        yield f"decided again, it is not the same: {difference}"
+    if len(driven.proofs) != len(facts.partners):
+        yield f"{len(driven.proofs)} of {len(facts.partners)} pairs of brands verified an order"
+    for proof in driven.proofs:
+        if not proof.holds:
+            yield f"two brands do not agree on {proof.order_id}: {'; '.join(proof.differences)}"
+    if driven.codes and not facts.attribution["orders_by_code"]:
+        yield "promoters' codes were entered and nobody was credited for one"
 
 
 def _books(facts: Facts, provider: Mapping[str, int]) -> Iterable[str]:
@@ -107,6 +126,7 @@ def render(facts: Facts, driven: Driven, failures: Sequence[str], console: Conso
     """Tables for people. Amounts with their currency, nothing rounded."""
     _sales(facts, console)
     _commissions(facts, console)
+    _proofs(facts, driven, console)
     _routing(facts, console)
     _fulfillment(facts, console)
     _refunds(facts, console)
@@ -142,8 +162,27 @@ def _commissions(facts: Facts, console: Console) -> None:
     ]  # fmt: skip
     _table(console, "Commissions", ("promoter", "as", "orders", "earned", "taken back"), rows)
     console.print(
-        f"{facts.attribution['clicks']} clicks, {facts.attribution['decisions']} attribution decisions, "
-        f"{facts.attribution['orders_with_commission']} orders with a commission."
+        f"{facts.attribution['clicks']} touches, {facts.attribution['scans']} of them scans of printed cards and"
+        f" {facts.attribution['codes_entered']} promoters' codes; {facts.attribution['decisions']} attribution"
+        f" decisions, {facts.attribution['orders_with_commission']} orders with a commission,"
+        f" {facts.attribution['orders_by_code']} of them by a code."
+    )
+
+
+def _proofs(facts: Facts, driven: Driven, console: Console) -> None:
+    """Every pair of brands, each through its own token, on one order of theirs."""
+    rows = [
+        (
+            facts.names.get(proof.advertiser, proof.advertiser), facts.names.get(proof.promoter, proof.promoter),
+            proof.order_id, proof.hashes[-1][:16] if proof.hashes else "differ", "yes" if proof.holds else "no",
+        )
+        for proof in driven.proofs
+    ]  # fmt: skip
+    heads = ("advertiser", "promoter", "order", "both find (result hash)", "same")
+    _table(console, "Orders decided again by both brands, each by itself", heads, rows)
+    console.print(
+        f"{facts.attribution['decisions'] - len({d.split()[0] for d in facts.not_the_same})} of"
+        f" {facts.attribution['decisions']} stored decisions are what their own inputs give."
     )
 
 

@@ -29,6 +29,7 @@ from services.demo.http_clients import Browser, Edge, GraphQL, Patience, client,
 from services.demo.market import SEED, Market, generate
 from services.demo.merchants import Merchants
 from services.demo.notebook import FILE, Notebook
+from services.demo.proof import prove
 from services.demo.quiet import Platform
 from services.demo.report import Driven, problems
 from services.demo.scenario import STEPS, Visit, fortnight
@@ -99,6 +100,7 @@ async def _run(running: Running, *, seed: int, orders: int, chaos: bool, say: Sa
         world.note()
         say("counting")
         facts = await gather(world.db, driven.placed)
+        driven.proofs = await prove(world.merchants.brands(), facts.partners)
         provider = await world.provider_holds()
     return Outcome(facts, driven, problems(facts, driven, provider))
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from services.demo.market import Agreement, Community, Link, Market, Member, Person
+from services.demo.reach import code_for
 
 STEPS = 28
 """Half days."""
@@ -57,6 +58,8 @@ class Visit:
     region: str
     cards: tuple[str, ...]
     sent_back: Return | None
+    code: int | None = None
+    """A promoter's code they enter at the checkout (its place in ``reach.codes_of``)."""
 
 
 def fortnight(market: Market, *, orders: int, euro_share: float = 0.08) -> tuple[Visit, ...]:
@@ -71,7 +74,22 @@ def fortnight(market: Market, *, orders: int, euro_share: float = 0.08) -> tuple
         if visit.cards:
             paid += len({line.brand for line in visit.lines})
     visits.append(planner.lonely(len(visits)))
-    return tuple(_spread(visits))
+    return tuple(_spread(_with_codes(market, visits)))
+
+
+def _with_codes(market: Market, visits: Sequence[Visit]) -> list[Visit]:
+    """Some who came by a link with a promoter's code enter it; a few of them remember the code and not the link."""
+    draw, codes = random.Random(f"{market.seed}:codes"), code_for(market)
+    found = []
+    for visit in visits:
+        last = market.links[visit.clicks[-1]] if visit.clicks else None
+        code = codes.get((last.community, last.advertiser)) if last else None
+        fate = draw.random()
+        if code is None or visit.currency != "CNY" or fate > 0.4:
+            found.append(visit)
+        else:
+            found.append(replace(visit, code=code, clicks=() if fate < 0.1 else visit.clicks))
+    return found
 
 
 def _spread(visits: Sequence[Visit]) -> list[Visit]:

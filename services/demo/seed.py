@@ -18,6 +18,7 @@ from services.demo.notebook import FILE, Notebook
 from services.demo.seed_brands import Seeder, seed_brand
 from services.demo.seed_offers import seed_campaign
 from services.demo.seed_promotion import seed_agreement, seed_community, seed_links, seed_promoters
+from services.demo.seed_reach import seed_codes, seed_prints, seed_profile
 from services.demo.seed_supply import seed_supplier
 from services.wiring import make_clock, make_database
 
@@ -61,9 +62,12 @@ async def _seed(seeder: Seeder) -> None:
     await _all(seeder, seed_supplier, market.suppliers)
     await _all(seeder, seed_promoters, market.brands)
     await _all(seeder, seed_community, market.communities)
+    await _all(seeder, seed_profile, market.brands)
     await _all(seeder, seed_campaign, market.brands)
     await _all(seeder, seed_agreement, market.agreements)
     await _all(seeder, seed_links, market.communities)
+    await _all(seeder, seed_codes, market.brands)
+    await _all(seeder, seed_prints, market.communities)
 
 
 async def _all(seeder: Seeder, work: Callable[[Seeder, T], Awaitable[Any]], items: Sequence[T]) -> None:

@@ -8,6 +8,7 @@ from services.demo.http_clients import GraphQL, Refused
 from services.demo.market import Agreement, Brand, Community, Link, Member
 from services.demo.seed_brands import Seeder, payout_account
 from services.demo.seed_offers import published_offer
+from services.demo.seed_reach import found_partner
 
 _BATCH = 500
 _COMMUNITIES = """
@@ -66,12 +67,12 @@ mutation propose($input: ProductsProposeInput!) {
 """
 _LINK = """
 mutation link($input: LinkCreateInput!) {
-  linkCreate(input: $input) { link { code } userErrors { code message field } }
+  linkCreate(input: $input) { link { id code } userErrors { code message field } }
 }
 """
 _LINK_FROM_PROPOSAL = """
 mutation link($input: LinkCreateFromProposalInput!) {
-  linkCreateFromProposal(input: $input) { link { code } userErrors { code message field } }
+  linkCreateFromProposal(input: $input) { link { id code } userErrors { code message field } }
 }
 """
 
@@ -141,7 +142,8 @@ async def seed_promoters(seeder: Seeder, brand: Brand) -> None:
 
 
 async def seed_agreement(seeder: Seeder, agreement: Agreement) -> None:
-    """Invited with an offer of a campaign, accepted by the promoter, signed by both. Goes on where it was left."""
+    """The advertiser finds its partner in the directory and invites it with an offer; accepted, and signed by both.
+    Goes on where it was left."""
     key = f"agreement:{agreement.advertiser}:{agreement.promoter}"
     if key in seeder.notes:
         return
@@ -151,9 +153,10 @@ async def seed_agreement(seeder: Seeder, agreement: Agreement) -> None:
     if found is None:
         invitation = await _open_invitation(advertiser, pair)
         if invitation is None:
+            partner = await found_partner(advertiser, seeder.market.by_brand[agreement.promoter])
             given = {
                 "offerId": await published_offer(seeder, agreement),
-                "promoterBrandId": pair[1],
+                "promoterBrandId": partner,
                 "message": "一起卖得更好。Let us sell better together.",
             }
             sent = await advertiser.mutate(_INVITE, input=given)
@@ -202,11 +205,15 @@ async def seed_links(seeder: Seeder, community: Community) -> None:
         for proposal in (await api.mutate(_PROPOSE, input=wanted))["proposals"]
     }
     for index, link in open_ones:
-        code, proposed = await _link(seeder, api, link, proposals)
-        seeder.notes.update({f"link:{index}": code, f"proposed:{index}": proposed})
+        made, proposed = await _link(seeder, api, link, proposals)
+        seeder.notes.update(
+            {f"link:{index}": made["code"], f"linkid:{index}": made["id"], f"proposed:{index}": proposed}
+        )
 
 
-async def _link(seeder: Seeder, api: GraphQL, link: Link, proposals: dict[str, str]) -> tuple[str, bool]:
+async def _link(
+    seeder: Seeder, api: GraphQL, link: Link, proposals: dict[str, str]
+) -> tuple[dict[str, str], bool]:
     notes = seeder.notes
     given: dict[str, Any] = {
         "placementId": notes[f"placement:{link.community}:{link.placement}"],
@@ -217,7 +224,7 @@ async def _link(seeder: Seeder, api: GraphQL, link: Link, proposals: dict[str, s
     if product in proposals:
         given["proposalId"] = proposals[str(product)]
         made = await api.mutate(_LINK_FROM_PROPOSAL, input=given)
-        return made["link"]["code"], True
+        return made["link"], True
     given |= {"agreementId": notes[f"agreement:{link.advertiser}:{link.promoter}"], "productId": product}
     made = await api.mutate(_LINK, input=given)
-    return made["link"]["code"], False
+    return made["link"], False

@@ -10,6 +10,7 @@ from typing import Any
 from services.demo.http_clients import Browser, Edge, GraphQL, Refused
 from services.demo.market import Market
 from services.demo.notebook import Notebook
+from services.demo.reach import codes_of
 from services.demo.report import Driven
 from services.demo.scenario import Visit
 
@@ -21,6 +22,16 @@ mutation cart($input: CartCreateInput!) {
 _SET_LINES = """
 mutation lines($input: CartSetLinesInput!) {
   cartSetLines(input: $input) { cart { id } userErrors { code message field } }
+}
+"""
+_COUPON = """
+mutation coupon($input: CartCouponApplyInput!) {
+  cartCouponApply(input: $input) { cart { id } userErrors { code message field } }
+}
+"""
+_NO_COUPON = """
+mutation coupon($input: CartCouponRemoveInput!) {
+  cartCouponRemove(input: $input) { cart { id } userErrors { code message field } }
 }
 """
 _START = """
@@ -86,9 +97,13 @@ class Shoppers:
         agent = _AGENTS[visit.number % len(_AGENTS)]
         tokens = []
         for link in visit.clicks:
-            code = self.notes[f"link:{link}"]
-            tokens.append(await self.edge.click(code, address=address, agent=agent))
+            # What is printed on parcel cards is scanned, one arm or the other.
+            arms = self.notes.get(f"arms:{link}")
+            code = arms[visit.number % len(arms)] if arms else self.notes[f"link:{link}"]
+            token = await self.edge.click(code, address=address, agent=agent, scan=bool(arms))
+            tokens.append(token)
             self.driven.clicks += 1
+            self.driven.scans += bool(arms)
         self._tokens[visit.number] = tokens
 
     async def buy(self, visit: Visit) -> None:
@@ -119,6 +134,10 @@ class Shoppers:
             },
         )
         cart = made["cart"]["id"]
+        if visit.code is not None:
+            code = codes_of(self.market)[visit.code].text
+            await shop.mutate(_COUPON, input={"cartId": cart, "code": code})
+            self.driven.codes += 1
         variants = {line["id"]: line["variant"]["id"] for line in made["cart"]["lines"]}
         for _ in range(2):
             started = await shop.mutate(_START, input=self._address(visit, cart))
@@ -126,6 +145,9 @@ class Shoppers:
             if not problems:
                 return {"id": started["checkout"]["id"], "total": started["quote"]["total"]}
             self.away.update(problem["code"] for problem in problems)
+            if any(problem["code"] == "COUPON_NOT_USABLE" for problem in problems):
+                await shop.mutate(_NO_COUPON, input={"cartId": cart})
+                continue
             await shop.mutate(_SET_LINES, input={"cartId": cart, "lines": _without(problems, variants)})
         return None
 

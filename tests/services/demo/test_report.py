@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from services.demo.facts import Facts
+from services.demo.proof import Proof
 from services.demo.report import Driven, problems
 
 # One paid checkout of one order: 236.00 paid, of which the provider holds all and the parties are owed all.
@@ -15,7 +16,9 @@ SOUND = Facts(
     checkouts=[{"status": "paid", "n": 1}],
     sales=[{"brand": "A", "currency": "CNY", "orders": 1, "total_minor": 23_600}],
     commissions=[{"payee": "P", "role": "promoter_brand", "currency": "CNY", "earned_minor": 1_520}],
-    attribution={"clicks": 1, "decisions": 1, "orders_with_commission": 1},
+    attribution={"clicks": 2, "decisions": 1, "orders_with_commission": 1, "orders_by_code": 1},
+    partners=[{"order_id": "ord_1", "advertiser": "brd_a", "promoter": "brd_p"}],
+    not_the_same=[],
     routing=[],
     reroutes=0,
     fulfillment=[],
@@ -36,12 +39,14 @@ SOUND = Facts(
     acknowledged=[{"id": "chk_1", "status": "paid", "orders": 1}],
     payments={"captured": 1, "charges": 1},
     impossible_stock=0,
+    names={},
 )
+PROOF = Proof("ord_1", "brd_a", "brd_p", ("input", "amounts", "result"), ())
 HELD = {"CNY": 23_600}
 
 
 def driven() -> Driven:
-    return Driven(placed=["chk_1"], paid={"chk_1"}, asked_for=1)
+    return Driven(placed=["chk_1"], paid={"chk_1"}, asked_for=1, codes=1, proofs=[PROOF])
 
 
 def test_a_sound_run_has_no_problems() -> None:
@@ -64,12 +69,25 @@ def test_a_sound_run_has_no_problems() -> None:
         ({"impossible_stock": 1}, "1 stock levels"),
         ({"payouts": []}, "nobody was paid out"),
         ({"commissions": []}, "nobody earned a commission"),
+        ({"not_the_same": ["ord_1 result hash"]}, "decided again, it is not the same: ord_1 result hash"),
+        ({"partners": []}, "1 of 0 pairs of brands verified"),
+        ({"attribution": {"orders_by_code": 0}}, "nobody was credited for one"),
     ],
 )
 def test_whatever_is_wrong_is_said(broken: dict[str, Any], said: str) -> None:
     found = problems(replace(SOUND, **broken), driven(), HELD)
 
     assert any(said in problem for problem in found), found
+
+
+@pytest.mark.parametrize("hashes", [(), ("input", "amounts", "result")])
+def test_brands_that_do_not_find_the_same_are_said(hashes: tuple[str, ...]) -> None:
+    run = driven()
+    run.proofs = [replace(PROOF, hashes=hashes, differences=("result hash: 1 told, 2 found",))]
+
+    (problem,) = problems(SOUND, run, HELD)
+
+    assert problem == "two brands do not agree on ord_1: result hash: 1 told, 2 found"
 
 
 def test_books_that_do_not_sum_to_nothing_are_said() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.demo.market import SEED, Market, generate
+from services.demo.reach import codes_of, prints_of
 from services.demo.scenario import STEPS, Visit, fortnight, refuses
 
 
@@ -47,6 +48,30 @@ def test_baskets_hold_only_what_the_shop_may_sell(market: Market, visits: tuple[
         for line in visit.lines:
             own = line.brand == shop
             assert own or category[line.sku[:6]].startswith(scopes[shop, line.brand])
+
+
+def test_some_enter_a_promoters_code_for_goods_that_are_in_their_basket(
+    market: Market, visits: tuple[Visit, ...]
+) -> None:
+    codes = codes_of(market)
+    with_code = [(visit, market.links[codes[visit.code].link]) for visit in visits if visit.code is not None]
+
+    assert len(with_code) > 20
+    assert {bool(visit.clicks) for visit, _ in with_code} == {True, False}
+    for visit, link in with_code:
+        assert link.advertiser in {line.brand for line in visit.lines}
+        assert visit.currency == "CNY"
+        assert all(market.links[click].community == link.community for click in visit.clicks)
+
+
+def test_codes_and_printed_cards_are_given_once_and_cards_lie_where_the_goods_are(market: Market) -> None:
+    codes, runs = codes_of(market), prints_of(market)
+    offered = {(offer.sku, supplier.code) for supplier in market.suppliers for offer in supplier.offers}
+
+    assert len({code.text for code in codes}) == len(codes) > 10
+    assert {market.links[run.link].community for run in runs} <= {each.key for each in market.communities}
+    assert len({market.links[run.link].community for run in runs}) == len(runs) > 5
+    assert all((run.sku, run.warehouse) in offered for run in runs)
 
 
 def test_nobody_sends_back_more_than_they_bought(visits: tuple[Visit, ...]) -> None:
