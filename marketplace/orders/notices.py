@@ -36,6 +36,8 @@ NoticeHandler = Callable[..., Awaitable[None]]
 """``async def on_x(db, notice: ProviderNotified, *, payments, clock)``; raises ``NotYet`` to be called again."""
 FIRST_PAUSE = timedelta(minutes=1)
 GIVE_UP_AFTER = timedelta(days=3)
+FEWEST_TRIES = 12
+"""Three days in which nobody worked are no three days of trying."""
 _BATCH = 50
 _MOST_DOUBLINGS = 6
 log = structlog.get_logger("notices")
@@ -51,7 +53,7 @@ _APPLIED = text(
 )
 _PARKED = text(
     "UPDATE provider_events SET parked = :why, tries = tries + 1,"
-    " next_try_at = CASE WHEN received_at + CAST(:longest AS interval) > :now"
+    " next_try_at = CASE WHEN received_at + CAST(:longest AS interval) > :now OR tries + 1 < :fewest"
     " THEN CAST(:now AS timestamptz) + CAST(:pause AS interval) * (1 << least(tries, :most)) END"
     " WHERE id = :id AND applied_at IS NULL RETURNING next_try_at"
 )
@@ -170,7 +172,7 @@ async def _applied(db: Database, notice: ProviderNotified, why: str | None, *, n
 async def _park(db: Database, notice: ProviderNotified, why: str, *, now: datetime) -> None:
     values: dict[str, Any] = {
         "id": notice.event_id, "why": why[:500], "now": now, "pause": FIRST_PAUSE,
-        "longest": GIVE_UP_AFTER, "most": _MOST_DOUBLINGS,
+        "longest": GIVE_UP_AFTER, "most": _MOST_DOUBLINGS, "fewest": FEWEST_TRIES,
     }  # fmt: skip
     async with db.unit_of_work(SYSTEM) as session:
         again = (await session.execute(_PARKED, values)).scalar_one_or_none()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from core.actor import SYSTEM
 from core.clock import FixedClock
 from infra.db.session import Database, make_engine
-from infra.payments.gateway import BalanceTransaction
-from marketplace.orders import refund_sending
+from infra.payments.gateway import BalanceTransaction, Event, Refund
+from marketplace.orders import notices, refund_sending
 from marketplace.orders.events import ProviderNotified
 from marketplace.orders.models import RefundStatus
 from services.simulate.kill import KillableDatabase, Killed, KillSwitch
@@ -66,3 +67,36 @@ async def test_a_charge_whose_fee_eats_all_of_it_does_not_keep_others_from_becom
 
     assert await service.funds_available(db, clock=clock) == 2
     assert await service.funds_available(db, clock=clock) == 0
+
+
+class Desk:
+    """A provider where somebody refunded a charge that is not in our books (yet)."""
+
+    asked = 0
+
+    async def retrieve_refund(self, refund_id: str) -> Refund:
+        self.asked += 1
+        return Refund(refund_id, 2_927, "JPY", "succeeded", "ch_elsewhere", None, None, None, PAID_AT)
+
+
+@pytest.mark.parametrize(
+    ("between", "tries"),
+    [
+        # Nobody worked meanwhile: that is no trying. The twelfth time is the last.
+        (timedelta(days=4), 12),
+        # 67 times 64 minutes are less than three days, 68 times are more.
+        (timedelta(minutes=64), 68),
+    ],
+)
+async def test_a_notice_is_given_up_after_three_days_of_trying(
+    db: Database, clock: FixedClock, between: timedelta, tries: int
+) -> None:
+    desk: Any = Desk()
+    event = Event("evt_1", "refund.created", clock.now(), "refund", "re_1", None, {})
+    async with db.unit_of_work(SYSTEM) as session:
+        await notices.receive(session, event, now=clock.now())
+    for _ in range(tries + 3):
+        clock.advance(between)
+        await notices.sweep_notices(db, payments=desk, clock=clock)
+
+    assert desk.asked == tries
