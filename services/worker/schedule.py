@@ -9,6 +9,7 @@ from marketplace.orders import notices, paying, refund_sending, returning
 from marketplace.promotion.agreements import inviting
 from marketplace.promotion.agreements import lifecycle as agreements
 from marketplace.promotion.directory import recording
+from marketplace.promotion.disputes import lifecycle as commission_disputes
 from marketplace.promotion.fraud import click_floods, sale_patterns
 from marketplace.promotion.fraud import holds as commission_holds
 from marketplace.promotion.links import lifecycle as links
@@ -38,6 +39,7 @@ _TABLE: dict[str, tuple[Sweep, float]] = {
     "fraud.velocity": (sale_patterns.sweep_velocity, 60),
     "fraud.patterns": (sale_patterns.sweep_patterns, 300),
     "fraud.holds": (commission_holds.clear_holds, 60),
+    "commissions.disputes": (commission_disputes.end_silent_disputes, 60),
     "matching.stock": (documents.refresh_stock, 30),
     # Paying
     "orders.checkouts": (paying.sweep_checkouts, 5),

@@ -30,6 +30,10 @@ _DUE = text(
     "SELECT l.order_line_id, max(p.due_at) AS due_at FROM split_lines l JOIN split_parts p ON p.line_id = l.id"
     " WHERE l.order_id = :order_id AND p.part IN ('promoter_brand', 'individual') GROUP BY l.order_line_id"
 )
+_STATED = text(
+    "SELECT closed_at FROM statements WHERE payee_id = :payee AND currency = :currency AND period_to > :at"
+    " ORDER BY number LIMIT 1"
+)
 _PENDING = text(
     "SELECT DISTINCT l.order_line_id FROM split_lines l JOIN split_parts p ON p.line_id = l.id"
     " WHERE l.order_id = ANY(:orders) AND p.part IN ('promoter_brand', 'individual') AND p.pending_minor > 0"
@@ -91,6 +95,16 @@ async def commission_due(session: AsyncSession, order_id: OrderId) -> dict[Order
     """When the commission of each line of an order leaves its return window, as known now."""
     rows = await session.execute(_DUE, {"order_id": order_id})
     return {OrderLineId.of(row.order_line_id): row.due_at for row in rows}
+
+
+async def statement_closed(
+    session: AsyncSession, payee_id: str, currency: str, at: datetime
+) -> datetime | None:
+    """When the payee's statement of the period that ``at`` lies in was closed; None while it is not."""
+    found: datetime | None = await session.scalar(
+        _STATED, {"payee": payee_id, "currency": currency, "at": at}
+    )
+    return found
 
 
 async def pending_lines(session: AsyncSession, order_ids: Sequence[OrderId]) -> set[OrderLineId]:
