@@ -16,6 +16,13 @@ from core.money import PPM, Money
 from infra.config import Settings
 from services.running import services_needed
 from services.wiring import make_clock, make_database, make_payments
+from supply.settlement.reconciliation.opening import (
+    Opening,
+    OpeningTooLate,
+    OpeningUnclear,
+    ReconciliationStarted,
+    start_from,
+)
 from supply.settlement.reconciliation.provider_rows import GatewayRows
 from supply.settlement.reconciliation.report import AgedItem, BalanceCheck, Difference, Report
 from supply.settlement.reconciliation.service import reconcile as run
@@ -36,11 +43,26 @@ def reconcile(
         datetime | None,
         typer.Option("--to", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="… to here, not included."),
     ] = None,
+    start: Annotated[
+        datetime | None,
+        typer.Option(
+            "--start-from",
+            formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"],
+            help="Once, for an account that was in use before: begin here (UTC), and book what it held then.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One object on stdout.")] = False,
 ) -> None:
-    """Exits 0 when everything matches, 1 otherwise. Without dates it goes on where the last run ended."""
+    """Exits 0 when everything matches, 1 otherwise, 2 when it cannot begin where asked. Without dates it goes on
+    where the last run ended."""
     with services_needed(Settings(), paysim=True) as settings:
-        report = asyncio.run(_run(settings, _utc(since), _utc(until)))
+        try:
+            report, opened = asyncio.run(_run(settings, _utc(since), _utc(until), _utc(start)))
+        except (ReconciliationStarted, OpeningTooLate, OpeningUnclear) as refused:
+            typer.echo(f"{refused.code}: {refused.message}", err=True)
+            raise typer.Exit(2) from refused
+    if not as_json:
+        _print_openings(Console(), opened)
     if as_json:
         typer.echo(orjson.dumps(report.as_json()).decode())
     else:
@@ -48,10 +70,15 @@ def reconcile(
     raise typer.Exit(0 if report.ok else 1)
 
 
-async def _run(settings: Settings, since: datetime | None, until: datetime | None) -> Report:
-    db, payments = make_database(settings), make_payments(settings)
+async def _run(
+    settings: Settings, since: datetime | None, until: datetime | None, start: datetime | None
+) -> tuple[Report, Sequence[Opening]]:
+    db, payments, clock = make_database(settings), make_payments(settings), make_clock(settings)
+    rows, opened = GatewayRows(payments), list[Opening]()
     try:
-        return await run(db, GatewayRows(payments), clock=make_clock(settings), since=since, until=until)
+        if start is not None:
+            opened = await start_from(db, rows, start, clock=clock, booked_by="lianyu reconcile")
+        return await run(db, rows, clock=clock, since=since, until=until), opened
     finally:
         await payments.close()
         await db.close()
@@ -75,6 +102,15 @@ def _print(report: Report) -> None:
         f" {_age(health.oldest_unmatched_s)}"
     )
     console.print("Every cent agrees." if report.ok else "The books and the provider do not agree.")
+
+
+def _print_openings(console: Console, opened: Sequence[Opening]) -> None:
+    for each in opened:
+        console.print(
+            f"{each.provider}: starts from {each.starts_at:%Y-%m-%d %H:%M:%S} UTC with"
+            f" {_amount(each.available_minor, each.currency)} available and"
+            f" {_amount(each.pending_minor, each.currency)} pending (account 3000)"
+        )
 
 
 def _print_balances(console: Console, checks: Sequence[BalanceCheck]) -> None:

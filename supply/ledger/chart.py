@@ -32,6 +32,8 @@ class Code(IntEnum):
     """Memorandum: a party's part of what such a rail keeps frozen."""
     RAIL_INSTRUCTED = 2910
     """Memorandum: of that, what the rail was told to pay, outcome not known yet."""
+    OPENING_BALANCE = 3000
+    """The platform's own: what a provider held before its account came into these books."""
     FEE_REVENUE = 4000
     PROCESSING_RECHARGE = 4010
     ROUNDING_GAIN = 4090

@@ -26,6 +26,7 @@ class Kind(StrEnum):
     COMMISSION_RESTORED = "commission_restored"
     ADJUSTED = "adjusted"
     SUSPENSE = "suspense"
+    OPENING = "opening"
     PROVIDER_CHARGE = "provider_charge"
     PROVIDER_RESERVE = "provider_reserve"
     CONVERSION = "conversion"

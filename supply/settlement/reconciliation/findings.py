@@ -43,7 +43,7 @@ KNOWN_TYPES = frozenset(
         "transfer_refund", "transfer_failure", "transfer_cancel", "adjustment", "stripe_fee", "tax_fee",
         "stripe_fx_fee", "payout", "payout_failure", "payout_cancel", "reserve_transaction", "reserve_hold",
         "reserve_release",
-        "reserved_funds",
+        "reserved_funds", "opening",
     }
 )  # fmt: skip
 """Types a recipe exists for (money.md §5); a row of another type goes to suspense at once."""

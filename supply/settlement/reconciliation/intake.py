@@ -16,16 +16,19 @@ from sqlalchemy import text
 
 from core.actor import SYSTEM
 from infra.db.session import Database
+from infra.payments.gateway import Balance
 from supply.settlement.reconciliation.provider_rows import ProviderRows, Row
 
 OVERLAP = timedelta(days=1)
 WINDOW = timedelta(days=1)
 ROWS_AT_ONCE = 500
+STANDS_STILL = 3
+"""How often the rows are read again when the provider's balance moved meanwhile."""
 _OPEN = text(
     "INSERT INTO psp_cursors (provider, rows_to, postings_to) VALUES (:provider, NULL, '0')"
     " ON CONFLICT (provider) DO NOTHING"
 )
-_CURSOR = text("SELECT rows_to FROM psp_cursors WHERE provider = :provider")
+_CURSOR = text("SELECT rows_to, starts_at FROM psp_cursors WHERE provider = :provider")
 _ADVANCE = text("UPDATE psp_cursors SET rows_to = greatest(rows_to, :rows_to) WHERE provider = :provider")
 _COLUMNS = (
     ("id", "text"), ("type", "text"), ("reporting_category", "text"), ("source_id", "text"), ("ref", "text"),
@@ -62,16 +65,19 @@ async def read_rows(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> Read:
-    """Everything since the last reading, or the window asked for, which leaves the cursor alone.
+    """Everything since the last reading, or the window asked for, which leaves the cursor alone; nothing from before
+    reconciliation starts (opening.py).
 
     Times of the provider are whole seconds: everything up to and including ``now``'s is read.
     """
     name, end = provider.name, until or now.replace(microsecond=0) + timedelta(seconds=1)
     async with db.unit_of_work(SYSTEM) as session:
         await session.execute(_OPEN, {"provider": name})
-        cursor = (await session.execute(_CURSOR, {"provider": name})).scalar_one()
+        cursor = (await session.execute(_CURSOR, {"provider": name})).one()
     on_demand = since is not None or until is not None
-    start = since if on_demand else (cursor - OVERLAP if cursor else None)
+    start = since if on_demand else (cursor.rows_to - OVERLAP if cursor.rows_to else None)
+    if cursor.starts_at is not None:
+        start = max(start or cursor.starts_at, cursor.starts_at)
     rows = new = 0
     for begin, stop in _windows(start, end):
         met, first_met = await _read_window(db, provider, begin, stop, now)
@@ -80,6 +86,29 @@ async def read_rows(
             async with db.unit_of_work(SYSTEM) as session:
                 await session.execute(_ADVANCE, {"provider": name, "rows_to": stop})
     return Read(start, end, rows, new)
+
+
+async def read_until_still(
+    db: Database,
+    provider: ProviderRows,
+    *,
+    now: datetime,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> tuple[Read, Balance | None]:
+    """The rows, and a balance that did not move while they were read; None when it would not stand still."""
+    read = await read_rows(db, provider, now=now, since=since, until=until)
+    rows, new = read.rows, read.new
+    before = await provider.balance()
+    for _ in range(STANDS_STILL):
+        # What came between is read again: the overlap makes that cheap, the ids make it harmless.
+        again = await read_rows(db, provider, now=now)
+        new += again.new
+        after = await provider.balance()
+        if after == before:
+            return Read(read.since, read.until, rows + again.new, new), before
+        before = after
+    return Read(read.since, read.until, rows, new), None
 
 
 def _windows(start: datetime | None, end: datetime) -> list[tuple[datetime | None, datetime]]:

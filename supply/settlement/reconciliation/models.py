@@ -121,6 +121,24 @@ class ReconciliationCursor(Row, table=True):
     provider: str = Field(primary_key=True)
     rows_to: datetime | None = utc_field(default=None, nullable=True)
     postings_to: int = Field(sa_type=Xid8)
+    starts_at: datetime | None = utc_field(default=None, nullable=True)
+    """Rows created before are not read: the account's life before our books. None: from its beginning."""
+    opened_at: datetime | None = utc_field(default=None, nullable=True)
+    """When the opening balance was booked."""
+
+
+class OpeningBalance(Row, table=True):
+    """What a provider held by rows before the cut-off, in one currency; booked against 3000."""
+
+    __tablename__ = "psp_openings"
+
+    provider: str = Field(primary_key=True)
+    currency: str = currency_field(primary_key=True)
+    starts_at: datetime = utc_field()
+    available_minor: int = minor_field()
+    pending_minor: int = minor_field()
+    booked_at: datetime = utc_field()
+    booked_by: str
 
 
 class ReconciliationRun(Row, table=True):

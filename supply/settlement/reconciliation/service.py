@@ -27,7 +27,7 @@ from supply.settlement.reconciliation.balances import (
     check_balances,
     check_batches,
 )
-from supply.settlement.reconciliation.intake import Read, read_rows
+from supply.settlement.reconciliation.intake import Read, read_until_still
 from supply.settlement.reconciliation.postings import resolve_postings
 from supply.settlement.reconciliation.provider_rows import GatewayRows, ProviderRows
 from supply.settlement.reconciliation.queries import health
@@ -35,8 +35,6 @@ from supply.settlement.reconciliation.report import Difference, Report
 
 EVERY = timedelta(days=1)
 ON_DEMAND = "demand"
-STANDS_STILL = 3
-"""How often the rows are read again when the provider's balance moved meanwhile."""
 _LOCK = text("SELECT 1 FROM psp_cursors WHERE provider = :provider FOR UPDATE")
 _RECENT = text(
     "SELECT EXISTS (SELECT FROM reconciliation_runs WHERE provider = :provider AND started_at > :after"
@@ -65,7 +63,7 @@ async def reconcile(
     provider's cursor. Raises ``ProviderUnavailable``; what was read by then is kept.
     """
     started = clock.now()
-    read, balance = await _read(db, provider, started, since, until)
+    read, balance = await read_until_still(db, provider, now=started, since=since, until=until)
     payouts = [
         found
         async for payout, rows in provider.automatic_payouts(started - BATCHES_FOR)
@@ -101,24 +99,6 @@ async def reconcile(
             balances=[check.currency for check in report.balances if check.finding],
         )
     return report
-
-
-async def _read(
-    db: Database, provider: ProviderRows, now: datetime, since: datetime | None, until: datetime | None
-) -> tuple[Read, Balance | None]:
-    """The rows, and a balance that did not move while they were read; None when it would not stand still."""
-    read = await read_rows(db, provider, now=now, since=since, until=until)
-    rows, new = read.rows, read.new
-    before = await provider.balance()
-    for _ in range(STANDS_STILL):
-        # What came between is read again: the overlap makes that cheap, the ids make it harmless.
-        again = await read_rows(db, provider, now=now)
-        new += again.new
-        after = await provider.balance()
-        if after == before:
-            return Read(read.since, read.until, rows + again.new, new), before
-        before = after
-    return Read(read.since, read.until, rows, new), None
 
 
 async def _compare(

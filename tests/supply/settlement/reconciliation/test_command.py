@@ -58,6 +58,22 @@ async def test_it_exits_with_nothing_when_every_cent_agrees_and_with_one_when_no
     assert "2300" in told.output
 
 
+async def test_an_account_with_a_history_is_begun_with_from_a_day(platform: Any, lianyu: CliRunner) -> None:
+    await platform.charge()
+    platform.clock.advance(timedelta(days=3))
+    await platform.sale()
+    today = platform.clock.now().date()
+
+    told = await asyncio.to_thread(lianyu.invoke, build(), ["reconcile", "--start-from", f"{today}"])
+
+    assert told.exit_code == 0, told.output
+    assert "with 100.57 USD available and 0.00 USD pending (account 3000)" in " ".join(told.output.split())
+    yesterday = today - timedelta(days=1)
+    told = await asyncio.to_thread(lianyu.invoke, build(), ["reconcile", "--start-from", f"{yesterday}"])
+    assert told.exit_code == 2
+    assert "RECONCILIATION_STARTED" in told.stderr
+
+
 async def test_the_providers_notice_starts_a_run_and_the_gauges_tell_it(
     platform: Any, lianyu: CliRunner
 ) -> None:
