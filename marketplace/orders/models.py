@@ -358,3 +358,12 @@ class ProviderEvent(Row, table=True):
     next_try_at: datetime | None = utc_field(nullable=True, default=None)
     applied_at: datetime | None = utc_field(nullable=True, default=None)
     parked: str | None = None
+
+
+class ProviderEventCursor(Row, table=True):
+    """How far the provider's own list of events was read (missed_notices.py)."""
+
+    __tablename__ = "provider_event_cursors"
+
+    provider: str = Field(primary_key=True)
+    seen_to: datetime = utc_field()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from marketplace.matching import documents
-from marketplace.orders import notices, paying, refund_sending, returning
+from marketplace.orders import missed_notices, notices, paying, refund_sending, returning
 from marketplace.promotion.agreements import inviting
 from marketplace.promotion.agreements import lifecycle as agreements
 from marketplace.promotion.directory import recording
@@ -46,6 +46,7 @@ _TABLE: dict[str, tuple[Sweep, float]] = {
     "orders.payments": (paying.sweep_payments, 60),
     "orders.refunds": (refund_sending.sweep_refunds, 60),
     "orders.notices": (notices.sweep_notices, 15),
+    "orders.notices_missed": (missed_notices.find_missed_notices, 60),
     "orders.returns": (returning.sweep_returns, 300),
     # Delivering
     "fulfillment.clocks": (sla.sweep_clocks, 5),
