@@ -11,6 +11,10 @@ from graph.brands.mutations import BrandMutations
 from graph.brands.queries import BrandQueries
 from graph.catalog.mutations import CatalogMutations
 from graph.catalog.queries import CatalogQueries
+from graph.insights.commissions import CommissionQueries
+from graph.insights.performance import PerformanceQueries
+from graph.insights.preview import PreviewQueries
+from graph.insights.simulation import SimulationMutations, SimulationQueries
 from graph.limits import Schema, extensions
 from graph.matching.mutations import MatchingMutations
 from graph.matching.queries import MatchingQueries
@@ -49,6 +53,10 @@ Query = merge_types(
         DirectoryQueries,
         ReachQueries,
         MatchingQueries,
+        PerformanceQueries,
+        CommissionQueries,
+        PreviewQueries,
+        SimulationQueries,
         OrderQueries,
         ReturnQueries,
         SupplyQueries,
@@ -74,6 +82,7 @@ Mutation = merge_types(
         ReachMutations,
         TouchMutations,
         MatchingMutations,
+        SimulationMutations,
         OrderMutations,
         ReturnMutations,
         SupplyMutations,

@@ -9,7 +9,8 @@ from typing import Any, TypeVar, cast
 
 from pydantic import ConfigDict
 from sqlalchemy import BigInteger, CheckConstraint, DateTime, Dialect, Table, Uuid
-from sqlalchemy.types import CHAR, TypeDecorator
+from sqlalchemy.dialects.postgresql.base import ischema_names
+from sqlalchemy.types import CHAR, TypeDecorator, UserDefinedType
 from sqlmodel import Field, SQLModel
 
 from core.ids import TypedId
@@ -57,6 +58,18 @@ class UtcDateTime(TypeDecorator[datetime]):
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         return None if value is None else value.astimezone(UTC)
+
+
+class Xid8(UserDefinedType[int]):
+    """A transaction id of the cluster, 64 bits, never reused."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **options: Any) -> str:
+        return "xid8"
+
+
+ischema_names["xid8"] = Xid8
 
 
 class Row(SQLModel):

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from core.errors import Invalid, NotFound
+from core.errors import Conflict, Invalid, NotFound
 
 
 class ProposalNotFound(NotFound):
@@ -15,3 +15,15 @@ class WrongCommunity(Invalid):
     """The placement is not in the community the proposal was made for."""
 
     code = "WRONG_COMMUNITY"
+
+
+class BadHoldout(Invalid):
+    code = "BAD_HOLDOUT"
+
+
+class HoldoutNotFound(NotFound):
+    code = "HOLDOUT_NOT_FOUND"
+
+
+class HoldoutRunning(Conflict):
+    code = "HOLDOUT_RUNNING"

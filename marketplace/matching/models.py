@@ -5,13 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Index, String
+from sqlalchemy import BigInteger, CheckConstraint, Column, Index, String, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field
 
 from core.ids import AgreementId, BrandId, CommunityId, OrderId, OrderLineId, ProductId, ProposalId
 from infra.db.base import Row, id_field, utc_field
+from marketplace.matching.ids import HoldoutId
 
 
 class Direction(StrEnum):
@@ -78,3 +80,38 @@ class Proposal(Row, table=True):
     score_ppm: int = Field(sa_type=BigInteger)
     parts: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
     proposed_at: datetime = utc_field()
+
+
+class Holdout(Row, table=True):
+    """Members of a community who are not shown what an agreement is about, to learn what showing it brings.
+
+    ``share_ppm`` of them, drawn by a keyed hash of ``draw`` and the member (holdouts.py): two holdouts of one draw
+    hold out the same people, of two draws unrelated ones.
+    """
+
+    __tablename__ = "holdouts"
+    __table_args__ = (
+        CheckConstraint("share_ppm BETWEEN 10000 AND 500000", name="share"),
+        CheckConstraint("set_by IN (advertiser_id, promoter_brand_id)", name="set_by_a_side"),
+        CheckConstraint("ended_at IS NULL OR ended_at >= started_at", name="ended"),
+        Index(
+            "uq_holdouts_running",
+            "community_id",
+            "agreement_id",
+            unique=True,
+            postgresql_where=text("ended_at IS NULL"),
+        ),
+        Index("ix_holdouts_advertiser_id_id", "advertiser_id", "id"),
+        Index("ix_holdouts_promoter_brand_id_id", "promoter_brand_id", "id"),
+    )
+
+    id: HoldoutId = id_field(HoldoutId, primary_key=True)
+    community_id: CommunityId = id_field(CommunityId)
+    agreement_id: AgreementId = id_field(AgreementId)
+    advertiser_id: BrandId = id_field(BrandId)
+    promoter_brand_id: BrandId = id_field(BrandId)
+    set_by: BrandId = id_field(BrandId)
+    share_ppm: int
+    draw: UUID
+    started_at: datetime = utc_field()
+    ended_at: datetime | None = utc_field(default=None, nullable=True)

@@ -150,19 +150,7 @@ def _for_attribution(
         advertiser_id=sale.merchant_id,
         currency=sale.currency,
         created_at=sale.placed_at,
-        lines=[
-            LineForAttribution(
-                order_line_id=line.id,
-                product_id=line.product_id,
-                sku=line.sku,
-                category=line.category,
-                quantity=line.quantity,
-                gross_minor=line.gross_minor,
-                discount_minor=_lowering(line),
-                tax_ppm=line.tax_ppm if line.tax_included else 0,
-            )
-            for line in sale.lines
-        ],
+        lines=for_attribution(sale.lines),
         touch_tokens=checkout.touch_tokens,
         checkout_started_at=checkout.started_at,
         paid_at=paid_at,
@@ -174,6 +162,23 @@ def _for_attribution(
         payment_instrument_hash=checkout.instrument_key,
         address_hash=bytes(checkout.address_key).hex(),
     )
+
+
+def for_attribution(lines: Sequence[OrderLineRow]) -> list[LineForAttribution]:
+    """The lines of an order as commission is reckoned on them."""
+    return [
+        LineForAttribution(
+            order_line_id=line.id,
+            product_id=line.product_id,
+            sku=line.sku,
+            category=line.category,
+            quantity=line.quantity,
+            gross_minor=line.gross_minor,
+            discount_minor=_lowering(line),
+            tax_ppm=line.tax_ppm if line.tax_included else 0,
+        )
+        for line in lines
+    ]
 
 
 def _captured(

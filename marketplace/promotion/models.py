@@ -41,7 +41,7 @@ from core.ids import (
     RefundId,
     TouchId,
 )
-from infra.db.base import IdColumn, Row, currency_field, id_field, minor_field, one_of, utc_field
+from infra.db.base import IdColumn, Row, Xid8, currency_field, id_field, minor_field, one_of, utc_field
 from marketplace.promotion.facts import TouchKind
 from marketplace.promotion.ids import CampaignId, CampaignOfferId
 
@@ -311,6 +311,7 @@ class Touch(Row, table=True):
         one_of("kind", TouchKind, name="known_kind"),
         Index("ix_touches_link_id_at", "link_id", "at"),
         Index("ix_touches_at", "at", postgresql_using="brin"),
+        Index("ix_touches_txid", "txid"),
         Index(
             "ix_touches_session_key_at",
             "session_key",
@@ -338,6 +339,8 @@ class Touch(Row, table=True):
     referrer_host: str | None = None
     ad_parameters: str | None = None
     """Names of advertising networks' parameters that it brought along, with commas; never their values."""
+    txid: int = Field(sa_column=Column(Xid8, FetchedValue(), nullable=False))
+    """The transaction that brought it."""
 
 
 class AttributionDecision(Row, table=True):
@@ -347,6 +350,7 @@ class AttributionDecision(Row, table=True):
     __table_args__ = (
         UniqueConstraint("order_id"),
         Index("ix_attribution_decisions_advertiser_id_id", "advertiser_id", "id"),
+        Index("ix_attribution_decisions_advertiser_id_decided_at", "advertiser_id", "decided_at"),
     )
 
     id: DecisionId = id_field(DecisionId, primary_key=True)
@@ -377,7 +381,8 @@ class CommissionLine(Row, table=True):
             name="denied_within_commission",
         ),
         Index("ix_commission_lines_order_id", "order_id"),
-        Index("ix_commission_lines_link_id", "link_id"),
+        Index("ix_commission_lines_link_id_sold_at", "link_id", "sold_at"),
+        Index("ix_commission_lines_txid", "txid"),
         Index("ix_commission_lines_created_at", "created_at"),
         Index("ix_commission_lines_agreement_id_id", "agreement_id", "id"),
     )
@@ -415,6 +420,15 @@ class CommissionLine(Row, table=True):
     """When the statement it is in was closed."""
     paid_at: datetime | None = utc_field(default=None, nullable=True)
     invalid_reason: str | None = None
+    sold_at: datetime = utc_field()
+    """When its order was paid."""
+    gross_minor: int = minor_field()
+    """What the line cost before discounts; like the next two, for who counts sales."""
+    new_customer: bool
+    opens_order: bool
+    """The first line of its order and agreement."""
+    txid: int = Field(sa_column=Column(Xid8, FetchedValue(), nullable=False))
+    """The transaction that changed it last."""
 
 
 class CommissionCounter(Row, table=True):
@@ -443,6 +457,7 @@ class CommissionShare(Row, table=True):
         ),
         Index("ix_commission_shares_payee", "payee"),
         Index("ix_commission_shares_touch_id", "touch_id"),
+        Index("ix_commission_shares_link_id", "link_id", postgresql_where=text("link_id IS NOT NULL")),
     )
 
     commission_line_id: CommissionLineId = _key(CommissionLineId, foreign_key="commission_lines.id")
@@ -450,6 +465,8 @@ class CommissionShare(Row, table=True):
     role: ShareRole = Field(sa_type=String)
     payee: str
     touch_id: TouchId = id_field(TouchId)
+    link_id: LinkId | None = id_field(LinkId, default=None, nullable=True)
+    """Of the touch, where it is not the line's."""
     earned_minor: int = minor_field()
     reversed_minor: int = minor_field(default=0)
     denied_minor: int = minor_field(default=0, sa_column_kwargs={"server_default": text("0")})

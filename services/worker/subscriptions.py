@@ -7,6 +7,9 @@ from typing import Any
 
 from core.events import Event
 from marketplace.catalog.events import ProductChanged, ProductsChanged
+from marketplace.insights import handlers as insights
+from marketplace.insights import simulation
+from marketplace.insights.events import SimulationRequested
 from marketplace.matching import documents
 from marketplace.matching import handlers as matching
 from marketplace.orders import (
@@ -30,6 +33,7 @@ from marketplace.promotion.agreements import counters
 from marketplace.promotion.commission import states as commission_states
 from marketplace.promotion.events import CommissionReversed, OrderCredited
 from marketplace.promotion.fraud import on_credit
+from marketplace.promotion.fraud.events import CommissionHeld, CommissionHoldEnded
 from marketplace.promotion.offers import budgets
 from supply.fulfillment import handlers as fulfillment
 from supply.fulfillment.events import (
@@ -64,6 +68,7 @@ SUBSCRIPTIONS: dict[type[Event], tuple[Handler, ...]] = {
     OrderCredited: (
         matching.on_order_credited,
         on_credit.on_order_credited,
+        insights.on_order_credited,
     ),
     CheckoutExpired: (paying.on_checkout_expired,),
     RefundRequested: (refund_sending.on_refund_requested,),
@@ -73,6 +78,9 @@ SUBSCRIPTIONS: dict[type[Event], tuple[Handler, ...]] = {
     EvidenceGiven: (evidence.on_evidence_given,),
     DisputeConceded: (evidence.on_dispute_conceded,),
     RefundVoided: (disputes.on_refund_voided,),
+    SimulationRequested: (simulation.on_simulation_requested,),
+    CommissionHeld: (insights.on_commission_held,),
+    CommissionHoldEnded: (insights.on_hold_ended,),
     # Settling
     CommissionReleased: (
         commission_states.on_commission_released,

@@ -3,27 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import CheckConstraint, Index, LargeBinary, SmallInteger, text
-from sqlalchemy.dialects.postgresql.base import ischema_names
-from sqlalchemy.types import UserDefinedType
 from sqlmodel import Field
 
 from core.ids import AccountId, JournalId, OrderId, TenantId
-from infra.db.base import Row, currency_field, id_field, minor_field, utc_field
-
-
-class Xid8(UserDefinedType[int]):
-    """A transaction id of the cluster, 64 bits, never reused."""
-
-    cache_ok = True
-
-    def get_col_spec(self, **options: Any) -> str:
-        return "xid8"
-
-
-ischema_names["xid8"] = Xid8
+from infra.db.base import Row, Xid8, currency_field, id_field, minor_field, utc_field
 
 
 class LedgerAccount(Row, table=True):

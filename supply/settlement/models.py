@@ -21,8 +21,7 @@ from core.ids import (
     SupplierId,
     TenantId,
 )
-from infra.db.base import Row, currency_field, id_field, minor_field, one_of, utc_field
-from supply.ledger.models import Xid8
+from infra.db.base import Row, Xid8, currency_field, id_field, minor_field, one_of, utc_field
 from supply.settlement.composition import Part
 from supply.settlement.ids import SplitLineId
 

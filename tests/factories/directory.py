@@ -28,9 +28,10 @@ _LINE = text(
     "INSERT INTO commission_lines (id, decision_id, order_id, order_line_id, agreement_id, agreement_version,"
     " advertiser_id, promoter_brand_id, touch_id, link_id, rule_id, rate_ppm, currency, basis_minor,"
     " commission_minor, refunded_basis_minor, reversed_minor, status, return_window_days, created_at,"
-    " expected_pay_at)"
+    " expected_pay_at, sold_at, gross_minor, new_customer, opens_order)"
     " VALUES (:id, :decision, :order, :line, :agreement, 1, :advertiser, :promoter, :touch, :link, 'r000', 100000,"
-    " 'CNY', 1000, 100, :refunded, 0, 'PENDING', 15, :at, CAST(:at AS timestamptz) + interval '45 days')"
+    " 'CNY', 1000, 100, :refunded, 0, 'PENDING', 15, :at, CAST(:at AS timestamptz) + interval '45 days',"
+    " :at, 1000, false, true)"
 )
 
 

@@ -15,6 +15,9 @@ from core.money import Money
 from infra.db.session import Database
 from marketplace.audiences.models import IdentifierKind
 from marketplace.brands import service as brands
+from marketplace.insights import counting, simulation
+from marketplace.insights.events import SimulationRequested
+from marketplace.insights.ids import SimulationId
 from marketplace.orders import refunding
 from marketplace.orders.refunding import RefundCommand
 from marketplace.promotion import service as promotion
@@ -190,6 +193,8 @@ async def _money(db: Database, clock: FixedClock, market: FilledMarket) -> None:
 _IMPORT = """mutation ($c: String!) { productsImport(input: {content: $c, policy: REJECT_FAILED_ROWS}) {
   userErrors { code } } }"""
 _PROPOSE = "mutation ($c: ID!) { productsPropose(input: {communityId: $c}) { proposals { id } userErrors { code } } }"
+_SIMULATE = """mutation ($f: DateTime!, $t: DateTime!) { offerSimulate(input: {from: $f, to: $t,
+  terms: {rules: [{ratePpm: 90000}]}}) { userErrors { code message } } }"""
 _INVITE = """mutation ($a: ID!, $p: ID!) { invitationSend(input: {advertiserId: $a, promoterBrandId: $p,
   message: "a private message", terms: {rules: [{ratePpm: 90000}]}}) { userErrors { code message } } }"""
 
@@ -200,6 +205,7 @@ async def _by_the_api(served: Served, market: FilledMarket) -> None:
     asked: list[tuple[str, dict[str, Any], str]] = [
         (_IMPORT, {"c": bad_file}, market.merchant_token),
         (_PROPOSE, {"c": str(shop.promotion.community_id)}, market.promoter_token),
+        (_SIMULATE, {"f": "2026-03-01T00:00:00Z", "t": "2026-04-01T00:00:00Z"}, market.merchant_token),
         (
             _INVITE,
             {"a": str(shop.promotion.promoter.brand_id), "p": str(shop.promotion.merchant.brand_id)},
@@ -210,6 +216,13 @@ async def _by_the_api(served: Served, market: FilledMarket) -> None:
         answer = await served.brand(document, variables, token=token)
         assert "errors" not in answer, answer
         assert not next(iter(answer["data"].values()))["userErrors"], answer
+    db, clock = served.gateways.db, served.gateways.clock
+    async with db.reading(SYSTEM) as session:
+        asked_for = SimulationId.of(
+            (await session.execute(text("SELECT id FROM offer_simulations"))).scalar_one()
+        )
+    await simulation.on_simulation_requested(db, SimulationRequested(asked_for), clock=clock)
+    await counting.keep_performance(db, clock=clock)
 
 
 _SUPPLIER = frozenset(

@@ -42,6 +42,9 @@ _LOCK = text(
     f"SELECT c.* FROM commission_counters c JOIN {_KEYS.format(more='', columns=_COLUMNS)} USING ({_COLUMNS})"
     f" ORDER BY {_COLUMNS} FOR NO KEY UPDATE OF c"
 )
+_READ = text(
+    f"SELECT c.* FROM commission_counters c JOIN {_KEYS.format(more='', columns=_COLUMNS)} USING ({_COLUMNS})"
+)
 # The reservation: it happens wholly, or the order is credited again.
 _TAKE = text(
     "UPDATE commission_counters c SET amount_minor = c.amount_minor + n.amount FROM "
@@ -114,11 +117,36 @@ async def hold(
     return [_held(each, caps, tier, amounts) for each, (caps, tier) in planned]
 
 
+def held_at(
+    each: Wanted, amounts: Mapping[CounterKey, int], *, currency: str, paid_at: datetime
+) -> Held | None:
+    """The caps and tiers that hold for an order when the counters stand at ``amounts`` (0 where there is none).
+
+    ``None`` without any. Pure.
+    """
+    caps, tier = counter_keys(
+        each.agreement_id, each.terms.caps, each.terms.tiers,
+        promoter=each.promoter, currency=currency, paid_at=paid_at,
+    )  # fmt: skip
+    return _held(each, caps, tier, amounts) if caps or tier else None
+
+
+async def standing(
+    session: AsyncSession, each: Wanted, *, currency: str, paid_at: datetime
+) -> Held | None:
+    """``held_at`` as the counters stand now, for who only wants to know. One statement, without limits none."""
+    wanted = held_at(each, {}, currency=currency, paid_at=paid_at)
+    if wanted is None or not wanted.keys:
+        return wanted
+    amounts = {_key(row): row.amount_minor for row in await session.execute(_READ, _columns(wanted.keys))}
+    return held_at(each, amounts, currency=currency, paid_at=paid_at)
+
+
 def _held(each: Wanted, caps: Any, tier: CounterKey | None, amounts: Mapping[CounterKey, int]) -> Held:
     stood = tuple(
         (
             cap.limit_minor,
-            cap.limit_minor - (amounts[key] if key else 0),
+            cap.limit_minor - (amounts.get(key, 0) if key else 0),
             cap.mode.value,
             cap.fallback_rate_ppm,
         )
@@ -131,7 +159,7 @@ def _held(each: Wanted, caps: Any, tier: CounterKey | None, amounts: Mapping[Cou
         stood,
         tuple((t.from_basis_minor, t.rate_ppm) for t in tiers.tiers) if tiers else (),
         tiers.mode.value if tiers else "MARGINAL",
-        amounts[tier] if tier else 0,
+        amounts.get(tier, 0) if tier else 0,
     )
     return Held(limit, tuple((key, cap.limit_minor) for key, cap in caps if key is not None), tier)
 

@@ -345,6 +345,8 @@ async def _store_lines(
     for agreement_id, campaign_id in campaigns.items():
         budget = budget_key(agreement_id, str(campaign_id), order.currency)
         keys[agreement_id] = [*keys.get(agreement_id, []), budget]
+    gross = {str(line.order_line_id): line.gross_minor for line in order.lines}
+    opened: set[str] = set()
     for earned in credited.lines:
         line_id, link_id = CommissionLineId.new(), links[earned.touch_id]
         lines.append(
@@ -361,12 +363,16 @@ async def _store_lines(
                 "status": CommissionStatus.PENDING, "return_window_days": earned.return_window_days,
                 "created_at": now, "counters": counters.written_keys(keys.get(earned.agreement_id, [])),
                 "expected_pay_at": (order.paid_at or now) + EXPECTED_UNDELIVERED,
+                "sold_at": order.paid_at or now, "gross_minor": gross[earned.order_line_id],
+                "new_customer": order.is_new_customer, "opens_order": earned.agreement_id not in opened,
             }
         )  # fmt: skip
+        opened.add(earned.agreement_id)
         shares += [
             {
                 "commission_line_id": line_id, "position": share.position, "role": share.role,
                 "payee": share.payee, "touch_id": TouchId.parse(share.touch_id),
+                "link_id": None if links[share.touch_id] == link_id else links[share.touch_id],
                 "earned_minor": share.amount_minor, "reversed_minor": 0,
             }
             for share in earned.shares

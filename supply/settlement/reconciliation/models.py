@@ -11,8 +11,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field
 
 from core.ids import BrandId, JournalId, PayoutId
-from infra.db.base import Row, currency_field, id_field, minor_field, one_of, utc_field
-from supply.ledger.models import Xid8
+from infra.db.base import Row, Xid8, currency_field, id_field, minor_field, one_of, utc_field
 from supply.settlement.ids import PlatformPayoutId, ReconciliationRunId
 
 

@@ -24,6 +24,9 @@ QUERIES: dict[str, dict[str, Any] | None] = {
     "campaign": {"id": "campaigns"}, "campaigns": {"first": 100}, "offer": {"id": "offers"},
     "offers": {"first": 100}, "partnerOffers": {"first": 100},
     "partners": {"filter": {"text": "PRIVATE"}}, "partner": {"id": "PROMOTER"}, "ownPartnerProfile": None,
+    "performance": {"groupBy": "PARTNER", "from": "2026-03-01", "to": "2026-03-31"}, "commissions": {"first": 100},
+    "previewCommission": {"input": {"agreementId": "agreements", "lines": [{"variantId": "variants"}]}},
+    "offerSimulation": {"id": "offer_simulations"}, "offerSimulations": {"first": 100},
     "proposal": {"id": "proposals"}, "order": {"id": "orders"}, "orders": {"first": 100},
     "explainOrder": {"id": "orders"}, "fulfillmentOrder": {"id": "fulfillment_orders"},
     "fulfillmentOrders": {"first": 100}, "fulfillmentOfOrder": {"orderId": "orders"},
@@ -130,6 +133,12 @@ MUTATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "couponStop": ({"id": "coupons"}, ""),
     "productsPropose": ({"communityId": "communities"}, ""),
     "communitiesPropose": ({"productId": "products"}, ""),
+    "offerSimulate": (
+        {
+            "from": "2026-03-01T00:00:00Z", "to": "2026-04-01T00:00:00Z", "terms": _TERMS,
+            "agreementIds": ["agreements"],
+        }, "",
+    ),
     "linkCreateFromProposal": (
         {"proposalId": "proposals", "placementId": "placements", "destination": "https://x.example.com"}, "",
     ),

@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 
 from core import ids
+from marketplace.insights.ids import SimulationId
 from marketplace.orders.return_models import ReturnId
 from marketplace.promotion.coupons.models import CouponId
 from marketplace.promotion.ids import CampaignId, CampaignOfferId, QrAssetId, QrBatchId
@@ -44,7 +45,7 @@ _KINDS = {
     "touches": ids.TouchId, "payments": ids.PaymentId, "supplier_offers": ids.OfferId,
     "reservations": ids.ReservationId, "users": ids.UserId, "attribution_decisions": ids.DecisionId,
     "qr_batches": QrBatchId, "qr_assets": QrAssetId, "commission_lines": ids.CommissionLineId, "coupons": CouponId,
-    "campaigns": CampaignId, "offers": CampaignOfferId,
+    "campaigns": CampaignId, "offers": CampaignOfferId, "offer_simulations": SimulationId,
 }  # fmt: skip
 
 
