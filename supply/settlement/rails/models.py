@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import CheckConstraint, Column, Index, String, text
 from sqlalchemy.dialects.postgresql import JSONB
@@ -90,6 +91,8 @@ class RailOrder(Row, table=True):
     delivered_at: datetime | None = utc_field(default=None, nullable=True)
     closed_at: datetime | None = utc_field(default=None, nullable=True)
     """When the rest went to the merchant."""
+    split: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
+    """Every party's part of every line, and what refunds took of it (splits.py)."""
 
 
 class RailRequest(Row, table=True):
@@ -146,6 +149,7 @@ class RailInstruction(Row, table=True):
     tenant_id: TenantId | None = id_field(TenantId, default=None, nullable=True)
     kind: PayeeKind = Field(sa_type=String)
     account_id: str
+    currency: str = currency_field()
     amount_minor: int = minor_field()
     days: int
     status: InstructionStatus = Field(sa_type=String)
@@ -179,6 +183,9 @@ class RailRefund(Row, table=True):
     """Of it, what businesses give back of shares they were paid."""
     fee_back_minor: int = minor_field()
     taken: dict[str, int] = Field(sa_column=Column(JSONB, nullable=False))
+    request_hash: str | None = None
+    changes: dict[str, Any] | None = Field(default=None, sa_column=Column(JSONB, nullable=True))
+    """Of a composed refund: who bears it, and what it changed in the order's split."""
     status: RailRefundStatus = Field(sa_type=String)
     next_try_at: datetime = utc_field()
     failure: str | None = None

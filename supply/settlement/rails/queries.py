@@ -45,6 +45,7 @@ class InstructionView:
     order_id: OrderId
     payee_id: str
     kind: PayeeKind
+    currency: str
     amount_minor: int
     status: InstructionStatus
     failure: str | None
@@ -81,6 +82,8 @@ class RailOrderView:
 
 @dataclass(frozen=True, slots=True)
 class RailRefundView:
+    """``borne`` is who bears it, by payee, where the refund was composed."""
+
     refund_id: RefundId
     amount_minor: int
     returned_minor: int
@@ -89,6 +92,7 @@ class RailRefundView:
     failure: str | None
     reserved_at: datetime
     ended_at: datetime | None
+    borne: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,7 @@ async def rail_refunds(session: AsyncSession, actor: Actor, order_id: OrderId) -
         RailRefundView(
             RefundId.of(row.refund_id), row.amount_minor, row.returned_minor, row.fee_back_minor,
             RailRefundStatus(row.status), row.failure, row.reserved_at, row.ended_at,
+            dict((row.changes or {}).get("borne", {})),
         )
         for row in rows
     ]  # fmt: skip
@@ -177,5 +182,5 @@ async def _with_instructions(session: AsyncSession, requests: Sequence[Any]) -> 
 def _instruction(row: Any) -> InstructionView:
     return InstructionView(
         RailRequestId.of(row.request_id), OrderId.of(row.order_id), row.payee_id, PayeeKind(row.kind),
-        row.amount_minor, InstructionStatus(row.status), row.failure, row.ended_at,
+        row.currency, row.amount_minor, InstructionStatus(row.status), row.failure, row.ended_at,
     )  # fmt: skip

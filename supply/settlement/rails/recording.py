@@ -31,6 +31,7 @@ from supply.settlement.rails.errors import NotPayableOnRail
 from supply.settlement.rails.ids import RailRequestId
 from supply.settlement.rails.kinds import RailKind
 from supply.settlement.rails.models import InstructionStatus, RailInstruction, RailRequest, RequestStatus
+from supply.settlement.rails.splits import split_body
 from supply.settlement.split_plan import (
     PayeeKind,
     Request,
@@ -50,9 +51,10 @@ _REGISTER = text(
 _ACCOUNTS = text("SELECT payee_id, account_id FROM rail_accounts WHERE rail = :rail AND payee_id = ANY(:ids)")
 _ORDER = text(
     "INSERT INTO rail_orders (order_id, merchant_id, rail, merchant_account, payment_id, currency, paid_minor,"
-    " fee_minor, merchant_minor, paid_at, return_window_days, undelivered)"
+    " fee_minor, merchant_minor, paid_at, return_window_days, undelivered, split)"
     " VALUES (:order_id, :merchant_id, :rail, :merchant_account, :payment_id, :currency, :paid_minor,"
-    " :fee_minor, :merchant_minor, :paid_at, :return_window_days, CAST(:undelivered AS jsonb))"
+    " :fee_minor, :merchant_minor, :paid_at, :return_window_days, CAST(:undelivered AS jsonb),"
+    " CAST(:split AS jsonb))"
     " ON CONFLICT (order_id) DO NOTHING RETURNING *"
 )
 _LOCK = text("SELECT * FROM rail_orders WHERE order_id = :order_id FOR NO KEY UPDATE")
@@ -134,7 +136,7 @@ async def record_shared_payment(
         "currency": order.currency, "paid_minor": book.captured_minor, "fee_minor": fee_minor,
         "merchant_minor": plan.merchant_minor, "paid_at": order.paid_at,
         "return_window_days": order.return_window_days,
-        "undelivered": orjson.dumps(_units(order)).decode(),
+        "undelivered": orjson.dumps(_units(order)).decode(), "split": orjson.dumps(split_body(book)).decode(),
     }  # fmt: skip
     row = (await session.execute(_ORDER, values)).first()
     if row is None:
@@ -228,7 +230,8 @@ async def _write(
         {
             **common, "request_id": id, "payee_id": each.payee_id,
             "tenant_id": known[each.payee_id].tenant_id, "kind": each.kind.value,
-            "account_id": accounts[each.payee_id], "amount_minor": each.amount_minor,
+            "account_id": accounts[each.payee_id], "currency": order.currency,
+            "amount_minor": each.amount_minor,
             "days": known[each.payee_id].days, "status": InstructionStatus.PLANNED.value,
         }
         for id, request in zip(ids, requests, strict=True)

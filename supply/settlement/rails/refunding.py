@@ -39,6 +39,7 @@ from supply.settlement.rails.kinds import RailKind
 from supply.settlement.rails.models import InstructionStatus, RailRefundStatus, RequestStatus
 from supply.settlement.rails.recording import add_request
 from supply.settlement.rails.requests import lock_order, next_number
+from supply.settlement.rails.splits import give_back, keep_split, split_of
 from supply.settlement.split_plan import Instruction, PayeeKind, Request
 
 REFUNDS_AT_ONCE = 50
@@ -73,10 +74,10 @@ _MERCHANT = text(
     "UPDATE rail_orders SET merchant_minor = merchant_minor + :change WHERE order_id = :order_id"
 )
 _CLAIM = text(
-    "UPDATE rail_refunds SET next_try_at = CAST(:now AS timestamptz) + CAST(:wait AS interval)"
+    "WITH claimed AS (UPDATE rail_refunds SET next_try_at = CAST(:now AS timestamptz) + CAST(:wait AS interval)"
     " WHERE refund_id IN (SELECT refund_id FROM rail_refunds WHERE status IN ('reserved', 'sending')"
-    " AND next_try_at <= :now AND rail = ANY(:rails) ORDER BY next_try_at LIMIT :limit"
-    " FOR NO KEY UPDATE SKIP LOCKED) RETURNING *"
+    " AND next_try_at <= :now AND rail = ANY(:rails) ORDER BY next_try_at, refund_id LIMIT :limit"
+    " FOR NO KEY UPDATE SKIP LOCKED) RETURNING *) SELECT * FROM claimed ORDER BY reserved_at, refund_id"
 )
 _RETURNS = text("SELECT * FROM rail_returns WHERE refund_id = :id ORDER BY payee_id")
 _RETURN_ENDED = text(
@@ -177,6 +178,11 @@ async def void_shared_refund(session: AsyncSession, refund_id: RefundId, *, now:
     if held:
         await ledger.post(session, _journal(refund_id, order, "void", legs, now), now=now)
     await _change_merchant(session, order, refund.taken.get(_merchant(order), 0))
+    if refund.changes is not None:
+        book = split_of(order)
+        give_back(book, refund.changes["moved"])
+        book.refunded_minor -= refund.amount_minor
+        await keep_split(session, book)
     await _instruct_again(session, order, refund.taken, now)
     await _end(session, refund_id, RailRefundStatus.VOIDED, now, failure=refund.failure)
 

@@ -1,5 +1,6 @@
 """The public verbs of sharing rails. Each lives in the file named for its rule."""
 
+from supply.settlement.rails.composing import refund_shared
 from supply.settlement.rails.recording import (
     rail_of,
     record_shared_delivery,
@@ -21,6 +22,7 @@ __all__ = [
     "rail_of",
     "record_shared_delivery",
     "record_shared_payment",
+    "refund_shared",
     "register_rail_account",
     "reserve_shared_refund",
     "resolve_shares",
