@@ -131,9 +131,7 @@ def held_at(
     return _held(each, caps, tier, amounts) if caps or tier else None
 
 
-async def standing(
-    session: AsyncSession, each: Wanted, *, currency: str, paid_at: datetime
-) -> Held | None:
+async def standing(session: AsyncSession, each: Wanted, *, currency: str, paid_at: datetime) -> Held | None:
     """``held_at`` as the counters stand now, for who only wants to know. One statement, without limits none."""
     wanted = held_at(each, {}, currency=currency, paid_at=paid_at)
     if wanted is None or not wanted.keys:
