@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks import checkout, closing, edge, inventory, posting, rules, storefront, verifying
+from benchmarks import checkout, clicks, closing, edge, inventory, posting, rules, storefront, verifying
 from benchmarks.frame import Measured, Options, lines_of
 from benchmarks.market import Market, fill
 from benchmarks.servers import Platform, platform
@@ -25,6 +25,7 @@ ON_THE_MARKET: dict[str, Callable[[Platform, Market, Options], list[Measured]]] 
 
 BY_THEMSELVES: dict[str, Callable[[Options], list[Measured]]] = {
     "redirect": lambda options: edge.redirect(options.seconds / 2, clients=32),
+    "clicks": clicks.clicks,
     "posting": posting.posting,
     "inventory": lambda options: inventory.reservations(
         writers=16, seconds=options.seconds, rounds=options.rounds

@@ -42,12 +42,13 @@ _CODE = "benchmark2"
 _ROUNDS = 3
 
 
-# What PostgreSQL does with each click in a commit of its own; told apart from the edge's by its is_bot.
-_ONE_CLICK = (
-    "INSERT INTO touches (id, link_id, agreement_id, advertiser_id, promoter_brand_id, at, kind, is_bot)"
-    " SELECT uuidv7(), id, agreement_id, advertiser_id, promoter_brand_id, now(), 'click', true"
-    f" FROM tracked_links WHERE code = '{_CODE}';"
-)
+def one_click(code: str) -> str:
+    """What PostgreSQL does with each click in a commit of its own; told apart from the edge's by its is_bot."""
+    return (
+        "INSERT INTO touches (id, link_id, agreement_id, advertiser_id, promoter_brand_id, at, kind, is_bot)"
+        " SELECT uuidv7(), id, agreement_id, advertiser_id, promoter_brand_id, now(), 'click', true"
+        f" FROM tracked_links WHERE code = '{code}';"
+    )
 
 
 class NoSink:
@@ -194,7 +195,7 @@ def _compare(postgres: EmbeddedPostgres, home: Path, *, seconds: float, clients:
     bare: list[Round] = []
     inserts: list[float] = []
     script = home / "click.sql"
-    script.write_text(_ONE_CLICK)
+    script.write_text(one_click(_CODE))
     with (
         edge_process("services.edge.app:create_app", environment) as (with_sink, with_pid),
         edge_process("benchmarks.edge:without_sink", environment) as (no_sink, no_pid),

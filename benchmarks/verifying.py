@@ -145,7 +145,7 @@ async def verify_pages(db: Database) -> int:
 
 async def _measured(servers: Platform, orders: int, seconds: float) -> Measured:
     db = Database(make_engine(servers.application_url()))
-    rates, steps, cpu = [], [], []
+    rates, steps, cpu = list[float](), list[float](), list[float]()
     try:
         await fill(db, orders)
         began = time.monotonic()
