@@ -24,6 +24,8 @@ from graph.orders.returns import ReturnMutations, ReturnQueries
 from graph.promotion.campaigns import CampaignMutations, CampaignQueries
 from graph.promotion.coupons import CouponMutations, CouponQueries
 from graph.promotion.directory import DirectoryMutations, DirectoryQueries
+from graph.promotion.disputes import CommissionDisputeMutations, CommissionDisputeQueries
+from graph.promotion.fraud import FraudMutations, FraudQueries
 from graph.promotion.mutations import PromotionMutations
 from graph.promotion.offers import OfferMutations, OfferQueries
 from graph.promotion.queries import PromotionQueries
@@ -51,6 +53,8 @@ Query = merge_types(
         OfferQueries,
         CouponQueries,
         DirectoryQueries,
+        FraudQueries,
+        CommissionDisputeQueries,
         ReachQueries,
         MatchingQueries,
         PerformanceQueries,
@@ -79,6 +83,8 @@ Mutation = merge_types(
         OfferMutations,
         CouponMutations,
         DirectoryMutations,
+        FraudMutations,
+        CommissionDisputeMutations,
         ReachMutations,
         TouchMutations,
         MatchingMutations,

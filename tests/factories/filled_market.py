@@ -15,7 +15,7 @@ from core.money import Money
 from infra.db.session import Database
 from marketplace.audiences.models import IdentifierKind
 from marketplace.brands import service as brands
-from marketplace.insights import counting, simulation
+from marketplace.insights import counting, measuring, simulation
 from marketplace.insights.events import SimulationRequested
 from marketplace.insights.ids import SimulationId
 from marketplace.orders import refunding
@@ -25,7 +25,13 @@ from marketplace.promotion.coupons import codes as coupons
 from marketplace.promotion.coupons.codes import CouponTerms
 from marketplace.promotion.coupons.models import Funder
 from marketplace.promotion.directory import publishing as directory
+from marketplace.promotion.disputes.lifecycle import dispute_hold
 from marketplace.promotion.facts import TouchKind
+from marketplace.promotion.fraud.holds import open_holds_of
+from marketplace.promotion.fraud.ids import HoldId
+from marketplace.promotion.fraud.recording import Found, Parties, record
+from marketplace.promotion.fraud.signals import Rule as FraudRule
+from marketplace.promotion.fraud.signals import Signal
 from marketplace.promotion.links import deep_links, qr_batches
 from marketplace.promotion.links.deep_links import Templates
 from marketplace.promotion.links.qr_batches import NewArm, NewBatch
@@ -86,6 +92,7 @@ async def filled_market(db: Database, clock: FixedClock, served: Served) -> Fill
     await _reach(db, clock, market)
     await _offers(db, clock, market)
     await _sales(db, clock, served, market)
+    await _doubts(db, clock, market)
     await _money(db, clock, market)
     await _by_the_api(served, market)
     return market
@@ -166,6 +173,18 @@ async def _sales(db: Database, clock: FixedClock, served: Served, market: Filled
     await served.work()
 
 
+async def _doubts(db: Database, clock: FixedClock, market: FilledMarket) -> None:
+    """A signal holds what the third order earns, and its promoter disputes that."""
+    promotes, order = market.shop.promotion, market.orders[2]
+    merchant, promoter = promotes.merchant, promotes.promoter
+    parties = Parties(merchant.brand_id, promoter.brand_id, promotes.agreement_id, promoter.brand_id)
+    signal = Signal(FraudRule.VELOCITY, {"orders": 1}, {"orders": 0}, (), (str(order),))
+    async with db.unit_of_work(SYSTEM) as session:
+        (signal_id,) = await record(session, [Found(signal, parties, ("walk",))], clock=clock)
+        (hold,) = await open_holds_of(session, signal_id)
+        await dispute_hold(session, promoter, HoldId.of(hold.id), reason="a private matter", clock=clock)
+
+
 async def _money(db: Database, clock: FixedClock, market: FilledMarket) -> None:
     merchant = market.shop.promotion.merchant
     async with db.unit_of_work(SYSTEM) as session:
@@ -195,6 +214,8 @@ _IMPORT = """mutation ($c: String!) { productsImport(input: {content: $c, policy
 _PROPOSE = "mutation ($c: ID!) { productsPropose(input: {communityId: $c}) { proposals { id } userErrors { code } } }"
 _SIMULATE = """mutation ($f: DateTime!, $t: DateTime!) { offerSimulate(input: {from: $f, to: $t,
   terms: {rules: [{ratePpm: 90000}]}}) { userErrors { code message } } }"""
+_HOLD_OUT = """mutation ($c: ID!, $a: ID!) { holdoutStart(input: {communityId: $c, agreementId: $a,
+  sharePpm: 500000}) { userErrors { code message } } }"""
 _INVITE = """mutation ($a: ID!, $p: ID!) { invitationSend(input: {advertiserId: $a, promoterBrandId: $p,
   message: "a private message", terms: {rules: [{ratePpm: 90000}]}}) { userErrors { code message } } }"""
 
@@ -205,6 +226,11 @@ async def _by_the_api(served: Served, market: FilledMarket) -> None:
     asked: list[tuple[str, dict[str, Any], str]] = [
         (_IMPORT, {"c": bad_file}, market.merchant_token),
         (_PROPOSE, {"c": str(shop.promotion.community_id)}, market.promoter_token),
+        (
+            _HOLD_OUT,
+            {"c": str(shop.promotion.community_id), "a": str(shop.promotion.agreement_id)},
+            market.promoter_token,
+        ),
         (_SIMULATE, {"f": "2026-03-01T00:00:00Z", "t": "2026-04-01T00:00:00Z"}, market.merchant_token),
         (
             _INVITE,
@@ -223,6 +249,7 @@ async def _by_the_api(served: Served, market: FilledMarket) -> None:
         )
     await simulation.on_simulation_requested(db, SimulationRequested(asked_for), clock=clock)
     await counting.keep_performance(db, clock=clock)
+    await measuring.measure_due(db, clock=clock, settings=served.gateways.settings)
 
 
 _SUPPLIER = frozenset(

@@ -11,8 +11,11 @@ import asyncpg
 
 from core import ids
 from marketplace.insights.ids import SimulationId
+from marketplace.matching.ids import HoldoutId
 from marketplace.orders.return_models import ReturnId
 from marketplace.promotion.coupons.models import CouponId
+from marketplace.promotion.disputes.models import CommissionDisputeId
+from marketplace.promotion.fraud.ids import HoldId, SignalId
 from marketplace.promotion.ids import CampaignId, CampaignOfferId, QrAssetId, QrBatchId
 from supply.settlement.ids import ContestId, ReconciliationRunId, WriteOffId
 from tests.conftest import TestDatabase
@@ -45,7 +48,9 @@ _KINDS = {
     "touches": ids.TouchId, "payments": ids.PaymentId, "supplier_offers": ids.OfferId,
     "reservations": ids.ReservationId, "users": ids.UserId, "attribution_decisions": ids.DecisionId,
     "qr_batches": QrBatchId, "qr_assets": QrAssetId, "commission_lines": ids.CommissionLineId, "coupons": CouponId,
+    "fraud_signals": SignalId, "commission_holds": HoldId, "commission_disputes": CommissionDisputeId,
     "campaigns": CampaignId, "offers": CampaignOfferId, "offer_simulations": SimulationId,
+    "holdouts": HoldoutId,
 }  # fmt: skip
 
 
