@@ -12,6 +12,7 @@ from graph.brands.queries import BrandQueries
 from graph.catalog.mutations import CatalogMutations
 from graph.catalog.queries import CatalogQueries
 from graph.insights.commissions import CommissionQueries
+from graph.insights.holdouts import HoldoutMutations, HoldoutQueries
 from graph.insights.performance import PerformanceQueries
 from graph.insights.preview import PreviewQueries
 from graph.insights.simulation import SimulationMutations, SimulationQueries
@@ -61,6 +62,7 @@ Query = merge_types(
         CommissionQueries,
         PreviewQueries,
         SimulationQueries,
+        HoldoutQueries,
         OrderQueries,
         ReturnQueries,
         SupplyQueries,
@@ -89,6 +91,7 @@ Mutation = merge_types(
         TouchMutations,
         MatchingMutations,
         SimulationMutations,
+        HoldoutMutations,
         OrderMutations,
         ReturnMutations,
         SupplyMutations,

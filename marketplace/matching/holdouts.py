@@ -9,6 +9,7 @@ agreement may hold out; the brand the members trust alone may ask who they are.
 from __future__ import annotations
 
 import hmac
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -46,6 +47,11 @@ _PAGE = text(
 )
 _RUNNING = text(
     f"{_COLUMNS} WHERE community_id = :community AND agreement_id = :agreement AND ended_at IS NULL"
+)
+_SHARES = text(
+    "SELECT community_id, agreement_id, share_ppm FROM holdouts JOIN unnest(CAST(:communities AS uuid[]),"
+    " CAST(:agreements AS uuid[])) AS n (community_id, agreement_id) USING (community_id, agreement_id)"
+    " WHERE ended_at IS NULL"
 )
 _END = text("UPDATE holdouts SET ended_at = :now WHERE id = :id AND ended_at IS NULL RETURNING 1")
 HELD_OUT = (
@@ -205,6 +211,18 @@ async def _audience(
     found = await running(session, placement.community_id, agreement_id)
     drawn = _NOBODY if found is None else found.drawn(secret).values
     return {"community": placement.community_id, **drawn}
+
+
+async def shares_of(
+    session: AsyncSession, pairs: Collection[tuple[CommunityId, AgreementId]]
+) -> dict[tuple[CommunityId, AgreementId], int]:
+    """Which share of a community is not shown what an agreement is about; without a holdout left out. One statement."""
+    communities, agreements = zip(*pairs, strict=True)
+    values = {"communities": list(communities), "agreements": list(agreements)}
+    return {
+        (CommunityId.of(row.community_id), AgreementId.of(row.agreement_id)): row.share_ppm
+        for row in await session.execute(_SHARES, values)
+    }
 
 
 async def running(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from marketplace.insights import counting
+from marketplace.insights import counting, measuring
 from marketplace.matching import documents
 from marketplace.orders import missed_notices, notices, paying, refund_sending, returning
 from marketplace.promotion.agreements import inviting
@@ -43,6 +43,7 @@ _TABLE: dict[str, tuple[Sweep, float]] = {
     "commissions.disputes": (commission_disputes.end_silent_disputes, 60),
     "matching.stock": (documents.refresh_stock, 30),
     "insights.performance": (counting.keep_performance, 2),
+    "insights.holdouts": (measuring.measure_due, 60),
     # Paying
     "orders.checkouts": (paying.sweep_checkouts, 5),
     "orders.payments": (paying.sweep_payments, 60),

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import strawberry
 
+from core.ids import AgreementId, CommunityId
 from graph.audiences import loaders as audiences
 from graph.audiences.types import Community
 from graph.catalog.types import Product
-from graph.context import Info
+from graph.context import Context, Info
 from graph.promotion import loaders
 from graph.promotion.types import Agreement
 from graph.scalars import Ppm
+from marketplace.matching import holdouts
 from marketplace.matching.models import Direction, Lane
 from marketplace.matching.proposing import Proposed
 from marketplace.matching.scoring import Parts, lift_ppm
@@ -96,6 +99,12 @@ class ProposalReason:
         )
 
 
+async def _held_out(context: Context, pairs: Sequence[tuple[CommunityId, AgreementId]]) -> list[int]:
+    async with context.reading() as session:
+        found = await holdouts.shares_of(session, pairs)
+    return [found.get(pair, 0) for pair in pairs]
+
+
 @strawberry.type(description="One product for one community. Make it a link with `linkCreateFromProposal`.")
 class Proposal:
     id: strawberry.ID
@@ -135,6 +144,15 @@ class Proposal:
     async def product(self, info: Info) -> Product | None:
         row = await info.context.loader(loaders.products).load(self.row.product_id)
         return None if row is None else Product.of(row)
+
+    @strawberry.field(
+        description="Of the members, who are not shown it while a holdout runs: see placementAudience."
+    )
+    async def held_out_ppm(self, info: Info) -> Ppm:
+        if self.row.agreement_id is None:
+            return Ppm(0)
+        pair = (self.row.community_id, self.row.agreement_id)
+        return Ppm(await info.context.loader(_held_out).load(pair))
 
     @strawberry.field
     async def agreement(self, info: Info) -> Agreement | None:
