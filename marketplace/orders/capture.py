@@ -86,7 +86,9 @@ async def on_payment_captured(
     """Attribution, commission, the capture journal, and the release of the fulfilment orders."""
     checkout = (await session.execute(_CHECKOUT, {"id": event.checkout_id})).one()
     sales = await _sales(session, event.checkout_id)
-    new_to = await _new_customer_of(session, checkout, sales, at=event.at)
+    new_to = await new_customer_of(
+        session, event.checkout_id, checkout.buyer_key, [sale.merchant_id for sale in sales], at=event.at
+    )
     signer = TouchSigner(settings.secret_key.get_secret_value())
     days = await _settlement_days(session, sales)
     splits = []
@@ -117,22 +119,23 @@ async def _sales(session: AsyncSession, checkout_id: CheckoutId) -> list[_Sale]:
     ]
 
 
-async def _new_customer_of(
-    session: AsyncSession, checkout: Any, sales: Sequence[_Sale], *, at: datetime
+async def new_customer_of(
+    session: AsyncSession,
+    checkout_id: CheckoutId,
+    buyer: bytes,
+    merchants: Sequence[BrandId],
+    *,
+    at: datetime,
 ) -> set[BrandId]:
     """The merchants this buyer has not paid, and kept something from, within a year (cps.md §3.7)."""
     values = {
-        "buyer": checkout.buyer_key, "merchants": [sale.merchant_id for sale in sales],
-        "since": at - timedelta(days=_LOOK_BACK_DAYS), "id": checkout.id,
+        "buyer": buyer, "merchants": list(merchants), "since": at - timedelta(days=_LOOK_BACK_DAYS),
+        "id": checkout_id,
     }  # fmt: skip
     earlier: dict[BrandId, list[EarlierOrder]] = defaultdict(list)
     for row in await session.execute(_EARLIER, values):
         earlier[BrandId.of(row.merchant_id)].append(EarlierOrder(row.paid_at, row.wholly_refunded))
-    return {
-        sale.merchant_id
-        for sale in sales
-        if is_new_customer(at, earlier[sale.merchant_id], lookback_days=_LOOK_BACK_DAYS)
-    }
+    return {each for each in merchants if is_new_customer(at, earlier[each], lookback_days=_LOOK_BACK_DAYS)}
 
 
 async def _settlement_days(session: AsyncSession, sales: Sequence[_Sale]) -> Mapping[SupplierId, int]:
@@ -206,7 +209,7 @@ def _captured(
         return_window_days=max(windows, default=RETURN_WINDOW_DAYS),
         amount_minor=sale.total_minor,
         number=sale.number,
-        adjustment=[share for owed in attributed.adjustments for share in _adjustment(owed)],
+        adjustment=[share for owed in attributed.adjustments for share in adjustment_of(owed)],
     )
 
 
@@ -219,7 +222,7 @@ def _captured_line(
     goods = paid - line.tax_minor if line.tax_included else paid
     lowered = _lowering(line)
     coupon = line.discount_minor - lowered
-    shares = _shares(commission) if commission else []
+    shares = shares_of(commission) if commission else []
     payer = str(line.seller_id) if funder is Funder.PROMOTER else ""
     owed = coupon
     if payer:
@@ -267,7 +270,7 @@ def _less_coupon(
     return kept, left
 
 
-def _shares(line: LineAttributed) -> list[CommissionShare]:
+def shares_of(line: LineAttributed) -> list[CommissionShare]:
     """Every winner's shares by themselves, as a refund takes them back (R6)."""
     winners = {
         touch: number for number, touch in enumerate(dict.fromkeys(s.touch_id for s in line.shares), 1)
@@ -287,7 +290,7 @@ def _shares(line: LineAttributed) -> list[CommissionShare]:
     ]
 
 
-def _adjustment(owed: Adjustment) -> list[CommissionShare]:
+def adjustment_of(owed: Adjustment) -> list[CommissionShare]:
     """R5: what this order owes its promoter for the period's earlier ones."""
     agreement = f"{owed.agreement_id}/{owed.agreement_version}"
     winners = {

@@ -37,6 +37,7 @@ from infra.db.rows import insert_rows
 from marketplace.catalog import queries as catalog
 from marketplace.catalog.queries import VariantForSale
 from marketplace.orders.address import Address, address_key, buyer_key
+from marketplace.orders.cart import MOST_TOUCHES
 from marketplace.orders.checkout import order_number
 from marketplace.orders.external_models import ExternalOrder as ExternalOrderRow
 from marketplace.orders.external_models import ExternalPayment as ExternalPaymentRow
@@ -51,6 +52,8 @@ from marketplace.orders.models import (
     Payment,
     PaymentStatus,
 )
+from marketplace.promotion.coupons import codes as coupons
+from marketplace.promotion.coupons import entries
 from supply.fulfillment import service as fulfillment
 from supply.fulfillment.service import NewFulfillmentLine, NewFulfillmentOrder
 from supply.inventory import service as inventory
@@ -60,6 +63,7 @@ from supply.routing.eligibility import LineFact, OrderNeed
 from supply.routing.models import RoutingMode
 from supply.routing.service import PlannedRouting
 
+MOST_CODES = 5
 _HOLD = timedelta(days=90)
 """How long the stock of an order waits for the word that it is paid."""
 _TABLES = [table_of(model) for model in (Cart, Checkout, Order, OrderLine, Payment, ExternalOrderRow)]
@@ -144,6 +148,10 @@ class ExternalOrder:
     delivered_at: datetime | None = None
     promised_at: datetime | None = None
     quirks: Sequence[str] = ()
+    touch_tokens: Sequence[str] = ()
+    """What the edge gave the storefront for this buyer."""
+    coupon_codes: Sequence[str] = ()
+    """As the buyer typed them. Promoters' codes are touches; what any code took off is in the prices told."""
 
 
 @dataclass(slots=True)
@@ -177,6 +185,8 @@ async def record_external_orders(
         return known
     variants = await _variants(session, fresh, storefront.currency)
     drafts = [_draft(order, storefront, variants) for order in fresh]
+    for draft in drafts:
+        await _enter_codes(session, draft)
     await _write(session, storefront, drafts, variants, secret=secret, now=clock.now())
     placed = await _place(session, storefront, [d for d in drafts if d.line_ids], variants, now=clock.now())
     await fulfillment.create(session, placed, clock=clock)
@@ -207,6 +217,17 @@ def _draft(
         raise ExternalOrderMixed(f"{order.reference} has lines of {len(merchants)} merchants")
     line_ids = [OrderLineId.new() for _ in order.lines]
     return _Draft(order, OrderId.new(), CheckoutId.new(), CartId.new(), line_ids, merchants.pop())
+
+
+async def _enter_codes(session: AsyncSession, draft: _Draft) -> None:
+    """Each promoter's code the order names is a touch; one that cannot be used is kept as a quirk of the order."""
+    named = [coupons.normal(code) for code in draft.told.coupon_codes[:MOST_CODES]]
+    if named:
+        used = await entries.enter(
+            session, draft.checkout_id, named, advertiser_id=draft.merchant_id, at=draft.told.placed_at
+        )
+        unknown = [f"coupon:{code[:32]}" for code in named if code not in used]
+        draft.told = replace(draft.told, quirks=[*draft.told.quirks, *unknown])
 
 
 async def _place(
@@ -366,7 +387,8 @@ def _cart_row(storefront: ExternalStorefront, draft: _Draft) -> dict[str, Any]:
     at = draft.told.placed_at
     return {
         "id": draft.cart_id, "storefront_id": storefront.storefront_id, "brand_id": storefront.brand_id,
-        "currency": storefront.currency, "country": draft.told.address.country, "touch_tokens": [],
+        "currency": storefront.currency, "country": draft.told.address.country,
+        "touch_tokens": list(draft.told.touch_tokens)[-MOST_TOUCHES:],
         "session_key": "", "status": CartStatus.ORDERED.value, "version": 1, "created_at": at,
         "updated_at": at,
     }  # fmt: skip

@@ -16,8 +16,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.actor import SYSTEM
 from core.clock import Clock
 from core.ids import BrandId, CheckoutId, OrderId, OrderLineId, RefundId, SupplierId
-from marketplace.orders import queries
+from marketplace.orders import queries, refund_commission
+from marketplace.orders.capture import adjustment_of, shares_of
+from marketplace.orders.external_attribution import attribute_external
 from marketplace.orders.queries import OrderLineRow
+from marketplace.promotion.coupons import entries
+from marketplace.promotion.decisions.attribute import Attributed, LineAttributed
 from supply.fulfillment import service as fulfillment
 from supply.inventory import queries as stock
 from supply.inventory import service as inventory
@@ -31,7 +35,7 @@ CANCELLED_AT_SOURCE = "CANCELLED_AT_SOURCE"
 
 _LOCK = text(
     "SELECT x.reference, x.order_id, o.checkout_id, o.merchant_id, o.currency, o.country, o.total_minor,"
-    " o.payment_status, p.amount_minor, p.captured_minor, p.id AS payment_id FROM external_orders x"
+    " o.payment_status, o.placed_at, p.amount_minor, p.captured_minor, p.id AS payment_id FROM external_orders x"
     " JOIN orders o ON o.id = x.order_id JOIN payments p ON p.checkout_id = o.checkout_id"
     " WHERE x.source = :source AND x.reference = ANY(:references) ORDER BY x.order_id FOR UPDATE OF o"
 )
@@ -78,9 +82,11 @@ async def capture_external_orders(
     paid_at: Mapping[str, datetime],
     *,
     return_window_days: int,
+    secret: str,
     clock: Clock,
 ) -> list[OrderId]:
-    """The storefront was paid (R1), by reference: stock is committed, the money split, the suppliers told.
+    """The storefront was paid (R1), by reference: stock is committed, who sold it credited, the money split, the
+    suppliers told. A commission is the merchant's to pay.
 
     Orders that are past this are left alone. Returns the others.
     """
@@ -94,15 +100,19 @@ async def capture_external_orders(
     await inventory.commit(session, held, now=now, late_is_fine=True)
     lines = await queries.lines_of(session, list(times))
     days = await _settlement_days(session, lines)
+    sold = [row for row in rows if lines[row.order_id]]
+    credited = await attribute_external(session, sold, lines, times, secret=secret, clock=clock)
     await open_splits(
         session,
         [
-            _captured(source, row, lines[row.order_id], days, times[row.order_id], return_window_days)
-            for row in rows
-            if lines[row.order_id]
+            _captured(
+                source, row, lines[row.order_id], days, times[row.order_id], return_window_days,
+                credited.get(OrderId.of(row.order_id)),
+            )
+            for row in sold
         ],
         clock=clock,
-    )
+    )  # fmt: skip
     found = [_unexplained(source, row, row.amount_minor, times[OrderId.of(row.order_id)]) for row in rows]
     await suspense.suspend(session, found, now=now)
     await fulfillment.release_for_submission(session, list(times), clock=clock, paid_at=times)
@@ -165,22 +175,28 @@ def _captured(
     days: Mapping[SupplierId, int],
     paid_at: datetime,
     return_window_days: int,
+    attributed: Attributed | None,
 ) -> CapturedOrder:
+    earned = {line.order_line_id: line for line in attributed.lines} if attributed else {}
+    windows = [line.return_window_days for line in earned.values()]
     return CapturedOrder(
         order_id=OrderId.of(row.order_id),
         merchant_id=BrandId.of(row.merchant_id),
         currency=row.currency,
         charge_id=_charge(source, row.reference),
         paid_at=paid_at,
-        lines=[_captured_line(line, days[line.supplier_id]) for line in lines],
+        lines=[_captured_line(line, days[line.supplier_id], earned.get(line.id)) for line in lines],
         tax_jurisdiction=row.country,
-        return_window_days=return_window_days,
+        return_window_days=max(windows, default=return_window_days),
         provider=source,
         amount_minor=row.total_minor,
+        adjustment=[
+            share for owed in (attributed.adjustments if attributed else ()) for share in adjustment_of(owed)
+        ],
     )
 
 
-def _captured_line(line: OrderLineRow, settlement_days: int) -> CapturedLine:
+def _captured_line(line: OrderLineRow, settlement_days: int, earned: LineAttributed | None) -> CapturedLine:
     """What the seller does not get of the goods is the marketplace's fee: the storefront's own agreement."""
     return CapturedLine(
         order_line_id=OrderLineId.of(line.id),
@@ -191,6 +207,8 @@ def _captured_line(line: OrderLineRow, settlement_days: int) -> CapturedLine:
         supplier_cost_minor=line.supplier_cost_minor,
         shipping_minor=line.shipping_minor,
         supplier_shipping_minor=line.shipping_minor,
+        commission=shares_of(earned) if earned else [],
+        basis_minor=earned.basis_minor if earned else None,
         platform_fee_minor=line.gross_minor - line.supplier_cost_minor,
         settlement_days=settlement_days,
     )
@@ -202,6 +220,7 @@ async def _void(session: AsyncSession, rows: Sequence[Any], *, clock: Clock) -> 
             session, SYSTEM, OrderId.of(row.order_id), clock=clock, reason=CANCELLED_AT_SOURCE
         )
     await session.execute(_VOID, {"ids": [row.order_id for row in rows]})
+    await entries.withdraw(session, [row.checkout_id for row in rows])
 
 
 async def _give_back(session: AsyncSession, source: str, row: Any, *, clock: Clock) -> None:
@@ -213,6 +232,7 @@ async def _give_back(session: AsyncSession, source: str, row: Any, *, clock: Clo
     plan = RefundPlan(refund_id=refund_id, order_id=order_id, everything=True)
     reserved = await reserve_refund(session, plan, now=now)
     await settle_refund(session, refund_id, now=now, provider_ref=_charge(source, row.reference))
+    await refund_commission.take(session, refund_id, clock=clock)
     values = {
         "id": refund_id, "order": order_id, "payment": row.payment_id, "merchant": row.merchant_id,
         "currency": row.currency, "amount": reserved.amount_minor, "reason": CANCELLED_AT_SOURCE,

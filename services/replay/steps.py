@@ -68,7 +68,12 @@ async def take(session: AsyncSession, scene: Scene, stretch: Sequence[Happening]
     if paid := by_step[Step.PAY]:
         times = {orders[each.order].reference: each.at for each in paid}
         await capture_external_orders(
-            session, scene.storefront.source, times, return_window_days=RETURN_WINDOW_DAYS, clock=clock
+            session,
+            scene.storefront.source,
+            times,
+            return_window_days=RETURN_WINDOW_DAYS,
+            secret=scene.secret,
+            clock=clock,
         )
     for each in by_step[Step.GIVE_UP]:
         await _give_up(session, orders[each.order], ids, clock=clock)

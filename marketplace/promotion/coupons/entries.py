@@ -42,6 +42,11 @@ _ENTER = text(
     f" {entered('SELECT id, link_id, CAST(:checkout AS uuid), CAST(:at AS timestamptz) FROM used')}"
     " SELECT code FROM used"
 )
+_WITHDRAW = text(
+    "WITH gone AS (DELETE FROM coupon_entries WHERE checkout_id = ANY(:checkouts) AND owner_touched IS NULL"
+    " RETURNING coupon_id), counted AS (SELECT coupon_id, count(*) AS n FROM gone GROUP BY coupon_id)"
+    " UPDATE coupons c SET uses = c.uses - counted.n FROM counted WHERE c.id = counted.coupon_id"
+)
 _OF_CHECKOUTS = text("SELECT checkout_id, touch_id FROM coupon_entries WHERE checkout_id = ANY(:checkouts)")
 _JUDGE = text(
     "UPDATE coupon_entries e SET owner_touched = n.touched"
@@ -89,6 +94,11 @@ async def enter(
     touch now. What they took off is that checkout's business. SYSTEM session."""
     named = {"codes": list(codes), "advertiser": advertiser_id, "at": at, "checkout": checkout_id}
     return set((await session.execute(_ENTER, named)).scalars())
+
+
+async def withdraw(session: AsyncSession, checkouts: Sequence[CheckoutId]) -> None:
+    """Orders of other checkouts came to nothing before they were paid: their uses are free again. SYSTEM session."""
+    await session.execute(_WITHDRAW, {"checkouts": list(checkouts)})
 
 
 async def entries_of(

@@ -27,10 +27,15 @@ from marketplace.orders.external import (
 )
 from marketplace.orders.external_payment import cancel_external_orders, capture_external_orders
 from marketplace.orders.models import PaymentStatus
+from marketplace.promotion.coupons import codes
+from marketplace.promotion.coupons.codes import CouponTerms
+from marketplace.promotion.coupons.models import Funder
+from marketplace.promotion.decisions.verifying import stored_decisions, verify
 from supply.inventory import queries as stock
 from supply.ledger import queries as ledger
 from supply.ledger.chart import Code
-from tests.factories import brands, catalog, supply
+from supply.settlement import queries as settlement
+from tests.factories import brands, catalog, promotion, supply
 from tests.factories.supply import SuppliedFrom
 
 SECRET = "a secret of at least thirty-two letters"
@@ -84,7 +89,7 @@ async def test_it_is_captured_once_and_a_cancellation_gives_everything_back(
     for news in ([ids["E-1"]], []):
         assert (
             await capture_external_orders(
-                session, "elsewhere", {"E-1": paid_at}, return_window_days=15, clock=clock
+                session, "elsewhere", {"E-1": paid_at}, return_window_days=15, secret=SECRET, clock=clock
             )
             == news
         )
@@ -105,6 +110,67 @@ async def test_it_is_captured_once_and_a_cancellation_gives_everything_back(
     assert left == {Code.PROVIDER_PENDING: 10_800, Code.PROVIDER_AVAILABLE: -10_800}
     (level,) = await stock.availability(session, [order.lines[0].variant_id])
     assert (level.on_hand, level.reserved) == (5, 0)
+
+
+async def test_a_promoters_code_of_an_outside_order_earns_and_is_taken_back_with_it(
+    session: AsyncSession, clock: FixedClock, sold: tuple[ExternalStorefront, ExternalOrder]
+) -> None:
+    """10 % of ¥100.00, which the merchant pays beside the marketplace's fee: 950 and 50 of it to the platform."""
+    storefront, order = sold
+    merchant, promoter = brands.brand_actor(storefront.brand_id), brands.brand_actor(BrandId.new())
+    market = await promotion.market(session, merchant, promoter, clock)
+    link = await promotion.link(session, market, clock)
+    terms = CouponTerms("MEI-10", "CNY", clock.now(), rate_ppm=100_000, link_id=link.id)
+    await codes.create_coupon(session, merchant, terms, funder=Funder.ADVERTISER, now=clock.now())
+    named = replace(order, coupon_codes=["mei-10 ", "nobodys"])
+    other = replace(order, reference="E-2", touch_tokens=["forged"])
+    ids = await record_external_orders(session, storefront, [named, other], secret=SECRET, clock=clock)
+    clock.advance(timedelta(hours=2))
+
+    paid = {"E-1": clock.now(), "E-2": clock.now()}
+    await capture_external_orders(
+        session, "elsewhere", paid, return_window_days=15, secret=SECRET, clock=clock
+    )
+
+    decisions = {each.order_id: verify(each) for each in await stored_decisions(session)}
+    assert [each.differences for each in decisions.values()] == [(), ()]
+    earned = await session.execute(text("SELECT order_id, link_id, commission_minor FROM commission_lines"))
+    assert [tuple(row) for row in earned] == [(ids["E-1"], link.id, 1_000)]
+    quirks = await session.scalar(text("SELECT quirks FROM external_orders WHERE reference = 'E-1'"))
+    assert quirks == ["coupon:NOBODYS"]
+    trial = {line.code: line.debit_minor for line in await ledger.trial_balance(session)}
+    assert trial[Code.PENDING] == -(2 * 9_800 + 950)
+    assert trial[Code.FEE_DEFERRED] == -(2 * 1_000 + 50)
+    assert trial[Code.RECEIVABLE] == 1_000
+
+    await cancel_external_orders(session, "elsewhere", ["E-1", "E-2"], clock=clock)
+    left = {line.code: line.debit_minor for line in await ledger.trial_balance(session) if line.debit_minor}
+    # What the merchant had come to owe it has coming back, until the release sets one against the other.
+    assert left == {
+        Code.PROVIDER_PENDING: 21_600, Code.PROVIDER_AVAILABLE: -21_600, Code.RECEIVABLE: 1_000,
+        Code.PENDING: -1_000,
+    }  # fmt: skip
+    (party,) = await settlement.party_balances(session, [str(storefront.brand_id)])
+    assert (party.pending_minor, party.receivable_minor) == (1_000, 1_000)
+    lines = await session.execute(text("SELECT status, reversed_minor FROM commission_lines"))
+    assert [tuple(row) for row in lines] == [("REVERSED", 1_000)]
+
+
+async def test_an_outside_order_that_is_never_paid_gives_its_codes_use_back(
+    session: AsyncSession, clock: FixedClock, sold: tuple[ExternalStorefront, ExternalOrder]
+) -> None:
+    storefront, order = sold
+    merchant, promoter = brands.brand_actor(storefront.brand_id), brands.brand_actor(BrandId.new())
+    link = await promotion.link(session, await promotion.market(session, merchant, promoter, clock), clock)
+    terms = CouponTerms("ONCE", "CNY", clock.now(), rate_ppm=100_000, link_id=link.id, max_uses=1)
+    coupon_id = await codes.create_coupon(session, merchant, terms, funder=Funder.ADVERTISER, now=clock.now())
+    named = replace(order, coupon_codes=["ONCE"])
+    await record_external_orders(session, storefront, [named], secret=SECRET, clock=clock)
+    assert (await codes.coupon(session, SYSTEM, coupon_id)).uses == 1
+
+    for _ in range(2):
+        await cancel_external_orders(session, "elsewhere", ["E-1"], clock=clock)
+    assert (await codes.coupon(session, SYSTEM, coupon_id)).uses == 0
 
 
 async def test_a_variant_nobody_knows_is_refused(
