@@ -113,7 +113,7 @@ class Shopper:
         self.checkouts = self.orders = 0
 
     async def place(self, session: AsyncSession, count: int, now: datetime) -> list[PlacedCheckout]:
-        """Up to ``count`` checkouts of one to four merchants each, in five statements."""
+        """Up to ``count`` checkouts of one to six merchants each, in five statements."""
         placed, rows = [], [list[dict[str, Any]]() for _ in _TABLES]
         for _ in range(count):
             placed.append(self._checkout(rows, now))
@@ -125,7 +125,7 @@ class Shopper:
         carts, checkouts, orders, lines, payments = rows
         dice, shop = self._dice, self._dice.choice(self._market.storefronts)
         self.checkouts += 1
-        merchants = dice.sample(self._market.brands, dice.choice([1, 2, 3, 4]))
+        merchants = dice.sample(self._market.brands, dice.choice([1, 2, 3, 4, 5, 6]))
         checkout = PlacedCheckout(
             f"checkout {self.checkouts}", CheckoutId.new(), shop.currency, 0, now + HOLD
         )

@@ -25,7 +25,10 @@ MOST_POINTS = 6
 GIVES_UP_AFTER = 40
 """A message that fails this often, with faults that all end, would never be handled."""
 BATCH = 100
-_NOT_MONEY = ("marketplace.matching.", "marketplace.catalog.", "supply.fulfillment.", "supply.routing.")
+_NOT_MONEY = (
+    "marketplace.matching.", "marketplace.catalog.", "marketplace.insights.", "marketplace.promotion.fraud.",
+    "supply.fulfillment.", "supply.routing.",
+)  # fmt: skip
 MONEY_SWEEPS = sorted(
     name for name in SWEEPS if name.startswith(("orders.", "settlement.", "ledger.", "promotion.", "rails."))
 )

@@ -113,7 +113,7 @@ async def _to_rest(world: World, orders: int) -> Sequence[str]:
         while not _over(world, orders):
             await _step(world, orders)
             if world.step % CHECK_EVERY == 0:
-                await world.analyze()
+                await world.tidy()
                 if broken := await look(world):
                     return broken
         restless = await come_to_rest(world)
@@ -150,7 +150,7 @@ async def _step(world: World, orders: int) -> None:
 def _possible(world: World, orders: int) -> list[tuple[Step, int]]:
     """What can happen next, and how likely it is."""
     possible: list[tuple[Step, int]] = [
-        (carrying.relay, 24), (_any_sweep, 12), (happenings.pass_time, 4), (happenings.fault, 2),
+        (carrying.relay, 12), (_any_sweep, 12), (happenings.pass_time, 4), (happenings.fault, 2),
         (happenings.let_webhooks_go, 1), (operators.pay_out, 1), (operators.recover, 1), (operators.write_off, 1),
         (operators.pay_ourselves, 1),
     ]  # fmt: skip

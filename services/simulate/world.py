@@ -29,7 +29,7 @@ from services.simulate.trace import Names, Trace
 from services.simulate.transport import InProcess
 from services.worker.dispatch import Delivery
 
-_ANALYZE = text("ANALYZE")
+_TIDY = text("VACUUM (ANALYZE)")
 SECRET = "the secret of a simulation, long enough to be one"
 
 
@@ -85,11 +85,11 @@ class World:
     def merchant(self, brand_id: BrandId) -> str:
         return self.market.names[str(brand_id)]
 
-    async def analyze(self) -> None:
-        """What autovacuum would have found out by now, at a moment that the seed knows."""
+    async def tidy(self) -> None:
+        """What autovacuum would have done by now, at a moment that the seed knows."""
         async with self.calm.engine.connect() as connection:
             await connection.execution_options(isolation_level="AUTOCOMMIT")
-            await connection.execute(_ANALYZE)
+            await connection.execute(_TIDY)
 
     async def flush_answers(self) -> None:
         await self.provider.note(self.answered)
