@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from core.actor import SYSTEM, Actor
 from core.clock import FixedClock
-from core.ids import FulfillmentOrderId, OrderId
+from core.ids import CheckoutId, FulfillmentOrderId, OrderId
 from core.money import Money
 from infra.db.session import Database
 from marketplace.audiences.models import IdentifierKind
@@ -22,6 +22,7 @@ from marketplace.orders import refunding
 from marketplace.orders.refunding import RefundCommand
 from marketplace.promotion import service as promotion
 from marketplace.promotion.coupons import codes as coupons
+from marketplace.promotion.coupons import entries
 from marketplace.promotion.coupons.codes import CouponTerms
 from marketplace.promotion.coupons.models import Funder
 from marketplace.promotion.directory import publishing as directory
@@ -126,6 +127,13 @@ async def _reach(db: Database, clock: FixedClock, market: FilledMarket) -> None:
         made = await link(session, shop.promotion, clock)
         told = ToldTouch("PRIVATE-EVENT", TouchKind.CLICK, clock.now(), made.code)
         await promotion.record_touches(session, promoter, [told], signer=SIGNER, clock=clock)
+    merchant = shop.promotion.merchant
+    async with db.unit_of_work(SYSTEM) as session:
+        terms = CouponTerms("PRIVATE-MEI", "CNY", clock.now(), amount=Money(100, "CNY"), link_id=made.id)
+        await coupons.create_coupon(session, merchant, terms, funder=Funder.ADVERTISER, now=clock.now())
+        await entries.enter(
+            session, CheckoutId.new(), ["PRIVATE-MEI"], advertiser_id=merchant.brand_id, at=clock.now()
+        )
 
 
 async def _offers(db: Database, clock: FixedClock, market: FilledMarket) -> None:
