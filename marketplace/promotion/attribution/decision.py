@@ -304,17 +304,26 @@ def _rules_of_lines(
 ) -> _Rules:
     """One list for all touches of a version once all its rules are in force."""
     if terms.latest_rule_at is None or terms.latest_rule_at > touch.touch_at:
-        return _rules_at(order, terms, touch.touch_at)
+        rules = [_rule_for(line, terms, touch.touch_at) for line in order.lines]
+        return rules if any(rules) else []
     key = (terms.agreement_id, terms.version)
     known = rules_of.get(key)
     if known is None:
-        known = rules_of[key] = _rules_at(order, terms, touch.touch_at)
+        rules = [_standing_rule(line, terms) for line in order.lines]
+        known = rules_of[key] = rules if any(rules) else []
     return known
 
 
-def _rules_at(order: OrderFact, terms: AgreementTerms, touch_at: datetime) -> _Rules:
-    rules = [_rule_for(line, terms, touch_at) for line in order.lines]
-    return rules if any(rules) else []
+def _standing_rule(line: LineFact, terms: AgreementTerms) -> OfferRule | None:
+    """``_rule_for`` when every rule is in force: the first of each scope is its best."""
+    found = terms.by_sku.get(line.sku) or terms.by_product.get(line.product_id)
+    if not found and terms.by_category:
+        for category in reversed(line.category_path):
+            found = terms.by_category.get(category)
+            if found:
+                return found[0]
+    found = found or terms.for_campaign
+    return found[0] if found else None
 
 
 def _rule_for(line: LineFact, terms: AgreementTerms, touch_at: datetime) -> OfferRule | None:

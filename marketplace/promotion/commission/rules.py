@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from itertools import pairwise
+from math import gcd
 from typing import NamedTuple
 
 from core.money import PPM, allocate_minor, allocate_remaining, half_up_ratio
@@ -190,34 +192,41 @@ def split_commissions(commissions_minor: Sequence[int], *, fee_ppm: int, individ
         # Two payees: half_up of one side is the largest remainder of both, a tie going to the earlier.
         brands = [(commission * kept + _HALF) // PPM for commission in commissions_minor]
         return [(0, brand, whole - brand) for brand, whole in zip(brands, commissions_minor, strict=True)]
-    # allocate_minor over three weights of 10¹² together, unrolled: it runs for every line of every order.
-    of_individual, of_brand = kept * individual_ppm, kept * (PPM - individual_ppm)
+    # allocate_minor over three weights, unrolled: it runs for every line of every order.
+    of_individual, of_brand, of_platform, whole = _weights(fee_ppm, individual_ppm)
     split = []
     for commission in commissions_minor:
-        individual, over_i = divmod(commission * of_individual, _PPM_SQUARED)
-        brand, over_b = divmod(commission * of_brand, _PPM_SQUARED)
-        platform = commission * fee_ppm // PPM
+        individual, over_i = divmod(commission * of_individual, whole)
+        brand, over_b = divmod(commission * of_brand, whole)
+        platform, over_p = divmod(commission * of_platform, whole)
         left = commission - individual - brand - platform
-        if left:
-            # What is left over is the sum of the remainders: the platform's is the rest of it.
-            over_p = left * _PPM_SQUARED - over_i - over_b
-            if left == 1:
-                if over_i >= over_b and over_i >= over_p:
-                    individual += 1
-                elif over_b >= over_p:
-                    brand += 1
-                else:
-                    platform += 1
+        if left == 1:
+            if over_i >= over_b and over_i >= over_p:
+                individual += 1
+            elif over_b >= over_p:
+                brand += 1
             else:
-                # Two units over: the payee with the smallest remainder, the later of equals, goes without.
-                if over_p <= over_i and over_p <= over_b:
-                    individual, brand = individual + 1, brand + 1
-                elif over_b <= over_i:
-                    individual, platform = individual + 1, platform + 1
-                else:
-                    brand, platform = brand + 1, platform + 1
+                platform += 1
+        elif left:
+            # Two units over: the payee with the smallest remainder, the later of equals, goes without.
+            if over_p <= over_i and over_p <= over_b:
+                individual, brand = individual + 1, brand + 1
+            elif over_b <= over_i:
+                individual, platform = individual + 1, platform + 1
+            else:
+                brand, platform = brand + 1, platform + 1
         split.append((individual, brand, platform))
     return split
+
+
+@lru_cache(maxsize=1024)
+def _weights(fee_ppm: int, individual_ppm: int) -> tuple[int, int, int, int]:
+    """``(1−f)·k, (1−f)·(1−k), f`` over their sum in lowest terms: small numbers divide faster, to the same result."""
+    kept = PPM - fee_ppm
+    weights = (kept * individual_ppm, kept * (PPM - individual_ppm), fee_ppm * PPM, _PPM_SQUARED)
+    by = gcd(*weights)
+    individual, brand, platform, whole = [weight // by for weight in weights]
+    return individual, brand, platform, whole
 
 
 def commission_of_order(
