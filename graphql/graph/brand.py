@@ -38,8 +38,10 @@ from graph.settlement.debts import DebtMutations, DebtQueries
 from graph.settlement.disputes import DisputeMutations, DisputeQueries
 from graph.settlement.ledger import LedgerQueries
 from graph.settlement.mutations import SettlementMutations
+from graph.settlement.payouts import BankPayoutQueries
 from graph.settlement.platform import PlatformMoneyMutations, PlatformMoneyQueries
 from graph.settlement.queries import SettlementQueries
+from graph.settlement.rails import RailQueries
 from graph.supply.mutations import SupplyMutations
 from graph.supply.queries import SupplyQueries
 
@@ -72,6 +74,8 @@ Query = merge_types(
         DisputeQueries,
         DebtQueries,
         PlatformMoneyQueries,
+        BankPayoutQueries,
+        RailQueries,
     ),
 )
 Mutation = merge_types(

@@ -18,7 +18,7 @@ from infra.http.body_limit import BodyLimit
 from infra.observability.logs import configure_logging
 from infra.observability.metrics import RequestMiddleware, metrics
 from infra.suppliers.http_endpoint import HttpEndpoint
-from services.fulfillment import goods, orders, problems, returns, settlements, webhooks
+from services.fulfillment import coupons, goods, orders, problems, returns, settlements, webhooks
 from services.fulfillment.requests import Services
 
 PREFIX = "/fulfillment/v1"
@@ -43,7 +43,7 @@ def create_app(services: Services | None = None) -> FastAPI:
         openapi_url=f"{PREFIX}/openapi.json", docs_url=None, redoc_url=None,
     )  # fmt: skip
     app.state.services = services
-    for module in (orders, goods, returns, settlements, webhooks):
+    for module in (orders, goods, returns, coupons, settlements, webhooks):
         app.include_router(module.router, prefix=PREFIX)
     app.add_api_route("/healthz", _alive, methods=["GET"], include_in_schema=False)
     app.add_api_route("/readyz", _ready, methods=["GET"], include_in_schema=False)

@@ -6,7 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from core.money import MAX_MINOR, Money
+from core.money import MAX_MINOR, PPM, Money
+from marketplace.promotion.coupons.codes import MOST_USES
 from supply.fulfillment.refusing import RejectReason
 from supply.fulfillment.shipping import ShipmentStatus
 from supply.inventory.feed import MAX_ROWS, MAX_UNITS
@@ -83,6 +84,20 @@ class ReturnInspect(Body):
     """Units taken back, by order line: your cost of these is given back. None: nothing is taken back."""
 
     accepted: Annotated[list[ReturnAccepted], Field(max_length=500)] = []
+
+
+class CouponIn(Body):
+    """``amount`` off, or ``rate_ppm`` of the goods (millionths), at most ``most``. One of the two."""
+
+    code: Word
+    currency: Currency
+    amount: MoneyIn | None = None
+    rate_ppm: Annotated[int, Field(ge=1, le=PPM, strict=True)] | None = None
+    most: MoneyIn | None = None
+    minimum: MoneyIn | None = None
+    starts_at: AwareDatetime | None = None
+    ends_at: AwareDatetime | None = None
+    max_uses: Annotated[int, Field(ge=1, le=MOST_USES, strict=True)] | None = None
 
 
 class Accept(Body):

@@ -15,6 +15,8 @@ from core.pagination import MAX_PAGE, PageRequest
 from core.plain import plain
 from services.fulfillment.requests import Caller, answer, services_of
 from supply.settlement import queries
+from supply.settlement.bank_payouts import bank_payouts_page
+from supply.settlement.statements.contesting import statement_states
 from supply.settlement.statements.document import csv_of
 
 router = APIRouter(tags=["settlement"])
@@ -75,6 +77,36 @@ async def payouts(
     )
 
 
+@router.get("/bank-payouts")
+async def bank_payouts(
+    request: Request,
+    actor: Caller,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
+    cursor: str | None = None,
+) -> Response:
+    """What the provider pays from your account there to your bank, newest first; ``status`` is its word."""
+    async with services_of(request).db.reading(actor) as session:
+        page = await bank_payouts_page(
+            session, actor, PageRequest(limit, cursor), payee_id=str(actor.supplier_id)
+        )
+    return answer(
+        {
+            "items": [
+                {
+                    "id": each.payout_id,
+                    "status": each.status,
+                    "amount": plain(Money(each.amount_minor, each.currency)),
+                    "failure": each.failure,
+                    "arrives_at": plain(each.arrives_at),
+                    "created_at": plain(each.created_at),
+                }
+                for each in page.items
+            ],
+            "next_cursor": page.cursors[-1] if page.has_next else None,
+        }
+    )
+
+
 @router.get("/settlements")
 async def settlements(
     request: Request,
@@ -82,17 +114,22 @@ async def settlements(
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
     cursor: str | None = None,
 ) -> Response:
-    """Closed statements, newest first."""
+    """Closed statements, newest first. ``state``: CLOSED while a line can be contested, DISPUTED while one is, then
+    FINAL."""
+    services = services_of(request)
     async with services_of(request).db.reading(actor) as session:
         page = await queries.statements_page(
             session, actor, PageRequest(limit, cursor), payee_id=str(actor.supplier_id)
         )
+        ids = [each.id for each in page.items]
+        states = await statement_states(session, ids, now=services.clock.now())
     return answer(
         {
             "items": [
                 {
                     "id": str(each.id),
                     "number": each.number,
+                    "state": states[each.id].value,
                     "currency": each.currency,
                     "period_from": plain(each.period_from),
                     "period_to": plain(each.period_to),

@@ -6,8 +6,10 @@ notices: on its way (1030), arrived (1020), or sent back by the bank, even after
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -16,6 +18,7 @@ from core.actor import SYSTEM, Actor
 from core.clock import Clock
 from core.errors import Conflict, Invalid
 from core.money import Money
+from core.pagination import Page, PageRequest, page_of
 from infra.db.session import Database
 from infra.payments.errors import IdempotencyMismatch, ProviderRefused, ProviderUnavailable
 from infra.payments.gateway import PaymentGateway, Payout
@@ -61,8 +64,30 @@ _MOVE = text(
     " ended_at = CASE WHEN CAST(:status AS varchar) = 'in_transit' THEN NULL"
     " ELSE CAST(:now AS timestamptz) END WHERE id = :id"
 )
+_PAGE = text(
+    "SELECT * FROM platform_payouts WHERE (CAST(:after AS uuid) IS NULL OR id < :after)"
+    " ORDER BY id DESC LIMIT :limit"
+)
 _METADATA = "platform_payout"
 _BACK = frozenset({"failed", "canceled"})
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformPayoutView:
+    """``payout_id`` is the provider's, once it was sent."""
+
+    id: PlatformPayoutId
+    provider: str
+    currency: str
+    amount_minor: int
+    reference: str
+    requested_by: str
+    status: PlatformPayoutStatus
+    payout_id: str | None
+    failure: str | None
+    requested_at: datetime
+    arrives_at: datetime | None
+    ended_at: datetime | None
 
 
 class PlatformFundsShort(Conflict):
@@ -89,6 +114,24 @@ async def own_funds(session: AsyncSession, currency: str, *, provider: str = "st
     """What ``request_platform_payout`` would allow now."""
     row = (await session.execute(_OWN, {"currency": currency, "provider": provider})).one()
     return Money(max(min(row.here, row.own) - row.asked, 0), currency)
+
+
+async def platform_payouts_page(
+    session: AsyncSession, actor: Actor, page: PageRequest
+) -> Page[PlatformPayoutView]:
+    """Operator: newest first."""
+    actor.require("platform:admin")
+    after = UUID(page.key[0]) if page.key else None
+    rows = await session.execute(_PAGE, {"after": after, "limit": page.first + 1})
+    views = [
+        PlatformPayoutView(
+            PlatformPayoutId.of(row.id), row.provider, row.currency, row.amount_minor, row.reference,
+            row.requested_by, PlatformPayoutStatus(row.status), row.payout_id, row.failure, row.requested_at,
+            row.arrives_at, row.ended_at,
+        )
+        for row in rows
+    ]  # fmt: skip
+    return page_of(views, page, lambda view: (view.id.hex,))
 
 
 async def request_platform_payout(

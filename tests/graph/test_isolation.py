@@ -22,6 +22,7 @@ from infra.db.session import Database
 from tests.conftest import TestDatabase
 from tests.factories.brands import committed_brand, committed_storefront, committed_supplier
 from tests.factories.filled_market import filled_market
+from tests.factories.open_cases import open_cases
 from tests.fixtures.documents import document, root_fields
 from tests.fixtures.http import Served, codes_of, serving
 from tests.graph.isolation import brand_api, storefront_api
@@ -51,6 +52,7 @@ async def served(db: Database, clock: FixedClock) -> AsyncIterator[Served]:
 @pytest.fixture(scope="module")
 async def filled(served: Served, db: Database, clock: FixedClock, postgres: TestDatabase) -> Walk:
     market = await filled_market(db, clock, served)
+    await open_cases(db, clock, market)
     return await walk_through(served, market, postgres)
 
 

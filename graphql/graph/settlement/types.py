@@ -6,14 +6,18 @@ from datetime import datetime
 
 import strawberry
 
+from graph.context import Info
 from graph.scalars import Money
+from graph.settlement import loaders
 from supply.ledger.queries import TrialLine
 from supply.settlement import queries
 from supply.settlement.models import PayeeStatus, PayoutStatus
 from supply.settlement.payees import PayeeFacts
+from supply.settlement.statements.contesting import StatementState
 
 strawberry.enum(PayoutStatus, name="PayoutStatus")
 strawberry.enum(PayeeStatus, name="PayeeStatus")
+strawberry.enum(StatementState, name="StatementState")
 
 
 @strawberry.type(description="What one party has in one currency; net is all of it less what it owes.")
@@ -80,6 +84,7 @@ class Statement:
     closing: Money
     hash: str
     closed_at: datetime
+    row: strawberry.Private[queries.StatementView]
 
     @classmethod
     def of(cls, row: queries.StatementView) -> Statement:
@@ -93,7 +98,13 @@ class Statement:
             closing=Money.minor(row.closing_minor, row.currency),
             hash=row.hash,
             closed_at=row.closed_at,
+            row=row,
         )
+
+    @strawberry.field(description="A line can be contested until it is final, thirty days after the close.")
+    async def state(self, info: Info) -> StatementState:
+        found: StatementState = await info.context.loader(loaders.states).load(self.row.id)
+        return found
 
 
 @strawberry.type(description="The document of a statement, canonical JSON and as CSV.")

@@ -31,7 +31,7 @@ _REFUSED = text(
     "SELECT * FROM rail_requests WHERE status = 'refused' AND (CAST(:after AS uuid) IS NULL"
     " OR id > CAST(:after AS uuid)) ORDER BY id LIMIT :limit"
 )
-_REFUNDS = text("SELECT * FROM rail_refunds WHERE order_id = :order_id ORDER BY refund_id")
+_REFUNDS = text("SELECT * FROM rail_refunds WHERE order_id = ANY(:orders) ORDER BY refund_id")
 _TOLD = text(
     "SELECT i.*, r.rail, o.payment_id, o.merchant_account FROM rail_instructions i"
     " JOIN rail_requests r ON r.id = i.request_id JOIN rail_orders o ON o.order_id = i.order_id"
@@ -121,15 +121,22 @@ async def rail_order(session: AsyncSession, actor: Actor, order_id: OrderId) -> 
 
 
 async def rail_refunds(session: AsyncSession, actor: Actor, order_id: OrderId) -> list[RailRefundView]:
-    rows = await session.execute(_REFUNDS, {"order_id": order_id})
-    return [
-        RailRefundView(
+    return (await rail_refunds_of(session, [order_id]))[order_id]
+
+
+async def rail_refunds_of(
+    session: AsyncSession, order_ids: Sequence[OrderId]
+) -> dict[OrderId, list[RailRefundView]]:
+    """Oldest first; none for orders that the reader may not see. One statement."""
+    found: dict[OrderId, list[RailRefundView]] = {each: [] for each in order_ids}
+    for row in await session.execute(_REFUNDS, {"orders": list(order_ids)}):
+        view = RailRefundView(
             RefundId.of(row.refund_id), row.amount_minor, row.returned_minor, row.fee_back_minor,
             RailRefundStatus(row.status), row.failure, row.reserved_at, row.ended_at,
             dict((row.changes or {}).get("borne", {})),
-        )
-        for row in rows
-    ]  # fmt: skip
+        )  # fmt: skip
+        found[OrderId.of(row.order_id)].append(view)
+    return found
 
 
 async def instructions_page(

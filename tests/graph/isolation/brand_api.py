@@ -43,6 +43,8 @@ QUERIES: dict[str, dict[str, Any] | None] = {
     "receivables": {"payeeId": "MERCHANT"},
     "writeOffs": {"payeeId": "MERCHANT"}, "settlementTerms": {"payeeId": "MERCHANT", "currencyCode": "CNY"},
     "returns": {"orderId": "orders"}, "platformFunds": {"currencyCode": "CNY"}, "reconciliationHealth": None,
+    "bankPayouts": {"payeeId": "MERCHANT"}, "platformPayouts": {"first": 100}, "railOrder": {"orderId": "orders"},
+    "railInstructions": {"payeeId": "MERCHANT"}, "railRefusedRequests": {"first": 100},
     "reconciliationRuns": {"first": 100}, "reconciliationReport": {"id": "RUN"}, "unmatchedRows": {"first": 100},
 }  # fmt: skip
 

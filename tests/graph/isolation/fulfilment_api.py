@@ -47,6 +47,10 @@ ENDPOINTS: dict[tuple[str, str], tuple[Any, str]] = {
     ("PATCH", "/stock"): ({"rows": [{"location_id": "locations", "sku": "SKU", "on_hand": 0}]}, OWN),
     ("GET", "/balances"): (None, ""),
     ("GET", "/payouts"): (None, ""),
+    ("GET", "/bank-payouts"): (None, ""),
+    ("GET", "/coupons"): (None, ""),
+    ("POST", "/coupons"): ({"code": "WALK", "currency": "CNY", "amount": _CNY}, OWN),
+    ("POST", "/coupons/{coupon_id}/end"): (None, ""),
     ("GET", "/settlements"): (None, ""),
     ("GET", "/settlements/{statement_id}"): (None, ""),
     ("GET", "/settlements/{statement_id}/lines.csv"): (None, ""),
@@ -64,6 +68,6 @@ ENDPOINTS: dict[tuple[str, str], tuple[Any, str]] = {
 }  # fmt: skip
 IN_PATH = {
     "order_id": "fulfillment_orders", "shipment_id": "shipments", "location_id": "locations", "sku": "SKU",
-    "return_id": "RETURN", "statement_id": "statements", "endpoint_id": "webhook_endpoints",
+    "return_id": "RETURN", "coupon_id": "coupons", "statement_id": "statements", "endpoint_id": "webhook_endpoints",
     "delivery_id": "webhook_deliveries",
 }  # fmt: skip

@@ -17,9 +17,11 @@ from marketplace.promotion.coupons.models import CouponId
 from marketplace.promotion.disputes.models import CommissionDisputeId
 from marketplace.promotion.fraud.ids import HoldId, SignalId
 from marketplace.promotion.ids import CampaignId, CampaignOfferId, QrAssetId, QrBatchId
-from supply.settlement.ids import ContestId, ReconciliationRunId, WriteOffId
+from supply.settlement.ids import ContestId, PlatformPayoutId, ReconciliationRunId, WriteOffId
+from supply.settlement.rails.ids import RailRequestId
 from tests.conftest import TestDatabase
 from tests.factories.filled_market import BUYER, FilledMarket
+from tests.factories.open_cases import DISPUTE
 from tests.fixtures.http import Served
 from tests.graph.isolation.open_tables import PUBLIC
 
@@ -34,9 +36,12 @@ _PRIVATE_WORDS = (
     "acct_private",
     "member0",
     "lianyu-private",
+    DISPUTE,
 )
 
 _KINDS = {
+    "returns": ReturnId, "reconciliation_runs": ReconciliationRunId, "write_offs": WriteOffId,
+    "statement_contests": ContestId, "rail_requests": RailRequestId, "platform_payouts": PlatformPayoutId,
     "products": ids.ProductId, "variants": ids.VariantId, "imports": ids.ImportId, "communities": ids.CommunityId,
     "invitations": ids.InvitationId, "agreements": ids.AgreementId, "tracked_links": ids.LinkId,
     "promoters": ids.PromoterId, "orders": ids.OrderId, "proposals": ids.ProposalId, "carts": ids.CartId,
@@ -167,8 +172,8 @@ async def walk_through(served: Served, market: FilledMarket, postgres: TestDatab
     named = {
         "MERCHANT": str(shop.promotion.merchant.brand_id), "PROMOTER": str(shop.promotion.promoter.brand_id),
         "SUPPLIER": str(shop.source.supplier_id), "SKU": shop.product.skus[0], "CONTENT_HASH": "0" * 64,
-        "RETURN": str(ReturnId.new()), "RUN": str(ReconciliationRunId.new()), "WRITE_OFF": str(WriteOffId.new()),
-        "CONTEST": str(ContestId.new()),
+        "RETURN": known["returns"][0], "RUN": known["reconciliation_runs"][0],
+        "WRITE_OFF": known["write_offs"][0], "CONTEST": known["statement_contests"][0],
         "ENTRY": await _entry_of(postgres, shop.promotion.merchant.brand_id),
     }  # fmt: skip
     return Walk(served, market, known, named, await rows_of(postgres), {}, postgres)
