@@ -15,7 +15,7 @@ from core.events import from_body
 from core.ids import BrandId, CommissionLineId, OrderId, OrderLineId, ProductId, RefundId, SupplierId
 from core.pagination import PageRequest
 from infra.db.session import Database
-from marketplace.orders.capture import _adjustment, _shares
+from marketplace.orders.capture import adjustment_of, _shares
 from marketplace.promotion import service
 from marketplace.promotion.agreements.limits import TierTerms
 from marketplace.promotion.agreements.terms import Rule, Terms
@@ -75,7 +75,7 @@ class Shop:
             captured = CapturedLine(
                 line_id, 1, basis, 0, self.supplier, 0, commission=_shares(done.lines[0]), basis_minor=basis
             )
-            owed = [share for each in done.adjustments for share in _adjustment(each)]
+            owed = [share for each in done.adjustments for share in adjustment_of(each)]
             split = CapturedOrder(
                 order_id, MERCHANT.brand_id, "CNY", f"ch_{order_id}", now, [captured], "CN", adjustment=owed
             )
