@@ -15,7 +15,7 @@ from core.events import from_body
 from core.ids import BrandId, CommissionLineId, OrderId, OrderLineId, ProductId, RefundId, SupplierId
 from core.pagination import PageRequest
 from infra.db.session import Database
-from marketplace.orders.capture import adjustment_of, _shares
+from marketplace.orders.capture import adjustment_of, shares_of
 from marketplace.promotion import service
 from marketplace.promotion.agreements.limits import TierTerms
 from marketplace.promotion.agreements.terms import Rule, Terms
@@ -73,7 +73,7 @@ class Shop:
         async with self.db.unit_of_work(SYSTEM) as session:
             done = await service.attribute(session, order, signer=make.SIGNER, clock=self.clock)
             captured = CapturedLine(
-                line_id, 1, basis, 0, self.supplier, 0, commission=_shares(done.lines[0]), basis_minor=basis
+                line_id, 1, basis, 0, self.supplier, 0, commission=shares_of(done.lines[0]), basis_minor=basis
             )
             owed = [share for each in done.adjustments for share in adjustment_of(each)]
             split = CapturedOrder(
