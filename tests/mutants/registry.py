@@ -25,6 +25,7 @@ from supply.settlement import (
 from supply.settlement.composition import LineState, OrderState, Part, ShippingState
 from supply.settlement.disputes import freezing, posting
 from supply.settlement.kinds import Kind
+from supply.settlement.reconciliation import opening
 from supply.settlement.undoing import Elsewhere
 from tests.mutants import scenarios
 from tests.mutants.scenarios import Stage
@@ -210,6 +211,15 @@ def spares_revenue(right: Wrong) -> Wrong:
     return lambda code, currency: right(Code.FEE_DEFERRED if code is Code.FEE_REVENUE else code, currency)
 
 
+def never_available(right: Wrong) -> Wrong:
+    """Nobody remembers when the pending part of an opening balance becomes available."""
+
+    async def due_later(*_: Any) -> dict[Any, int]:
+        return {}
+
+    return due_later
+
+
 MUTANTS = [
     Mutant("a refund by amount goes by the original weights", composition, "refund_amount", original_weights,
            scenarios.refunded),
@@ -239,6 +249,10 @@ MUTANTS = [
            scenarios.paid_too_late),
     Mutant("a dispute freezes into what can be paid", freezing, "reserved", to_available, scenarios.disputed),
     Mutant("a lost dispute moves money and not the parts", posting, "take", leaves_the_cell, scenarios.disputed),
+    Mutant("an opening balance is booked on the wrong side", opening, "merged", the_other_side,
+           scenarios.begun_with),
+    Mutant("an opening balance never becomes available", opening, "_due_later", never_available,
+           scenarios.begun_with),
     Mutant("a re-route moves money and not the parts", _module(service.reroute), "take", leaves_the_cell,
            scenarios.rerouted),
 ]  # fmt: skip

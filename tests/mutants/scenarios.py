@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import text
@@ -20,12 +20,15 @@ from core.clock import FixedClock
 from core.ids import OrderId, PayoutId, RefundId, SupplierId
 from core.money import Money
 from infra.db.session import Database
-from infra.payments.gateway import BalanceTransaction, Dispute
+from infra.payments.gateway import Balance, BalanceTransaction, Dispute
 from services.simulate.invariants import Violation, violations
 from supply.settlement import processing_fees, provider_funds, service
 from supply.settlement.capture import CapturedOrder
 from supply.settlement.disputes.applying import apply_dispute
 from supply.settlement.late_payments import post_late_payment
+from supply.settlement.reconciliation.opening import start_from
+from supply.settlement.reconciliation.postings import collect_postings
+from supply.settlement.reconciliation.service import reconcile
 from supply.settlement.refunds import LineRefund, RefundPlan, ReservedRefund, ShippingRefund
 from supply.settlement.reroute import MovedUnits
 from tests.factories.settlement import PAID_AT, Parties, line_of_o1, order_of
@@ -224,6 +227,47 @@ def _dispute(order: CapturedOrder, status: str, stage: Stage) -> Dispute:
         f"du_{order.order_id}", order.charge_id, None, 10_388, "CNY", status, "fraudulent", 1_500, now,
         withdrawn_minor=0 if status == "won" else 10_388, transactions=moves,
     )  # fmt: skip
+
+
+class _OldAccount:
+    """A provider's account that was in use before: 20.00 are available, 100.57 will be a day after ``PAID_AT``."""
+
+    name = "stripe"
+
+    def __init__(self, clock: FixedClock) -> None:
+        self._clock = clock
+
+    async def rows(self, since: datetime | None, until: datetime) -> AsyncIterator[BalanceTransaction]:
+        for id, amount, fee, days in (("txn_old", 2_000, 0, -3), ("txn_new", 10_388, 331, 1)):
+            made = PAID_AT - timedelta(days=2 if days > 0 else 5)
+            if made < until and (since is None or made >= since):
+                yield BalanceTransaction(
+                    id, "charge", "charge", f"ch_{id}", amount, fee, amount - fee, "CNY", "pending", None, made,
+                    PAID_AT + timedelta(days=days),
+                )  # fmt: skip
+
+    async def balance(self) -> Balance:
+        if self._clock.now() < PAID_AT + timedelta(days=1):
+            return Balance({"CNY": 2_000}, {"CNY": 10_057})
+        return Balance({"CNY": 12_057}, {"CNY": 0})
+
+    async def automatic_payouts(self, since: datetime | None) -> AsyncIterator[Any]:
+        for none in ():
+            yield none
+
+    async def collect_ours(self, session: AsyncSession) -> int:
+        return await collect_postings(session, self.name)
+
+
+async def begun_with(stage: Stage) -> None:
+    """An account with a history: its opening balance is the provider's, today and when the rest is available."""
+    account = _OldAccount(stage.clock)
+    await start_from(stage.db, account, PAID_AT, clock=stage.clock, booked_by="test")
+    for _ in range(2):
+        report = await reconcile(stage.db, account, clock=stage.clock)
+        assert report.ok, report
+        await stage.look()
+        stage.later(2)
 
 
 async def rerouted(stage: Stage) -> None:
