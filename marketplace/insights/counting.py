@@ -29,7 +29,10 @@ NO_CURRENCY = "XXX"
 
 _KEY = ("link_id", "day", "currency", "advertiser_id", "promoter_brand_id")
 _VISITS = ("clicks", "unique_clicks", "scans", "leads", "bots")
-_SALES = tuple(c.name for c in table_of(LinkPerformance).columns if c.name not in (*_KEY, *_VISITS))
+_EXCLUDED = "excluded_visits"
+_SALES = tuple(
+    c.name for c in table_of(LinkPerformance).columns if c.name not in (*_KEY, *_VISITS, _EXCLUDED)
+)
 
 _ONE_COUNTER = text("SELECT pg_try_advisory_xact_lock(hashtextextended('link_performance', 23))")
 _IN_TURN = text("SELECT pg_advisory_xact_lock(hashtextextended('link_performance', 23))")
@@ -128,6 +131,20 @@ _COUNT_SALES = text(
     f"WITH {_STALE}, {_SUM_SALES}, counted AS ({_WRITE_SALES}) {_NOW_SEEN.format(source=Source.SALES)}"
 )
 
+# What a rule of fraud excludes, or a person lets in again, is counted anew for its day and link.
+_COUNTS = "t.kind IN ('click', 'scan') AND NOT t.is_bot AND t.duplicate_of IS NULL AND e.lifted_at IS NULL"
+_COUNT_EXCLUSIONS = text(
+    f"WITH changed AS (SELECT DISTINCT t.link_id, {_DAY_OF.format(at='t.at')} AS day FROM excluded_touches e"
+    f"  JOIN touches t ON t.id = e.touch_id WHERE {_UNSEEN.format(row='e')}),"
+    f" counted AS (INSERT INTO link_performance ({', '.join((*_KEY, _EXCLUDED))})"
+    f"  SELECT c.link_id, c.day, '{NO_CURRENCY}', l.advertiser_id, l.promoter_brand_id,"
+    "   (SELECT count(DISTINCT t.id) FROM touches t JOIN excluded_touches e ON e.touch_id = t.id"
+    f"    WHERE t.link_id = c.link_id AND {_OF_DAY.format(at='t.at', day='c.day')} AND {_COUNTS})"
+    "  FROM changed c JOIN tracked_links l ON l.id = c.link_id"
+    f"  ON CONFLICT (link_id, day, currency) DO UPDATE SET {_EXCLUDED} = excluded.{_EXCLUDED} RETURNING 1)"
+    f" {_NOW_SEEN.format(source=Source.EXCLUSIONS)}"
+)
+
 # The same sums from the raw rows of some days alone, as far as they have been counted.
 _BETWEEN = (
     "{at} >= CAST(CAST(:since AS date) AS timestamp) AT TIME ZONE 'UTC'"
@@ -144,10 +161,14 @@ _STALE_DAYS = (
 ).format(day=_DAY_OF.format(at="l.sold_at"), between=_BETWEEN.format(at="l.sold_at"))
 _RAW = (
     f"WITH {_STALE_DAYS}, {_SUM_SALES}, visited AS ({_VISITS_OF_DAYS}),"
-    f" raw AS (SELECT {', '.join((*_KEY, *_VISITS, *(f'0 AS {name}' for name in _SALES)))} FROM visited"
-    f" UNION ALL SELECT {', '.join((*_KEY, *(f'0 AS {name}' for name in _VISITS), *_SALES))} FROM summed)"
+    f" shut AS (SELECT t.link_id, {_DAY_OF.format(at='t.at')} AS day, count(DISTINCT t.id) AS {_EXCLUDED}"
+    "  FROM touches t JOIN excluded_touches e ON e.touch_id = t.id"
+    f"  WHERE {_BETWEEN.format(at='t.at')} AND {_COUNTS} GROUP BY 1, 2),"
+    f" raw AS (SELECT {', '.join((*_KEY, *_VISITS))}, coalesce({_EXCLUDED}, 0) AS {_EXCLUDED},"
+    f"  {', '.join(f'0 AS {name}' for name in _SALES)} FROM visited LEFT JOIN shut USING (link_id, day)"
+    f" UNION ALL SELECT {', '.join((*_KEY, *(f'0 AS {name}' for name in (*_VISITS, _EXCLUDED)), *_SALES))} FROM summed)"
 )
-_EVERYTHING = ", ".join((*_KEY, *_VISITS, *_SALES))
+_EVERYTHING = ", ".join((*_KEY, *_VISITS, _EXCLUDED, *_SALES))
 _DIFFERENCES = text(
     f"{_RAW}, kept AS (SELECT {_EVERYTHING} FROM link_performance"
     " WHERE day >= CAST(:since AS date) AND day < CAST(:until AS date)),"
@@ -160,12 +181,17 @@ _REBUILD = text(
     " AND NOT EXISTS (SELECT FROM raw r WHERE (r.link_id, r.day, r.currency) = (p.link_id, p.day, p.currency))),"
     f" written AS (INSERT INTO link_performance AS p ({_EVERYTHING}) SELECT {_EVERYTHING} FROM raw"
     " ON CONFLICT (link_id, day, currency) DO UPDATE SET "
-    + ", ".join(f"{name} = excluded.{name}" for name in (*_VISITS, *_SALES))
+    + ", ".join(f"{name} = excluded.{name}" for name in (*_VISITS, _EXCLUDED, *_SALES))
     + " RETURNING 1) SELECT count(*) FROM written"
 )
 _DAYS = text(
     "SELECT least((SELECT min(at) FROM touches), (SELECT min(sold_at) FROM commission_lines)) AS first,"
     " greatest((SELECT max(at) FROM touches), (SELECT max(sold_at) FROM commission_lines)) AS last"
+)
+_ROUND = (
+    (Source.TOUCHES, _COUNT_VISITS),
+    (Source.SALES, _COUNT_SALES),
+    (Source.EXCLUSIONS, _COUNT_EXCLUSIONS),
 )
 MOST_DIFFERENCES = 1_000
 
@@ -188,13 +214,13 @@ async def keep_performance(db: Database, *, clock: Clock) -> int:
 
 
 async def count(session: AsyncSession) -> int:
-    """Count what no earlier round saw; how many rows of sums that wrote. Three statements, whatever there is.
+    """Count what no earlier round saw; how many rows of sums that wrote. Four statements, whatever there is.
 
     The caller is the only counter, in a SYSTEM session.
     """
     seen = {row.source: row.seen for row in await session.execute(_SEEN)}
     written = 0
-    for source, statement in ((Source.TOUCHES, _COUNT_VISITS), (Source.SALES, _COUNT_SALES)):
+    for source, statement in _ROUND:
         values = {"seen": seen[source], "oldest": seen[source].partition(":")[0]}
         written += int((await session.execute(statement, values)).scalar_one())
     return written

@@ -24,6 +24,7 @@ class Source(StrEnum):
 
     TOUCHES = "touches"
     SALES = "sales"
+    EXCLUSIONS = "exclusions"
 
 
 def _count() -> Any:
@@ -57,6 +58,8 @@ class LinkPerformance(Row, table=True):
     scans: int = _count()
     leads: int = _count()
     bots: int = _count()
+    excluded_visits: int = _count()
+    """Among the clicks and scans, those that fraud keeps from earning."""
     orders: int = _count()
     assisted_orders: int = _count()
     new_customer_orders: int = _count()
@@ -76,7 +79,7 @@ class PerformanceCounted(Row, table=True):
     """``seen`` is the snapshot (pg_snapshot) that was counted last: what it showed is in the sums."""
 
     __tablename__ = "performance_counted"
-    __table_args__ = (CheckConstraint("source IN ('touches', 'sales')", name="known_source"),)
+    __table_args__ = (CheckConstraint("source IN ('touches', 'sales', 'exclusions')", name="known_source"),)
 
     source: str = Field(primary_key=True)
     seen: str

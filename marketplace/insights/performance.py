@@ -170,6 +170,7 @@ class Figures:
     scans: int = 0
     leads: int = 0
     bots: int = 0
+    excluded_visits: int = 0
     orders: int = 0
     assisted_orders: int = 0
     new_customer_orders: int = 0
@@ -179,7 +180,8 @@ class Figures:
 
     @property
     def visits(self) -> int:
-        return self.unique_clicks + self.scans
+        """Those that could earn: what fraud excludes is off."""
+        return self.unique_clicks + self.scans - self.excluded_visits
 
     @property
     def returning_customer_orders(self) -> int:
@@ -222,7 +224,7 @@ _WHICH = (
 )
 _FROM = "FROM link_performance p JOIN tracked_links l ON l.id = p.link_id"
 _SUMS = ", ".join(f"sum(p.{name})::bigint AS {name}" for name in dict.fromkeys((*_COUNTS, *_AMOUNTS)))
-_SCORE = {PerformanceSort.ORDERS: "orders", PerformanceSort.VISITS: "unique_clicks + scans"}
+_SCORE = {PerformanceSort.ORDERS: "orders", PerformanceSort.VISITS: "unique_clicks + scans - excluded_visits"}
 
 
 def _folded(by: str, source: str) -> str:

@@ -86,12 +86,17 @@ class PerformanceFigures:
     scans: int
     leads: int
     bots: int
+    excluded_visits: int = strawberry.field(
+        description="Of the unique clicks and scans, those that fraud keeps from earning."
+    )
     orders: int = strawberry.field(description="At the link that closed them, on the day they were paid.")
     assisted_orders: int = strawberry.field(description="Closed by another link that shared the commission.")
     new_customer_orders: int
     returning_customer_orders: int
     refunded_orders: int
-    conversion_ppm: Ppm | None = strawberry.field(description="Orders of unique clicks and scans.")
+    conversion_ppm: Ppm | None = strawberry.field(
+        description="Orders of unique clicks and scans, those excluded off."
+    )
     money: list[PerformanceMoney]
 
     @classmethod
@@ -102,6 +107,7 @@ class PerformanceFigures:
             scans=sums.scans,
             leads=sums.leads,
             bots=sums.bots,
+            excluded_visits=sums.excluded_visits,
             orders=sums.orders,
             assisted_orders=sums.assisted_orders,
             new_customer_orders=sums.new_customer_orders,

@@ -7,7 +7,18 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Column, Date, Index, LargeBinary, String, UniqueConstraint, Uuid, text
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Date,
+    FetchedValue,
+    Index,
+    LargeBinary,
+    String,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field
 
@@ -21,7 +32,7 @@ from core.ids import (
     PlacementId,
     TouchId,
 )
-from infra.db.base import Row, id_field, one_of, utc_field
+from infra.db.base import Row, Xid8, id_field, one_of, utc_field
 from marketplace.promotion.coupons.models import CouponId
 from marketplace.promotion.fraud.ids import HoldId, SignalId
 from marketplace.promotion.fraud.signals import Action, Rule
@@ -159,7 +170,10 @@ class ExcludedTouch(Row, table=True):
     """A click that qualifies for nothing from ``excluded_at`` on, until that is lifted."""
 
     __tablename__ = "excluded_touches"
-    __table_args__ = (Index("ix_excluded_touches_signal_id", "signal_id"),)
+    __table_args__ = (
+        Index("ix_excluded_touches_signal_id", "signal_id"),
+        Index("ix_excluded_touches_txid", "txid"),
+    )
 
     touch_id: TouchId = id_field(TouchId, primary_key=True)
     signal_id: SignalId = id_field(SignalId, primary_key=True, foreign_key="fraud_signals.id")
@@ -167,6 +181,8 @@ class ExcludedTouch(Row, table=True):
     promoter_brand_id: BrandId = id_field(BrandId)
     excluded_at: datetime = utc_field()
     lifted_at: datetime | None = utc_field(default=None, nullable=True)
+    txid: int = Field(sa_column=Column(Xid8, FetchedValue(), nullable=False))
+    """The transaction that changed it last."""
 
 
 class CommissionHold(Row, table=True):
