@@ -14,11 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.clock import Clock
 from core.ids import BrandId, CheckoutId, OrderId, TouchId
-from marketplace.orders.capture import new_customer_of
+from marketplace.orders.capture import for_attribution, new_customer_of
 from marketplace.orders.queries import OrderLineRow
 from marketplace.promotion.decisions.attribute import (
     Attributed,
-    LineForAttribution,
     OrderForAttribution,
     attribute,
 )
@@ -59,12 +58,7 @@ async def attribute_external(
             advertiser_id=merchant,
             currency=row.currency,
             created_at=row.placed_at,
-            lines=[
-                LineForAttribution(
-                    line.id, line.product_id, line.sku, line.category, line.quantity, line.gross_minor
-                )
-                for line in lines[order_id]
-            ],
+            lines=for_attribution(lines[order_id]),
             touch_tokens=told.touch_tokens,
             entered=[TouchId.of(touch) for touch in told.touches or ()],
             # When the buyer began to check out there is not known here; the order's own moment is the latest.
