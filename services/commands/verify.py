@@ -146,13 +146,16 @@ def _verify_page(page: Sequence[StoredDecision]) -> list[Verified]:
 
 
 async def _stored(settings: Settings, order: str | None, since: datetime | None) -> Report:
-    """Page by page, so that what is in memory at once does not depend on how many there are; from the second page
-    on by one process for each core."""
-    db, report = make_database(settings), Report()
+    """Page by page, so that what is in memory at once does not depend on how many there are; full pages by one
+    process for each core."""
+    report = Report()
     order_id = None if order is None else OrderId.parse(order)
     after = DecisionId(int=0)
     loop, under_way = asyncio.get_running_loop(), deque[tuple[int, asyncio.Future[list[Verified]]]]()
-    with ProcessPoolExecutor(mp_context=get_context("spawn")) as workers:
+    with ProcessPoolExecutor(mp_context=get_context("fork")) as workers:
+        # They are made while there is no connection yet that they could share, and have nothing to import.
+        workers.submit(_verify_page, ()).result()
+        db = make_database(settings)
         try:
             while True:
                 async with db.reading(SYSTEM) as session:
