@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from core.actor import SYSTEM
 from core.clock import FixedClock
-from core.ids import OrderId
+from core.ids import OrderId, RefundId
 from infra.config import Settings
 from infra.db.session import Database
 from infra.payments.gateway import Refund as ProviderRefund
@@ -125,14 +125,20 @@ class Scene:
     async def refund(self, *order_ids: OrderId) -> None:
         """All of each order: asked by the merchant, done by the provider."""
         for order_id in order_ids:
-            async with self.db.unit_of_work(SYSTEM) as session:
-                command = RefundCommand(order_id, everything=True, reason="changed my mind")
-                merchant = self.shop.promotion.merchant
-                refund_id = await refunding.request(session, merchant, command, clock=self.clock)
-            done = ProviderRefund(
-                f"re_{refund_id}", 10_500, "CNY", "succeeded", "ch", None, None, None, self.clock.now()
-            )
-            await refund_sending.apply_provider_refund(self.db, refund_id, done, clock=self.clock)
+            await self.refunded(await self.ask_refund(RefundCommand(order_id, everything=True)))
+
+    async def ask_refund(self, command: RefundCommand) -> RefundId:
+        """As the merchant; the provider is not asked yet."""
+        async with self.db.unit_of_work(SYSTEM) as session:
+            merchant = self.shop.promotion.merchant
+            return await refunding.request(session, merchant, command, clock=self.clock)
+
+    async def refunded(self, refund_id: RefundId) -> None:
+        """The provider has done it."""
+        done = ProviderRefund(
+            f"re_{refund_id}", 10_500, "CNY", "succeeded", "ch", None, None, None, self.clock.now()
+        )
+        await refund_sending.apply_provider_refund(self.db, refund_id, done, clock=self.clock)
         await self.served.work()
 
     async def crowd(self, like: OrderId, count: int) -> None:

@@ -98,12 +98,13 @@ async def invalidate(
         reason=reason, approved_by=approved_by, now=clock.now(),
     )  # fmt: skip
     shares = (await session.execute(_SHARES, {"id": commission_line_id})).all()
-    held = [share.held for share in shares]
-    await _record(session, row, reference, shares, held, reason, approved_by, clock)
+    # What a refund under way has reserved is not denied: the record takes it when that refund succeeds.
+    taken = _by_position(moved, row, shares, [share.held for share in shares])
+    await _record(session, row, reference, shares, taken, reason, approved_by, clock)
     await session.execute(_INVALID, {"id": commission_line_id, "reason": reason})
-    await _count(session, row, sum(held), row.basis_minor - row.refunded_basis_minor)
+    await _count(session, row, sum(taken), row.basis_minor - row.refunded_basis_minor)
     await outbox.record(session, _told(CommissionInvalidated, row, reason, clock))
-    return sum(share.amount_minor for share in moved)
+    return sum(taken)
 
 
 async def reinstate(

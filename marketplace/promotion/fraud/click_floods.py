@@ -7,7 +7,7 @@ wants to see them all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
@@ -24,6 +24,7 @@ from marketplace.promotion.fraud.progress import look, looked_until, take_turn
 from marketplace.promotion.fraud.recording import Found, Parties, record
 from marketplace.promotion.fraud.signals import Rule, Signal
 
+Sweep = Callable[..., Awaitable[int]]
 STRETCH = timedelta(minutes=10)
 """Of clicks per call; longer where there are none."""
 AT_LEAST = timedelta(seconds=5)
@@ -46,17 +47,18 @@ WITH sources AS MATERIALIZED (
     GROUP BY link_id, ip_prefix_hash, user_agent_hash HAVING count(*) >= :most
 ), counted AS (
     SELECT t.id, t.link_id, t.ip_prefix_hash, t.user_agent_hash, t.at, count(*) OVER before AS crowd
-    FROM touches t JOIN sources USING (link_id, ip_prefix_hash, user_agent_hash)
-    WHERE t.at >= :since AND t.at < :until AND NOT t.is_bot
+    FROM touches t WHERE t.at >= :since AND t.at < :until AND NOT t.is_bot
+        AND (t.link_id, t.ip_prefix_hash, t.user_agent_hash) IN (SELECT * FROM sources)
     WINDOW before AS (PARTITION BY t.link_id, t.ip_prefix_hash, t.user_agent_hash ORDER BY t.at
         RANGE BETWEEN CAST(:within AS interval) PRECEDING AND CURRENT ROW)
 ), crowded AS (
-    SELECT c.*, max(crowd) OVER (PARTITION BY link_id, ip_prefix_hash, user_agent_hash ORDER BY at
-        RANGE BETWEEN CURRENT ROW AND CAST(:within AS interval) FOLLOWING) AS ahead FROM counted c
+    -- When the source's next crowded minute ends: looked for backwards, so that no click is looked at twice.
+    SELECT c.*, min(at) FILTER (WHERE crowd >= :most) OVER (PARTITION BY link_id, ip_prefix_hash, user_agent_hash
+        ORDER BY at DESC) AS crowded_at FROM counted c
 ), floods AS (
     SELECT link_id, ip_prefix_hash, user_agent_hash, (at AT TIME ZONE 'UTC')::date AS day, array_agg(id) AS ids,
         count(*) AS clicks, max(crowd) AS peak, min(at) AS first, max(at) AS last
-    FROM crowded WHERE ahead >= :most GROUP BY 1, 2, 3, 4
+    FROM crowded WHERE crowded_at - at <= CAST(:within AS interval) GROUP BY 1, 2, 3, 4
 )
 SELECT f.*, l.agreement_id, l.advertiser_id, l.promoter_brand_id, l.promoter_id
 FROM floods f JOIN tracked_links l ON l.id = f.link_id ORDER BY f.link_id, f.first

@@ -12,10 +12,11 @@ import pytest
 
 from core.actor import SYSTEM, Actor, ActorKind
 from core.clock import FixedClock
-from core.ids import CommissionLineId, OrderId, TouchId
+from core.ids import CommissionLineId, OrderId, OrderLineId, TouchId
 from core.money import Money
 from infra.db.session import Database
 from infra.embedded.postgres import APPLICATION
+from marketplace.orders.refunding import RefundCommand, RefundLine
 from marketplace.promotion.commission import denials
 from marketplace.promotion.disputes import lifecycle, queries
 from marketplace.promotion.disputes.errors import (
@@ -170,6 +171,27 @@ async def test_accepted_after_a_refund_only_what_is_left_comes_back(at: Scene) -
     assert (await _stands(at, dispute))[:2] == ("UPHELD", 0)
     assert await at.lines(order) == [("REVERSED", 0, 0)]
     assert await _promoter_has(at) == 0
+
+
+async def test_a_refund_under_way_is_denied_by_nobody_and_comes_back_to_nobody(at: Scene) -> None:
+    order = await at.buy(await at.visit(at.suspect), quantity=2)
+    line = await _line(at, order)
+    (bought,) = await at.rows("SELECT id FROM order_lines WHERE order_id = :id", id=order)
+    whole = await _promoter_has(at)
+    refund = await at.ask_refund(RefundCommand(order, lines=(RefundLine(OrderLineId.of(bought.id), 1),)))
+    half = await _promoter_has(at)
+    async with at.db.unit_of_work(SYSTEM) as session:
+        await denials.invalidate(session, line, reason="VELOCITY", approved_by="op", clock=at.clock)
+    assert await _promoter_has(at) == 0
+    await at.refunded(refund)
+    assert await at.lines(order) == [("INVALID", 0, 0)]
+
+    dispute = await _disputed(at, line)
+    await _answered(at, dispute, accept=True)
+    # Two creams earn 1,770, of which 885 went back with one of them.
+    assert await at.lines(order) == [("PENDING", EARNED, 0)]
+    assert (await _stands(at, dispute))[1] == EARNED
+    assert (whole, half, await _promoter_has(at)) == (1_682, PROMOTERS, PROMOTERS)
 
 
 async def test_a_hold_is_released_when_its_dispute_is_upheld(at: Scene) -> None:
