@@ -12,7 +12,7 @@ from core.actor import SYSTEM
 from core.ids import StatementId
 from services.paysim import books
 from services.paysim.transaction import Tx
-from services.simulate import banks, carrying, happenings, operators
+from services.simulate import banks, carrying, happenings, operators, returns
 from services.simulate.world import World
 from supply.settlement.service import recompute_statement
 
@@ -32,11 +32,21 @@ _BUCKETS = text(
     "SELECT code, currency, sum(balance_minor * side)::bigint AS minor FROM ledger_balances_now"
     " WHERE code IN (1000, 1010) GROUP BY code, currency"
 )
+# A platform that gave away more than it earned in a currency cannot pay everybody in it: that waits for its funds.
 _OPEN = text(
-    "SELECT code || ' ' || owner || ' ' || balance_minor || ' ' || currency FROM ledger_balances_now"
-    " WHERE code IN (2020, 2100, 2300, 2030, 1110) AND balance_minor <> 0"
+    "SELECT n.code || ' ' || n.owner || ' ' || n.balance_minor || ' ' || n.currency FROM ledger_balances_now n"
+    " WHERE n.code IN (2020, 2100, 2300, 2030, 1110) AND n.balance_minor <> coalesce((SELECT sum(p.amount_minor)"
+    "  FROM payouts p WHERE n.code = 2020 AND n.owner = 'party:' || p.payee_id AND p.currency = n.currency"
+    "  AND p.status = 'reserved' AND p.failure = 'awaiting_funds' AND p.amount_minor > (SELECT sum(f.balance_minor)"
+    "   FROM ledger_balances_now f WHERE f.code = 1010 AND f.currency = p.currency)), 0)"
 )
-_PAID = text("SELECT transfer_id, amount_minor - reversed_minor AS minor FROM payouts WHERE status = 'paid'")
+_PAID = text(
+    "SELECT p.transfer_id, coalesce(c.amount_minor, p.amount_minor - p.reversed_minor) AS minor FROM payouts p"
+    " LEFT JOIN payout_costs c ON c.payout_id = p.id WHERE p.status = 'paid'"
+)
+_HELD = text(
+    "SELECT order_id || ' is held ' || open_holds || ' times' FROM split_lines WHERE open_holds <> 0"
+)
 _REFUNDED = text(
     "SELECT charge_id, sum(refunded_minor)::bigint AS minor FROM payments WHERE charge_id IS NOT NULL GROUP BY 1"
 )
@@ -57,6 +67,7 @@ async def come_to_rest(world: World) -> list[str]:
     world.unpaid.clear()
     world.healthy = True
     await banks.decide_everything(world)
+    await returns.inspect_everything(world)
     waits = [*_WAITS, _OLDEST, *_WAITS]
     for _ in range(ROUNDS):
         if await _everything_once(world):
@@ -90,7 +101,7 @@ async def _everything_once(world: World) -> bool:
         done = True
         await _noted(world, await carrying.webhook(world))
     await _noted(world, await carrying.relay(world))
-    while world.broker:
+    while world.messages:
         done = True
         await _noted(world, await carrying.message(world))
     for name in carrying.MONEY_SWEEPS:
@@ -125,6 +136,7 @@ async def provider_agrees(world: World) -> list[str]:
         refunded = {row.charge_id: row.minor for row in await session.execute(_REFUNDED)}
         open_items = list((await session.execute(_OPEN)).scalars())
         disagree = list((await session.execute(_DISAGREE)).scalars())
+        open_items += (await session.execute(_HELD)).scalars()
     broken = [f"left open at rest: {each}" for each in open_items]
     broken += [f"orders and settlement disagree: {each}" for each in disagree]
     if not theirs["balanced"]:

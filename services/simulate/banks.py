@@ -11,7 +11,7 @@ from core.errors import LianyuError
 from core.ids import BrandId, OrderId
 from infra.payments.errors import ProviderRefused, ProviderUnavailable
 from services.simulate.carrying import survive
-from services.simulate.market import brand_actor
+from services.simulate.market import KEPT_IN, RATES, brand_actor
 from services.simulate.operators import OPERATOR
 from services.simulate.world import World
 from supply.settlement.disputes import absorbing, evidence
@@ -119,6 +119,14 @@ async def _absorb(world: World, dispute_id: str, merchant: BrandId, order: Order
         await absorbing.absorb_loss(
             session, OPERATOR, dispute_id, order, reason="simulated", clock=world.clock
         )
+
+
+async def move_rates(world: World) -> str:
+    """A currency is worth up to a tenth more or less than to begin with: R10c has something to realise."""
+    currency = world.dice.choice(sorted(world.rates))
+    world.rates[currency] = RATES[currency] * (1 + world.dice.uniform(-0.1, 0.1))
+    await world.provider.convert(KEPT_IN, world.rates)
+    return f"one {currency} is {world.rates[currency]:.6f} {KEPT_IN}"
 
 
 async def refund_past_us(world: World) -> str:

@@ -6,6 +6,7 @@ proofs and are left out, so that thousands of orders take seconds.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -60,9 +61,11 @@ _ADDRESS = Address(name="Anna", line1="1 Road", city="Shanghai", country=COUNTRY
 
 @dataclass(frozen=True, slots=True)
 class PlacedLine:
+    """``pieces``: how many units each supplier delivers, which a re-route changes."""
+
     id: OrderLineId
-    supplier_id: SupplierId
-    quantity: int
+    variant_id: VariantId
+    pieces: Counter[SupplierId]
 
 
 @dataclass(slots=True)
@@ -71,11 +74,17 @@ class PlacedOrder:
 
     name: str
     id: OrderId
+    checkout_id: CheckoutId
     merchant_id: BrandId
     currency: str
     total_minor: int
     lines: list[PlacedLine]
-    delivered: bool = False
+    arrived: set[OrderLineId] = field(default_factory=set)
+    """Lines whose parcels are with the customer."""
+
+    @property
+    def delivered(self) -> bool:
+        return len(self.arrived) == len(self.lines)
 
 
 @dataclass(slots=True)
@@ -221,10 +230,17 @@ class Shopper:
     ) -> PlacedOrder:
         self.orders += 1
         lines = [
-            PlacedLine(OrderLineId.new(), line.source.supplier_id, line.source.quantity) for line in priced
+            PlacedLine(
+                OrderLineId.new(),
+                line.source.variant_id,
+                Counter({line.source.supplier_id: line.source.quantity}),
+            )
+            for line in priced
         ]
         total = totals_of(priced).total_minor
-        order = PlacedOrder(f"order {self.orders}", OrderId.new(), merchant, checkout.currency, total, lines)
+        order = PlacedOrder(
+            f"order {self.orders}", OrderId.new(), checkout.id, merchant, checkout.currency, total, lines
+        )
         checkout.orders.append(order)
         return order
 

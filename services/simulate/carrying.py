@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 import orjson
+from sqlalchemy.exc import DBAPIError
 
 from core.actor import SYSTEM
 from core.events import from_body
@@ -13,6 +16,7 @@ from infra import outbox
 from infra.payments.errors import ProviderUnavailable
 from services.paysim.webhooks import Outcome
 from services.simulate.kill import Killed
+from services.simulate.together import together
 from services.simulate.world import Queued, World
 from services.worker.dispatch import Delivery, handler_name, sweep_once, try_once
 from services.worker.schedule import SWEEPS
@@ -22,6 +26,7 @@ T = TypeVar("T")
 KILL_ONE_IN = 25
 """Pieces of work, of which one is killed, if it has as many points as the dice say."""
 MOST_POINTS = 6
+AGAIN_AFTER = timedelta(minutes=1)
 GIVES_UP_AFTER = 40
 """A message that fails this often, with faults that all end, would never be handled."""
 BATCH = 100
@@ -29,23 +34,36 @@ _NOT_MONEY = (
     "marketplace.matching.", "marketplace.catalog.", "marketplace.insights.", "marketplace.promotion.fraud.",
     "supply.fulfillment.", "supply.routing.",
 )  # fmt: skip
+AT_ONCE = 3
 MONEY_SWEEPS = sorted(
     name for name in SWEEPS if name.startswith(("orders.", "settlement.", "ledger.", "promotion.", "rails."))
 )
 
 
 async def survive(world: World, work: Callable[[], Awaitable[T]]) -> tuple[T | None, str]:
-    """Do a piece of work that may be killed on the way; its result, and where it was cut."""
-    unlucky = world.dice.randrange(KILL_ONE_IN) == 0 and not world.healthy
-    world.switch.set(world.dice.randrange(1, MOST_POINTS + 1) if unlucky else 0)
+    """Do a piece of work that may be killed on the way, or lose its database; its result, and where it was cut."""
+    before, unlucky = world.power_cuts, world.dice.randrange(KILL_ONE_IN) == 0 and not world.healthy
+    instead = world.cut_power if unlucky and world.may_cut_power() else None
+    world.switch.set(world.dice.randrange(1, MOST_POINTS + 1) if unlucky else 0, instead)
     try:
         return await work(), ""
     except Killed as cut:
         where = str(cut.args[0])
         world.kills[where] += 1
         return None, f" KILLED {where}"
+    except (DBAPIError, OSError) as error:
+        if "deadlock detected" in str(error):
+            world.failures.append(f"two workers waited for each other: {error}")
+        if world.power_cuts == before:
+            raise
+        return None, f" POWER CUT {world.cut_at}"
     finally:
         world.switch.set(0)
+
+
+def was_done(cut: str) -> bool:
+    """Whether the transaction of a piece of work that ``survive`` came back from is there."""
+    return not cut or cut.endswith("after the commit")
 
 
 async def relay(world: World) -> str:
@@ -78,7 +96,8 @@ def _handlers(name: str, body: dict[str, Any]) -> list[Callable[..., Awaitable[A
 
 async def message(world: World) -> str:
     """One message of the broker's, any of them, to all its handlers. What fails or is cut comes back."""
-    queued = world.broker.pop(world.dice.randrange(len(world.broker)))
+    queued = world.dice.choice(world.messages)
+    world.broker.remove(queued)
     delivery = queued.delivery
     event, outcome = from_body(delivery.name, delivery.body), ""
 
@@ -91,6 +110,7 @@ async def message(world: World) -> str:
     except Exception as error:
         outcome = f" FAILED {type(error).__name__}"
         queued.tries += 1
+        queued.not_before = world.now + AGAIN_AFTER
         world.happened["failed attempts"] += 1
         if queued.tries >= GIVES_UP_AFTER:
             world.failures.append(f"{delivery.name}: {type(error).__name__}: {error}")
@@ -127,3 +147,24 @@ async def sweep(world: World, name: str) -> str:
     if done:
         world.happened[f"sweep {name}"] += 1
     return f"sweep {name} did {done}{cut}"
+
+
+async def at_once(world: World) -> str:
+    """Several of a worker's pieces of work, each of which gives way to the others at its points."""
+    works = [partial(_anything, world) for _ in range(world.dice.randrange(2, AT_ONCE + 1))]
+    done = await together(works, switch=world.switch, calm=world.calm, dice=world.dice)
+    world.happened["at once"] += len(done)
+    return " | ".join(("at once", *done))
+
+
+async def _anything(world: World) -> str:
+    possible: list[Callable[[World], Awaitable[str]]] = [relay, any_sweep]
+    if world.messages:
+        possible += [message, message]
+    if world.hooks:
+        possible.append(webhook)
+    return await world.dice.choice(possible)(world)
+
+
+async def any_sweep(world: World) -> str:
+    return await sweep(world, world.dice.choice(MONEY_SWEEPS))

@@ -17,12 +17,8 @@ from services.simulate.carrying import survive
 from services.simulate.market import brand_actor
 from services.simulate.operators import OPERATOR
 from services.simulate.world import World
-from supply.settlement import service as settlement
-from supply.settlement.delivery import Delivered, record_deliveries
-from supply.settlement.reroute import MovedUnits
 
 CHECKOUTS_AT_ONCE = 12
-PARCELS_AT_ONCE = 25
 PILED_UP = 15
 _CARDS = ("pm_card_visa",) * 24 + ("pm_card_refundFail", "pm_card_pendingRefund", "pm_card_chargeDeclined")
 _SWITCHES = (
@@ -84,51 +80,6 @@ def _paid(world: World, checkout: PlacedCheckout) -> None:
     world.happened["paid checkouts"] += 1
 
 
-async def deliver(world: World) -> str:
-    """Parcels reach their customers: whole orders, or some lines of them."""
-    dice, waiting = world.dice, [order for order in world.orders if not order.delivered]
-    chosen = dice.sample(waiting, min(len(waiting), dice.randrange(1, PARCELS_AT_ONCE)))
-    parcels = []
-    for order in chosen:
-        order.delivered = dice.randrange(8) > 0
-        lines = order.lines if order.delivered else order.lines[: len(order.lines) // 2]
-        parcels += [
-            Delivered(order.id, line.supplier_id, [(line.id, line.quantity)], world.now) for line in lines
-        ]
-
-    async def record() -> None:
-        async with world.db.unit_of_work(SYSTEM) as session:
-            await record_deliveries(session, parcels)
-
-    _, cut = await survive(world, record)
-    if cut:
-        for order in chosen:
-            order.delivered = False
-    return f"{len(parcels)} parcels of {len(chosen)} orders arrive{cut}"
-
-
-async def reroute(world: World) -> str:
-    """A supplier cannot deliver after all: another takes some units over, at its own cost (R14)."""
-    waiting = [order for order in world.orders if not order.delivered]
-    if not waiting:
-        return "everything is delivered"
-    order = world.dice.choice(waiting)
-    line, other = world.dice.choice(order.lines), world.dice.choice(world.market.suppliers)
-    units, cost = world.dice.randrange(1, line.quantity + 1), world.dice.randrange(0, 4_000)
-    move = MovedUnits(line.id, units, line.supplier_id, other, cost)
-
-    async def take_over() -> None:
-        async with world.db.unit_of_work(SYSTEM) as session:
-            await settlement.reroute(session, order.id, [move], reference=f"step {world.step}", now=world.now)
-
-    try:
-        _, cut = await survive(world, take_over)
-    except LianyuError as refused:
-        return f"re-route of {order.name}: {refused.code}"
-    world.happened["re-routes"] += not cut
-    return f"re-route of {units} units of {order.name}{cut}"
-
-
 async def refund(world: World) -> str:
     """A merchant refunds: units, with or without the goods back, shipping, an amount, everything that is left."""
     order = world.dice.choice(world.orders)
@@ -154,7 +105,7 @@ def _refund_of(world: World, order: PlacedOrder) -> tuple[str, RefundCommand]:
     match kind:
         case "units":
             units = RefundLine(
-                line.id, dice.randrange(1, line.quantity + 1), supplier_accepts=dice.randrange(3) > 0,
+                line.id, dice.randrange(1, line.pieces.total() + 1), supplier_accepts=dice.randrange(3) > 0,
                 with_shipping=dice.randrange(4) == 0,
             )  # fmt: skip
             return kind, RefundCommand(order.id, lines=[units])

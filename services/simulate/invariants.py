@@ -149,6 +149,17 @@ RULES: tuple[Rule, ...] = (
         " AND p.amount_minor <> p.by_line_minor",
     ),
     _rule(
+        5, "a supplier gives back the cost of the units it took back, and of no others (R6, R6a)",
+        "SELECT l.order_id || ' ' || p.seat || ' gave ' || p.by_line_minor || ' of ' || p.amount_minor || ' for '"
+        " || l.accepted_quantity || ' of ' || l.quantity FROM split_lines l"
+        " JOIN split_parts p ON p.line_id = l.id AND p.part = 'supplier' WHERE l.kind = 'goods' AND l.quantity > 0"
+        # What an amount had taken meanwhile the units could not take; undone later, it is the supplier's again.
+        " AND NOT EXISTS (SELECT FROM split_parts q WHERE q.line_id = l.id AND q.by_amount_minor <> 0)"
+        " AND NOT EXISTS (SELECT FROM split_refunds r WHERE r.order_id = l.order_id AND r.status = 'voided')"
+        " AND NOT EXISTS (SELECT FROM dispute_orders d WHERE d.order_id = l.order_id)"
+        " AND p.by_line_minor <> div(2 * p.amount_minor * l.accepted_quantity + l.quantity, 2 * l.quantity)",
+    ),
+    _rule(
         5, "what refunds and lost disputes took is what was refunded; the rest is the platform's goodwill",
         "SELECT o.order_id || ' refunded ' || o.refunded_minor || ' for ' || coalesce(r.given, 0) || ' and disputes '"
         " || coalesce(d.lost, 0) || ', goodwill ' || o.goodwill_minor || ' for ' || coalesce(r.goodwill, 0)"
@@ -240,6 +251,13 @@ RULES: tuple[Rule, ...] = (
         " UNION ALL SELECT regexp_replace(idem, '[a-z]+$', '') || ' ended ' || count(*) || ' times'"
         " FROM ledger_journals WHERE kind IN ('payout_settled', 'payout_voided')"
         " GROUP BY regexp_replace(idem, '[a-z]+$', '') HAVING count(*) > 1",
+    ),
+    _rule(
+        4, "a position that is back at zero in its own currency holds nothing in another one (R10c)",
+        "SELECT o.owner || ' holds ' || o.minor || ' ' || o.currency FROM (SELECT a.owner, a.currency,"
+        "  sum(e.amount_minor) AS minor, sum(sum(e.amount_minor)) FILTER (WHERE a.currency = substr(a.owner, 4))"
+        "  OVER (PARTITION BY a.owner) AS own FROM ledger_accounts a JOIN ledger_entries e ON e.account_id = a.id"
+        "  WHERE a.code = 6000 GROUP BY 1, 2) o WHERE coalesce(o.own, 0) = 0 AND o.minor <> 0",
     ),
     _rule(
         10, "a statement opens where the one before it closed, and names its hash",

@@ -31,8 +31,11 @@ from supply.settlement.reconciliation.models import Bearer
 from supply.settlement.statements.cycles import Cycle
 from supply.suppliers import service as suppliers
 
-CURRENCIES = ("CNY", "CNY", "JPY", "KWD")
-"""What storefronts sell in: two, none and three decimals."""
+CURRENCIES = ("CNY", "CNY", "JPY", "KWD", "EUR", "GBP")
+"""What storefronts sell in: two, none and three decimals, and two that the provider keeps in another one (R10)."""
+KEPT_IN = "USD"
+RATES = {"EUR": 1.08, "GBP": 1.27}
+"""What one unit brings in ``KEPT_IN``, to begin with."""
 BRANDS, PROMOTING, PEOPLE, SUPPLIERS = 6, 2, 2, 5
 COUNTRY = "CN"
 _CYCLES = (Cycle.WEEKLY, Cycle.WEEKLY, Cycle.HALF_MONTHLY, Cycle.MONTHLY)

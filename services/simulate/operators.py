@@ -10,7 +10,7 @@ from core.ids import TokenId
 from core.money import Money
 from infra.payments.errors import ProviderRefused, ProviderUnavailable
 from services.simulate.carrying import survive
-from services.simulate.market import CURRENCIES
+from services.simulate.market import CURRENCIES, KEPT_IN
 from services.simulate.world import World
 from supply.settlement import platform_payouts
 from supply.settlement import service as settlement
@@ -74,7 +74,7 @@ async def write_off(world: World) -> str:
 
 async def pay_ourselves(world: World) -> str:
     """R11: a part of what is the platform's own goes to its bank."""
-    currency = world.dice.choice(CURRENCIES)
+    currency = world.dice.choice((*CURRENCIES, KEPT_IN))
 
     async def request() -> str:
         async with world.db.unit_of_work(SYSTEM) as session:

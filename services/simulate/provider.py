@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +83,12 @@ class Provider:
             "POST", "/faults", kind=kind, count=count, match=match or {}, options=options
         )
         answer.raise_for_status()
+
+    async def convert(self, kept_in: str, rates: Mapping[str, float]) -> None:
+        """What customers pay in these currencies is kept in another one, from now on at these rates."""
+        to = kept_in.lower()
+        rules = {name.lower(): {"to": to, "rate": f"{rate:.6f}"} for name, rate in rates.items()}
+        (await self.admin("POST", "/fx", **rules)).raise_for_status()
 
     async def take_deliveries(self, flying: frozenset[int]) -> list[Delivery]:
         """Webhooks that are due and not on their way, oldest first."""

@@ -19,12 +19,12 @@ from core.actor import SYSTEM
 from core.clock import FixedClock
 from core.ids import ids_drawn_from
 from infra.db.session import Database, make_engine
-from services.simulate import banks, carrying, happenings, operators
+from services.simulate import banks, carrying, happenings, operators, parcels, returns
 from services.simulate.at_rest import come_to_rest, provider_agrees, statements_agree
 from services.simulate.baskets import Shopper
 from services.simulate.invariants import violations
 from services.simulate.kill import CallInsideTransaction, KillableDatabase, KillSwitch
-from services.simulate.market import open_market
+from services.simulate.market import KEPT_IN, RATES, open_market
 from services.simulate.provider import provider
 from services.simulate.trace import Trace
 from services.simulate.world import SECRET, World, make_gateways, make_receiver
@@ -32,6 +32,8 @@ from services.simulate.world import SECRET, World, make_gateways, make_receiver
 BEGIN = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 CHECK_EVERY = 500
 """Steps between two looks at all invariants."""
+POWER_CUT_ONE_IN = 40
+"""A seed of two thousand orders has about three of them."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Step = Callable[[World], Awaitable[str]]
 
@@ -51,36 +53,55 @@ class Result:
     last: tuple[str, ...] = ()
     kills: dict[str, int] = field(default_factory=dict)
     happened: dict[str, int] = field(default_factory=dict)
+    power_cuts: int = 0
 
     @property
     def green(self) -> bool:
         return not self.broken
 
 
-async def simulate(url: str, seed: int, *, orders: int, listen: Callable[[str], object] = len) -> Result:
+async def simulate(
+    url: str,
+    seed: int,
+    *,
+    orders: int,
+    listen: Callable[[str], object] = len,
+    kill_server: Callable[[], None] | None = None,
+    power_cut_one_in: int = POWER_CUT_ONE_IN,
+) -> Result:
     """Until ``orders`` orders were placed and everything has come to rest. ``url``: an empty migrated database,
-    as the application's role. ``listen`` hears every line of the trace."""
+    as the application's role. ``listen`` hears every line of the trace. ``kill_server`` ends every process of the
+    database by SIGKILL and starts it again, at one in ``power_cut_one_in`` kills; without it that never happens.
+    """
     began, clock = monotonic(), FixedClock(BEGIN)
 
     def time_ns() -> int:
         return (clock.now() - _EPOCH) // timedelta(microseconds=1) * 1_000
 
     with ids_drawn_from(Random(f"ids of {seed}").randbytes, time_ns):
-        world, broken = await _live(url, seed, clock, orders, Trace(listen))
+        world, broken = await _live(url, seed, clock, orders, Trace(listen), kill_server, power_cut_one_in)
     return Result(
         seed, orders, world.shopper.orders, world.step, monotonic() - began, world.trace.digest, tuple(broken),
         tuple(world.trace.last), dict(sorted(world.kills.items())), dict(sorted(world.happened.items())),
+        world.power_cuts,
     )  # fmt: skip
 
 
 async def _live(
-    url: str, seed: int, clock: FixedClock, orders: int, trace: Trace
+    url: str,
+    seed: int,
+    clock: FixedClock,
+    orders: int,
+    trace: Trace,
+    kill_server: Callable[[], None] | None,
+    power_cut_one_in: int,
 ) -> tuple[World, Sequence[str]]:
     switch, dice = KillSwitch(), Random(seed)
     db, calm = KillableDatabase(_engine(url), switch), Database(_engine(url))
     with tempfile.TemporaryDirectory(prefix="lianyu-simulation-") as directory:
         try:
             async with provider(Path(directory), clock, seed=seed) as paysim:
+                await paysim.convert(KEPT_IN, RATES)
                 gateways = make_gateways(db, paysim, switch, clock)
                 market = await open_market(
                     calm, dice=dice, payments=paysim.gateway, secret=SECRET, clock=clock
@@ -88,7 +109,8 @@ async def _live(
                 async with make_receiver(gateways) as receiver:
                     world = World(
                         seed, dice, clock, db, calm, switch, paysim, gateways, market,
-                        Shopper(market, dice, SECRET), receiver, trace,
+                        Shopper(market, dice, SECRET), receiver, trace, kill_server=kill_server,
+                        power_cut_one_in=power_cut_one_in,
                     )  # fmt: skip
                     return world, await _to_rest(world, orders)
         finally:
@@ -98,7 +120,7 @@ async def _live(
 
 def _engine(url: str) -> AsyncEngine:
     """What the database draws by chance (who is closed first) follows from the seed as well."""
-    engine = make_engine(url, pool_size=1)
+    engine = make_engine(url, pool_size=carrying.AT_ONCE)
 
     @listens_for(engine.sync_engine, "connect")
     def draw_the_same(connection: Any, _: Any) -> None:
@@ -150,9 +172,10 @@ async def _step(world: World, orders: int) -> None:
 def _possible(world: World, orders: int) -> list[tuple[Step, int]]:
     """What can happen next, and how likely it is."""
     possible: list[tuple[Step, int]] = [
-        (carrying.relay, 12), (_any_sweep, 12), (happenings.pass_time, 4), (happenings.fault, 2),
+        (carrying.relay, 12), (carrying.any_sweep, 10), (carrying.at_once, 4),
+        (happenings.pass_time, 4), (happenings.fault, 2),
         (happenings.let_webhooks_go, 1), (operators.pay_out, 1), (operators.recover, 1), (operators.write_off, 1),
-        (operators.pay_ourselves, 1),
+        (operators.pay_ourselves, 1), (banks.move_rates, 1),
     ]  # fmt: skip
     if world.shopper.orders < orders and len(world.unpaid) < happenings.CHECKOUTS_AT_ONCE:
         possible.append((happenings.place, 12))
@@ -160,17 +183,13 @@ def _possible(world: World, orders: int) -> list[tuple[Step, int]]:
         possible.append((happenings.pay, 60))
     if world.hooks:
         possible.append((carrying.webhook, 40))
-    if world.broker:
+    if world.messages:
         possible.append((carrying.message, 60))
     if world.orders:
         possible += [
-            (happenings.refund, 6), (happenings.deliver, 3), (happenings.goodwill, 1), (happenings.reroute, 2),
-            (banks.dispute, 1), (banks.refund_past_us, 1),
+            (happenings.refund, 6), (parcels.deliver, 3), (happenings.goodwill, 1), (parcels.reroute, 2),
+            (returns.announce, 2), (returns.go_on, 4), (banks.dispute, 1), (banks.refund_past_us, 1),
         ]  # fmt: skip
     if world.disputes:
         possible += [(banks.decide, 1), (banks.answer, 1)]
     return possible
-
-
-async def _any_sweep(world: World) -> str:
-    return await carrying.sweep(world, world.dice.choice(carrying.MONEY_SWEEPS))

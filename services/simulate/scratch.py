@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +13,7 @@ from pathlib import Path
 
 from infra.db.migrate import upgrade
 from infra.embedded.postgres import APPLICATION, EmbeddedPostgres
+from infra.embedded.process import processes_in, wait_until
 
 _TEMPLATE = "simulation_template"
 # A vacuum at its own time would be a step that no seed has drawn; memory is what it is on no particular machine.
@@ -18,8 +22,8 @@ _SETTINGS = {
     "wal_level": "minimal", "max_wal_senders": "0", "wal_compression": "off", "update_process_title": "off",
     "max_parallel_workers_per_gather": "0", "log_min_duration_statement": "-1",
 }  # fmt: skip
-# Nobody pulls the plug here: what a power cut would lose is another simulation's question.
-_NOT_DURABLE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+# What dies here is every process, not the machine: what was written is in the system's memory and stays.
+_NOT_DURABLE = {"fsync": "off", "synchronous_commit": "on", "full_page_writes": "on"}
 _STATEMENTS = 1_000
 """Prepared ones that a connection keeps: all there are, or the same ones are planned over and over again."""
 
@@ -27,6 +31,14 @@ _STATEMENTS = 1_000
 class Scratch:
     def __init__(self, server: EmbeddedPostgres) -> None:
         self._server = server
+
+    def kill(self) -> None:
+        """The postmaster and every backend at once, by SIGKILL; ready again when it returns."""
+        for process in processes_in(self._server.cluster, "postgres"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+        wait_until(lambda: not self._server.running, timeout_s=10)
+        self._server.start()
 
     @contextmanager
     def database(self, name: str, *, settings: Mapping[str, str] | None = None) -> Iterator[str]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from random import Random
 
 import httpx
 from fastapi import FastAPI
 from sqlalchemy import text
 
+from core.actor import SYSTEM
 from core.clock import FixedClock
 from core.ids import BrandId
 from graph.context import Gateways
@@ -23,22 +25,34 @@ from services.paysim.webhooks import Delivery as Hook
 from services.paysim.webhooks import Outcome
 from services.simulate.baskets import PlacedCheckout, PlacedOrder, Shopper
 from services.simulate.kill import KillableDatabase, KillSwitch, killable_gateway
-from services.simulate.market import Market
+from services.simulate.market import RATES, Market
 from services.simulate.provider import HOOKS, Provider
 from services.simulate.trace import Names, Trace
 from services.simulate.transport import InProcess
 from services.worker.dispatch import Delivery
 
 _TIDY = text("VACUUM (ANALYZE)")
+_ROWS = text(
+    " UNION ALL ".join(
+        f"SELECT '{table}' AS name, count(*)::int AS rows FROM {table}"
+        for table in (
+            "ledger_journals", "ledger_entries", "outbox", "handled_messages", "provider_events", "split_orders",
+            "refunds", "payouts", "statements",
+        )
+    )
+)  # fmt: skip
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 SECRET = "the secret of a simulation, long enough to be one"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Queued:
-    """A message at the broker; ``tries`` counts how often it failed since it was carried last."""
+    """A message at the broker; ``tries`` counts how often it failed since it was carried last, ``not_before`` is
+    when it is tried again."""
 
     delivery: Delivery
     tries: int = 0
+    not_before: datetime = _LONG_AGO
 
 
 @dataclass
@@ -65,6 +79,7 @@ class World:
     orders: list[PlacedOrder] = field(default_factory=list)
     """Of checkouts that were paid; whether we know it yet is the webhooks' affair."""
     broker: list[Queued] = field(default_factory=list)
+    rates: dict[str, float] = field(default_factory=lambda: dict(RATES))
     disputes: list[str] = field(default_factory=list)
     """At the provider, as they were opened."""
     hooks: list[Hook] = field(default_factory=list)
@@ -73,7 +88,12 @@ class World:
     kills: Counter[str] = field(default_factory=Counter)
     happened: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
-    """Messages that a worker would have parked for an operator."""
+    """What no invariant says: messages a worker would have parked, deadlocks, rows that a power cut lost."""
+    kill_server: Callable[[], None] | None = None
+    power_cut_one_in: int = 1
+    """Kills, of which one hits the database instead of the worker, where somebody can kill it."""
+    power_cuts: int = 0
+    cut_at: str = ""
 
     @property
     def now(self) -> datetime:
@@ -85,11 +105,38 @@ class World:
     def merchant(self, brand_id: BrandId) -> str:
         return self.market.names[str(brand_id)]
 
+    def may_cut_power(self) -> bool:
+        return self.kill_server is not None and self.dice.randrange(self.power_cut_one_in) == 0
+
+    async def cut_power(self, where: str) -> None:
+        """PostgreSQL dies with every process and starts again. What was acknowledged is there, and nothing else."""
+        assert self.kill_server is not None
+        before = await self._acknowledged()
+        self.power_cuts, self.cut_at = self.power_cuts + 1, where
+        self.kill_server()
+        for db in (self.calm, self.db):
+            await db.engine.dispose()  # what is in use finds out by itself
+        after = await self._acknowledged()
+        self.failures += [
+            f"{table} had {before[table]} rows, after the power cut {count}"
+            for table, count in after.items()
+            if count != before[table]
+        ]
+
+    async def _acknowledged(self) -> dict[str, int]:
+        async with self.calm.reading(SYSTEM) as session:
+            return {row.name: row.rows for row in await session.execute(_ROWS)}
+
     async def tidy(self) -> None:
         """What autovacuum would have done by now, at a moment that the seed knows."""
         async with self.calm.engine.connect() as connection:
             await connection.execution_options(isolation_level="AUTOCOMMIT")
             await connection.execute(_TIDY)
+
+    @property
+    def messages(self) -> list[Queued]:
+        """At the broker, and not waiting for their next try."""
+        return [queued for queued in self.broker if queued.not_before <= self.now]
 
     async def flush_answers(self) -> None:
         await self.provider.note(self.answered)

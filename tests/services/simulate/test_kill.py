@@ -88,7 +88,7 @@ async def test_a_kill_before_a_call_keeps_it_from_the_provider_and_after_it_does
 async def test_a_call_inside_a_transaction_is_a_finding() -> None:
     switch = KillSwitch()
     gateway: Any = killable_gateway(Provider(), switch)  # type: ignore[arg-type]
-    switch.open_transactions = 1
+    switch.now.open_transactions = 1
     with pytest.raises(CallInsideTransaction):
         await gateway.refund()
 

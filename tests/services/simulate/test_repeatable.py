@@ -27,7 +27,10 @@ def server() -> Iterator[Scratch]:
 async def lived(server: Scratch, name: str, settings: dict[str, str]) -> tuple[Result, list[str]]:
     trace: list[str] = []
     with server.database(name, settings=settings) as url:
-        return await simulate(url, 7, orders=ORDERS, listen=trace.append), trace
+        result = await simulate(
+            url, 6, orders=ORDERS, listen=trace.append, kill_server=server.kill, power_cut_one_in=2
+        )
+        return result, trace
 
 
 async def test_the_same_seed_gives_the_same_steps_however_the_database_plans_them(server: Scratch) -> None:
@@ -37,4 +40,7 @@ async def test_the_same_seed_gives_the_same_steps_however_the_database_plans_the
     assert not first_difference(one, other), first_difference(one, other)
     assert first.trace == again.trace
     assert (first.steps, first.kills, first.happened) == (again.steps, again.kills, again.happened)
+    assert first.green, first.broken
     assert first.kills
+    assert first.power_cuts == again.power_cuts > 0
+    assert first.happened["at once"]
