@@ -72,6 +72,9 @@ RECIPES: Final[Mapping[str, Recipe]] = {
     Kind.SUSPENSE: Recipe("R12", "Money the provider moved that nothing here explains yet."),
     Kind.ROW_SUSPENDED: Recipe("R12", "Money the provider moved that nothing here explains yet."),
     Kind.ROW_EXPLAINED: Recipe("R12", "What was unexplained has found its reason."),
+    Kind.OPENING: Recipe(
+        "R12a", "What the provider's account held before it came into these books; it is the platform's own."
+    ),
     Kind.ROUNDING: Recipe("R13", "The provider rounded the last unit the other way."),
     Kind.PROVIDER_CHARGE: Recipe("R2", "A fee of the provider that belongs to no single payment."),
     Kind.PROVIDER_RESERVE: Recipe("R3", "The provider holds money back, or lets it go again."),

@@ -40,7 +40,7 @@ async def test_crash_after_provider_call_before_commit_of_a_refund(
     order = await bought(paying_shopper)
     refund_id: RefundId = await order.refund(everything=True)
     provider = paying_shopper.provider
-    provider.fault("delay_response", match={"operation": "refunds.create"}, seconds=20)
+    provider.fault("delay_response", match={"operation": "refunds.create"}, seconds=5)
     command = [
         sys.executable, "-c", _WORKER, postgres.url(), provider.url, str(provider.data_dir / "clock"),
         str(refund_id), str(order.order_id), SECRET_KEY, WEBHOOK_SECRET,

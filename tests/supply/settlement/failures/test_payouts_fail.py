@@ -116,7 +116,7 @@ async def test_crash_after_provider_call_before_commit(
 ) -> None:
     _, account = await payee(db, paysim, 1_731)
     await service.make_batch(db, cycle="d1", clock=clock)
-    paysim.fault("delay_response", match={"operation": "transfers.create"}, seconds=20, count=1)
+    paysim.fault("delay_response", match={"operation": "transfers.create"}, seconds=5, count=1)
 
     await killed_worker(postgres, paysim, clock, [account], after=1)
 

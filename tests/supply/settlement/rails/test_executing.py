@@ -324,7 +324,7 @@ async def test_crash_after_rail_call_before_commit(o1: Paid, postgres: Any) -> N
     """kill -9 of the process that sends, while the rail's answer is on its way: paid once, settled once."""
     await deliver(o1)
     # The receivers are known, so that the first call is the one that shares.
-    o1.paysim.fault("delay_response", match={"operation": "shares.create"}, seconds=20)
+    o1.paysim.fault("delay_response", match={"operation": "shares.create"}, seconds=5)
     await o1.rail.add_receiver(
         merchant_id=o1.accounts[str(o1.parties.merchant)],
         receiver=Receiver(ReceiverKind.MERCHANT, o1.accounts[str(o1.parties.supplier)]),
