@@ -36,10 +36,13 @@ WAIT = timedelta(minutes=10)
 _BY_REFERENCE = text("SELECT * FROM platform_payouts WHERE reference = :reference")
 # One request at a time: two of them must not both see the same money free.
 _ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 1030))")
-# What the provider holds less everything anybody is owed: parties, customers, tax, fees not earned yet, suspense.
+# What the provider holds less everything anybody is owed: parties, customers, tax, fees not earned yet, suspense; and
+# less what was brought by money that is owed in another currency (6000). What it may gain is nobody's before R10c.
 _OWN = text(
     "SELECT coalesce(sum(balance_minor) FILTER (WHERE code = 1010 AND owner = 'psp:' || :provider), 0)::bigint AS here,"
     " coalesce(sum(balance_minor * side) FILTER (WHERE code IN (1000, 1010) OR code BETWEEN 2000 AND 2499), 0)::bigint"
+    "  + coalesce(sum(least(balance_minor * side, 0)) FILTER (WHERE code = 6000 AND owner <> 'fx:' || currency),"
+    "   0)::bigint"
     "  AS own, (SELECT coalesce(sum(amount_minor), 0)::bigint FROM platform_payouts"
     "   WHERE status = 'requested' AND currency = :currency) AS asked"
     " FROM ledger_balances_now WHERE currency = :currency"

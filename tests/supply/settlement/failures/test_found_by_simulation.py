@@ -9,13 +9,20 @@ import pytest
 
 from core.actor import SYSTEM
 from core.clock import FixedClock
+from core.money import Money
 from infra.db.session import Database, make_engine
 from infra.payments.gateway import BalanceTransaction, Event, Refund
 from marketplace.orders import notices, refund_sending
 from marketplace.orders.events import ProviderNotified
 from marketplace.orders.models import RefundStatus
 from services.simulate.kill import KillableDatabase, Killed, KillSwitch
-from supply.settlement import provider_funds, service
+from supply.ledger import service as ledger
+from supply.ledger.chart import Code
+from supply.ledger.journal import AccountKey, Journal, credit, debit
+from supply.settlement import platform_payouts, provider_funds, service
+from supply.settlement.currency_positions import Conversion, record_conversion
+from supply.settlement.kinds import Kind
+from supply.settlement.parties import platform_account, provider_account
 from tests.factories.settlement import PAID_AT
 from tests.fixtures.buying import bought
 from tests.services.api.conftest import Paying
@@ -100,3 +107,27 @@ async def test_a_notice_is_given_up_after_three_days_of_trying(
         await notices.sweep_notices(db, payments=desk, clock=clock)
 
     assert desk.asked == tries
+
+
+async def test_the_platform_cannot_pay_itself_what_converted_money_parties_are_owed(
+    db: Database, clock: FixedClock
+) -> None:
+    """R10: EUR 90.00 of a customer, all of it owed, lie with the provider as USD 97.20; USD 3.00 are the platform's."""
+    legs = (
+        debit(provider_account(Code.PROVIDER_AVAILABLE, "stripe", "EUR"), 9_000),
+        credit(AccountKey(Code.AVAILABLE, "party:p1", "EUR"), 9_000),
+    )
+    own = (
+        debit(provider_account(Code.PROVIDER_AVAILABLE, "stripe", "USD"), 300),
+        credit(platform_account(Code.FEE_REVENUE, "USD"), 300),
+    )
+    conversion = Conversion(
+        "txn_1", "stripe", Money(9_000, "EUR"), Money(9_720, "USD"), Code.PROVIDER_AVAILABLE, PAID_AT
+    )
+    async with db.unit_of_work(SYSTEM) as session:
+        for key, each in (("capture", legs), ("fee", own)):
+            await ledger.post(session, Journal(key, Kind.CAPTURE, each, PAID_AT), now=PAID_AT)
+        await record_conversion(session, conversion, now=PAID_AT)
+
+        assert await platform_payouts.own_funds(session, "USD") == Money(300, "USD")
+        assert await platform_payouts.own_funds(session, "EUR") == Money(0, "EUR")
