@@ -56,7 +56,7 @@ _OVER = frozenset({"ALREADY_UNFROZEN"})
 _OPEN = "('planned', 'sending', 'accepted', 'refused')"
 # The rest is the merchant's only when nobody else of the order can still be paid.
 _CLAIM_PLANNED = text(
-    "UPDATE rail_requests SET status = 'sending', tries = tries + 1,"
+    "WITH claimed AS (UPDATE rail_requests SET status = 'sending', tries = tries + 1,"
     " next_try_at = CAST(:now AS timestamptz) + CAST(:wait AS interval)"
     " WHERE id IN (SELECT r.id FROM rail_requests r WHERE r.status = 'planned' AND r.next_try_at <= :now"
     " AND r.rail = ANY(:rails)"
@@ -64,13 +64,15 @@ _CLAIM_PLANNED = text(
     f"SELECT FROM rail_requests o WHERE o.order_id = r.order_id AND NOT o.finish AND o.status IN {_OPEN})"
     " AND NOT EXISTS (SELECT FROM rail_refunds f WHERE f.order_id = r.order_id"
     " AND f.status IN ('reserved', 'sending', 'refused')))"
-    " ORDER BY r.next_try_at, r.id LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED) RETURNING *"
+    " ORDER BY r.next_try_at, r.id LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED) RETURNING *)"
+    " SELECT * FROM claimed ORDER BY id"
 )
 _CLAIM_UNKNOWN = text(
-    "UPDATE rail_requests SET tries = tries + 1,"
+    "WITH claimed AS (UPDATE rail_requests SET tries = tries + 1,"
     " next_try_at = CAST(:now AS timestamptz) + CAST(:wait AS interval) * least(tries + 1, 60)"
     " WHERE id IN (SELECT id FROM rail_requests WHERE status IN ('sending', 'accepted') AND next_try_at <= :now"
-    " AND rail = ANY(:rails) ORDER BY next_try_at, id LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED) RETURNING *"
+    " AND rail = ANY(:rails) ORDER BY next_try_at, id LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED) RETURNING *)"
+    " SELECT * FROM claimed ORDER BY id"
 )
 _MARK_INSTRUCTED = text("UPDATE rail_instructions SET status = 'instructed' WHERE request_id = ANY(:ids)")
 _ACCEPTED = text(
