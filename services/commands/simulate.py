@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,50 +26,45 @@ def register(app: typer.Typer) -> None:
 
 def money(
     seed: Annotated[int, typer.Option(help="The first seed")] = 1,
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds, one after the other")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds")] = 1,
     orders: Annotated[int, typer.Option(min=1, help="Orders placed per seed")] = 2_000,
+    jobs: Annotated[int, typer.Option(min=1, help="Seeds in so many processes")] = 1,
+    twice: Annotated[bool, typer.Option(help="Every seed a second time; the traces are compared")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the results here")] = None,
     trace_file: Annotated[Path | None, typer.Option("--trace", help="Write every step here")] = None,
 ) -> None:
-    """Baskets, payments, refunds, disputes, payouts and statements with a provider that fails, webhooks in any
-    order and workers that are killed. Checks the invariants of the books on the way and at the end.
+    """Baskets, payments, refunds, returns, disputes, payouts and statements with a provider that fails, webhooks in
+    any order, workers that are killed and a database that is. Checks the invariants of the books on the way and at
+    the end.
 
     Prints the seed, the step and the last thirty steps of what breaks, and exits 1. The same seed gives the same
-    steps. Uses a PostgreSQL of its own, which is deleted afterwards.
+    steps. Uses a PostgreSQL of its own (one a process), which is deleted afterwards.
     """
     from rich.console import Console
 
     from infra.observability.logs import configure_logging
-    from services.simulate.scratch import scratch_server
+    from services.simulate.seeds import Asked, in_processes, in_turn
 
+    if trace_file is not None and jobs > 1:
+        raise typer.BadParameter("a trace is of one process", param_hint="--trace")
     configure_logging(level="CRITICAL", style="console")  # what is simulated is meant to go wrong
     out, console = Console(highlight=False), Console(stderr=True, highlight=False)
     results: list[Result] = []
-    trace = trace_file.open("w", encoding="utf-8") if trace_file else None
-    with scratch_server() as server:
-        for number in range(seed, seed + seeds):
-            with server.database(f"seed_{number}") as url:
-                results.append(_one(url, number, orders, _writer(trace)))
-            out.print(_line(results[-1]), soft_wrap=True)
-            tell_failure(console, results[-1])
+    asked = [Asked(number, orders, twice) for number in range(seed, seed + seeds)]
+    with trace_file.open("w", encoding="utf-8") if trace_file else nullcontext() as trace:
+        lives = in_processes(asked, jobs) if jobs > 1 else in_turn(asked, _writer(trace))
+        for result in lives:
+            results.append(result)
+            out.print(_line(result), soft_wrap=True)
+            tell_failure(console, result)
             if json_file is not None:
                 json_file.write_text(
                     json.dumps([asdict(r) for r in results], indent=2) + "\n", encoding="utf-8"
                 )
-    if trace is not None:
-        trace.close()
     green = sum(result.green for result in results)
     out.print(f"{green} of {len(results)} seeds green, {sum(r.orders for r in results):,} orders")
     if green < len(results):
         raise typer.Exit(1)
-
-
-def _one(url: str, seed: int, orders: int, listen: Callable[[str], object]) -> Result:
-    import uvloop
-
-    from services.simulate.run import simulate
-
-    return uvloop.run(simulate(url, seed, orders=orders, listen=listen))
 
 
 def _writer(trace: Any) -> Callable[[str], object]:
@@ -79,7 +75,8 @@ def _line(result: Result) -> str:
     verdict = "green" if result.green else "BROKEN"
     return (
         f"seed {result.seed}: {verdict}, {result.orders:,} orders, {result.steps:,} steps,"
-        f" {sum(result.kills.values()):,} kills, {result.seconds:.1f} s, trace {result.trace[:16]}"
+        f" {sum(result.kills.values()):,} kills, {result.power_cuts} power cuts, {result.seconds:.1f} s,"
+        f" trace {result.trace[:16]}"
     )
 
 

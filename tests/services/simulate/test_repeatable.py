@@ -11,11 +11,10 @@ import pytest
 
 from services.simulate.run import Result, simulate
 from services.simulate.scratch import Scratch, scratch_server
+from services.simulate.seeds import OTHERWISE, Asked, in_processes
 from services.simulate.trace import first_difference
 
 ORDERS = 40
-# How the planner goes about it on another machine, or with other statistics.
-OTHERWISE = {"plan_cache_mode": "force_generic_plan", "enable_nestloop": "off", "enable_bitmapscan": "off"}
 
 
 @pytest.fixture(scope="module")
@@ -44,3 +43,13 @@ async def test_the_same_seed_gives_the_same_steps_however_the_database_plans_the
     assert first.kills
     assert first.power_cuts == again.power_cuts > 0
     assert first.happened["at once"]
+
+
+def test_seeds_in_processes_are_the_same_stories() -> None:
+    asked = [Asked(3, 1), Asked(4, 1), Asked(3, 1)]
+
+    results = list(in_processes(asked, jobs=2))
+
+    assert all(result.green for result in results), [result.broken for result in results]
+    assert sorted(result.seed for result in results) == [3, 3, 4]
+    assert len({(result.seed, result.trace) for result in results}) == 2
