@@ -71,10 +71,16 @@ class ProfitSharing:
     """``base`` is the rail's address. Close it when done."""
 
     def __init__(
-        self, *, base: str, key: str, clock: Clock, answer_timeout_s: float = ANSWER_TIMEOUT_S
+        self,
+        *,
+        base: str,
+        key: str,
+        clock: Clock,
+        answer_timeout_s: float = ANSWER_TIMEOUT_S,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         timeout = httpx.Timeout(answer_timeout_s, connect=CONNECT_TIMEOUT_S)
-        self._http = httpx.AsyncClient(base_url=base, timeout=timeout, trust_env=False)
+        self._http = httpx.AsyncClient(base_url=base, timeout=timeout, trust_env=False, transport=transport)
         self._key, self._clock = key, clock
 
     def capabilities(self) -> Capabilities:

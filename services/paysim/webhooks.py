@@ -109,7 +109,7 @@ class Dispatcher:
 
     async def _post(self, poster: Poster, delivery: Delivery) -> Outcome:
         at = int(self._clock.now().timestamp())
-        headers = {"content-type": "application/json; charset=utf-8", **_signed(delivery, at)}
+        headers = {"content-type": "application/json; charset=utf-8", **signed_headers(delivery, at)}
         try:
             status = await poster.post(delivery.url, delivery.body, headers)
         except DeliveryFailed as error:
@@ -130,7 +130,7 @@ class Dispatcher:
             self._noting = False
 
 
-def _signed(delivery: Delivery, at: int) -> dict[str, str]:
+def signed_headers(delivery: Delivery, at: int) -> dict[str, str]:
     if not delivery.sharing:
         mac = signature(delivery.body, delivery.secret, at)
         return {"user-agent": "Stripe/1.0 (paysim)", "stripe-signature": mac}

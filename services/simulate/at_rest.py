@@ -12,7 +12,7 @@ from core.actor import SYSTEM
 from core.ids import StatementId
 from services.paysim import books
 from services.paysim.transaction import Tx
-from services.simulate import banks, carrying, happenings, operators, returns
+from services.simulate import banks, carrying, happenings, operators, returns, shared
 from services.simulate.world import World
 from supply.settlement.service import recompute_statement
 
@@ -26,11 +26,11 @@ _OLDEST = timedelta(days=61)
 _STATEMENTS = text("SELECT id FROM statements ORDER BY payee_id, currency, number")
 _CASH = text(
     "SELECT currency, sum(balance_minor * side)::bigint AS minor FROM ledger_balances_now"
-    " WHERE code IN (1000, 1010) GROUP BY currency HAVING sum(balance_minor * side) <> 0"
+    " WHERE code IN (1000, 1010) AND owner = 'psp:stripe' GROUP BY currency HAVING sum(balance_minor * side) <> 0"
 )
 _BUCKETS = text(
     "SELECT code, currency, sum(balance_minor * side)::bigint AS minor FROM ledger_balances_now"
-    " WHERE code IN (1000, 1010) GROUP BY code, currency"
+    " WHERE code IN (1000, 1010) AND owner = 'psp:stripe' GROUP BY code, currency"
 )
 # A platform that gave away more than it earned in a currency cannot pay everybody in it: that waits for its funds.
 _OPEN = text(
@@ -38,7 +38,7 @@ _OPEN = text(
     " WHERE n.code IN (2020, 2100, 2300, 2030, 1110) AND n.balance_minor <> coalesce((SELECT sum(p.amount_minor)"
     "  FROM payouts p WHERE n.code = 2020 AND n.owner = 'party:' || p.payee_id AND p.currency = n.currency"
     "  AND p.status = 'reserved' AND p.failure = 'awaiting_funds' AND p.amount_minor > (SELECT sum(f.balance_minor)"
-    "   FROM ledger_balances_now f WHERE f.code = 1010 AND f.currency = p.currency)), 0)"
+    "   FROM ledger_balances_now f WHERE f.code = 1010 AND f.owner = 'psp:stripe' AND f.currency = p.currency)), 0)"
 )
 _PAID = text(
     "SELECT p.transfer_id, coalesce(c.amount_minor, p.amount_minor - p.reversed_minor) AS minor FROM payouts p"
@@ -67,7 +67,7 @@ async def come_to_rest(world: World) -> list[str]:
     world.unpaid.clear()
     world.healthy = True
     await banks.decide_everything(world)
-    await returns.inspect_everything(world)
+    await shared.finish(world)
     waits = [*_WAITS, _OLDEST, *_WAITS]
     for _ in range(ROUNDS):
         if await _everything_once(world):
@@ -104,6 +104,10 @@ async def _everything_once(world: World) -> bool:
     while world.messages:
         done = True
         await _noted(world, await carrying.message(world))
+    done = await returns.inspect_everything(world) or done
+    if (what := await shared.decide(world)) != shared.NOTHING_REFUSED:
+        done = True
+        await _noted(world, what)
     for name in carrying.MONEY_SWEEPS:
         what = await carrying.sweep(world, name)
         done = done or not what.endswith(("did 0", "no answer"))
@@ -141,6 +145,7 @@ async def provider_agrees(world: World) -> list[str]:
     broken += [f"orders and settlement disagree: {each}" for each in disagree]
     if not theirs["balanced"]:
         broken.append("the provider's own books do not balance")
+    broken += await shared.left_open(world)
     broken += _differences("cash", cash, theirs["cash"])
     broken += _differences("money by bucket", buckets, theirs["buckets"])
     broken += _differences("transfers", paid, theirs["transfers"])

@@ -14,6 +14,7 @@ from core.actor import SYSTEM
 from core.events import from_body
 from infra import outbox
 from infra.payments.errors import ProviderUnavailable
+from services.paysim.webhooks import Delivery as Hook
 from services.paysim.webhooks import Outcome
 from services.simulate.kill import Killed
 from services.simulate.together import together
@@ -125,16 +126,21 @@ async def webhook(world: World) -> str:
     hook = world.hooks.pop(world.dice.randrange(len(world.hooks)))
 
     async def post() -> int:
-        headers = {"stripe-signature": world.provider.sign(hook), "content-type": "application/json"}
-        answer = await world.receiver.post("/webhooks/stripe", content=hook.body, headers=headers)
+        answer = await world.receiver.post(hook.url, content=hook.body, headers=world.provider.signed(hook))
         return answer.status_code
 
-    event = orjson.loads(hook.body)
-    about = f"{event['type']} of {world.names.of(event['data']['object']['id'])}"
+    about = _about(world, hook)
     status, cut = await survive(world, post)
     delivered = status is not None and 200 <= status < 300
     world.answered.append(Outcome(hook, delivered, str(status)))
     return f"webhook {about} answered {status}{cut}"
+
+
+def _about(world: World, hook: Hook) -> str:
+    event = orjson.loads(hook.body)
+    subject = event["resource"] if hook.sharing else event["data"]["object"]
+    named = subject["id"] if "id" in subject else subject.get("transaction_id", "")
+    return f"{event.get('type')} of {world.names.of(named)}"
 
 
 async def sweep(world: World, name: str) -> str:

@@ -24,6 +24,7 @@ _CARDS = ("pm_card_visa",) * 24 + ("pm_card_refundFail", "pm_card_pendingRefund"
 _SWITCHES = (
     "drop_response", "drop_response", "server_error", "server_error", "rate_limit", "webhook_drop",
     "webhook_hold", "webhook_duplicate", "refund_failure", "transfer_refusal", "reversal_refusal",
+    "share_failure", "return_failure",
 )  # fmt: skip
 
 

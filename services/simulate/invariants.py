@@ -153,6 +153,7 @@ RULES: tuple[Rule, ...] = (
         "SELECT l.order_id || ' ' || p.seat || ' gave ' || p.by_line_minor || ' of ' || p.amount_minor || ' for '"
         " || l.accepted_quantity || ' of ' || l.quantity FROM split_lines l"
         " JOIN split_parts p ON p.line_id = l.id AND p.part = 'supplier' WHERE l.kind = 'goods' AND l.quantity > 0"
+        " AND p.amount_minor = p.captured_minor AND p.payee_id = p.captured_payee"
         # What an amount had taken meanwhile the units could not take; undone later, it is the supplier's again.
         " AND NOT EXISTS (SELECT FROM split_parts q WHERE q.line_id = l.id AND q.by_amount_minor <> 0)"
         " AND NOT EXISTS (SELECT FROM split_refunds r WHERE r.order_id = l.order_id AND r.status = 'voided')"
@@ -205,7 +206,9 @@ RULES: tuple[Rule, ...] = (
         7, "deferred fee is the fee on what is not released; with revenue, the fee on what is left",
         "WITH books AS (SELECT a.currency, -sum(e.amount_minor) FILTER (WHERE a.code = 2400) AS deferred,"
         "  -sum(e.amount_minor) AS fee FROM ledger_accounts a JOIN ledger_entries e ON e.account_id = a.id"
-        "  WHERE a.code IN (2400, 4000) GROUP BY 1), parts AS (SELECT o.currency, sum(p.pending_minor) AS deferred,"
+        "  JOIN ledger_journals j ON j.id = e.journal_id WHERE a.code IN (2400, 4000)"
+        "  AND NOT EXISTS (SELECT FROM rail_orders r WHERE r.order_id = j.order_id) GROUP BY 1),"
+        " parts AS (SELECT o.currency, sum(p.pending_minor) AS deferred,"
         "  sum(p.amount_minor - p.by_line_minor - p.by_amount_minor) AS fee FROM split_parts p"
         "  JOIN split_orders o USING (order_id) WHERE p.part IN ('platform_fee', 'platform_commission') GROUP BY 1)"
         " SELECT currency || ' deferred ' || coalesce(b.deferred, 0) || ' for ' || coalesce(p.deferred, 0)"
@@ -230,6 +233,20 @@ RULES: tuple[Rule, ...] = (
         " open AS (SELECT d.id, d.amount_minor AS minor FROM disputes d WHERE d.stage = 'open')"
         " SELECT id || ' owes ' || coalesce(books.minor, 0) || ', withdrawn ' || coalesce(open.minor, 0)"
         " FROM books FULL JOIN open USING (id) WHERE coalesce(books.minor, 0) <> coalesce(open.minor, 0)",
+    ),
+    _rule(
+        7, "what lies frozen on a sharing rail is what its open orders have there, and a closed one leaves nothing",
+        "SELECT o.order_id || ' ' || a.code || ' ' || a.owner || ' holds ' || sum(e.amount_minor) FROM rail_orders o"
+        " JOIN ledger_journals j ON j.order_id = o.order_id JOIN ledger_entries e ON e.journal_id = j.id"
+        " JOIN ledger_accounts a ON a.id = e.account_id WHERE a.code IN (1900, 2900) AND o.closed_at IS NOT NULL"
+        " AND NOT EXISTS (SELECT FROM rail_refunds r WHERE r.order_id = o.order_id"
+        "  AND r.status IN ('reserved', 'sending', 'refused'))"
+        " GROUP BY o.order_id, a.code, a.owner HAVING sum(e.amount_minor) <> 0"
+        " UNION ALL SELECT o.order_id || ' merchant has ' || -sum(e.amount_minor) || ', its row says '"
+        " || o.merchant_minor FROM rail_orders o JOIN ledger_journals j ON j.order_id = o.order_id"
+        " JOIN ledger_entries e ON e.journal_id = j.id JOIN ledger_accounts a ON a.id = e.account_id"
+        " WHERE a.code = 2900 AND o.closed_at IS NULL AND a.tenant_id = o.merchant_id"
+        " GROUP BY o.order_id, o.merchant_minor HAVING -sum(e.amount_minor) <> o.merchant_minor",
     ),
     _rule(
         9, "what is in payout is what payouts have reserved and not ended",

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from core.actor import Actor
 from infra.db.session import Database, driver_connection
 from infra.payments.gateway import PaymentGateway
+from infra.payments.sharing import SharingRail
 
 _PATIENCE_MS = 30_000
 _END = text("SELECT pg_terminate_backend(:pid, :patience)")
@@ -133,7 +134,7 @@ class KillableDatabase(Database):
 
 
 class _Killable:
-    def __init__(self, gateway: PaymentGateway, switch: KillSwitch) -> None:
+    def __init__(self, gateway: PaymentGateway | SharingRail, switch: KillSwitch) -> None:
         self._gateway, self._switch = gateway, switch
 
     def __getattr__(self, name: str) -> Any:
@@ -150,6 +151,11 @@ class _Killable:
             return answer
 
         return killable
+
+
+def killable_rail(rail: SharingRail, switch: KillSwitch) -> SharingRail:
+    """The same for the rail that shares payments itself."""
+    return cast("SharingRail", _Killable(rail, switch))
 
 
 def killable_gateway(gateway: PaymentGateway, switch: KillSwitch) -> PaymentGateway:

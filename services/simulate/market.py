@@ -72,6 +72,8 @@ class Market:
     people: dict[PromoterId, BrandId] = field(default_factory=dict)
     storefronts: list[Storefront] = field(default_factory=list)
     links: list[Promoting] = field(default_factory=list)
+    rail_accounts: dict[str, str] = field(default_factory=dict)
+    """Where parties are paid on the sharing rail, the platform's own among them."""
     names: dict[str, str] = field(default_factory=dict)
     """How the trace calls a party: ``brand 2``."""
 

@@ -21,21 +21,24 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from core.clock import Clock
+from infra.payments.profit_sharing import ProfitSharing
 from infra.payments.stripe_gateway import StripeGateway
 from services.paysim.admin import Admin
 from services.paysim.api import Api
 from services.paysim.app import ON_DUE, ApiEndpoint
 from services.paysim.config import Fees, PaysimConfig
 from services.paysim.engine import Engine
+from services.paysim.sharing.app import SharingApi
 from services.paysim.transaction import Tx, ids_drawn_from
-from services.paysim.webhooks import Delivery, Outcome, note, signature, take_due
+from services.paysim.webhooks import Delivery, Outcome, note, signed_headers, take_due
 from services.simulate.transport import InProcess
 
 T = TypeVar("T")
 SECRET_KEY, PUBLISHABLE_KEY = "sk_test_simulation", "pk_test_simulation"
 ADMIN_KEY = "ak_simulation"
 BASE = "http://paysim.invalid"
-HOOKS = "http://platform.invalid/webhooks/stripe"
+PLATFORM = "http://platform.invalid"
+HOOKS, SHARING_HOOKS = f"{PLATFORM}/webhooks/stripe", f"{PLATFORM}/webhooks/sharing/profit_sharing"
 NEWS = (
     "payment_intent.succeeded", "refund.*", "charge.refund.updated", "charge.dispute.*", "transfer.reversed",
     "payout.*",
@@ -65,6 +68,7 @@ class Provider:
 
     engine: Engine
     gateway: StripeGateway
+    sharing: ProfitSharing
     webhook_secret: str
     _http: httpx.AsyncClient
     _clock: Clock
@@ -104,8 +108,9 @@ class Provider:
         if outcomes:
             await self.engine.run(lambda tx: note(tx, list(outcomes), retry_base_s=0.0))
 
-    def sign(self, delivery: Delivery) -> str:
-        return signature(delivery.body, delivery.secret, int(self._clock.now().timestamp()))
+    def signed(self, delivery: Delivery) -> dict[str, str]:
+        """The headers it goes out with."""
+        return signed_headers(delivery, int(self._clock.now().timestamp()))
 
 
 @asynccontextmanager
@@ -132,6 +137,7 @@ async def _provider(data_dir: Path, clock: Clock) -> AsyncIterator[Provider]:
     app = Starlette(
         routes=[
             Route("/v1/{path:path}", ApiEndpoint(Api(config, engine))),
+            *SharingApi(config, engine).routes(),
             *Admin(engine, ADMIN_KEY).routes(),
         ]
     )
@@ -146,8 +152,10 @@ async def _provider(data_dir: Path, clock: Clock) -> AsyncIterator[Provider]:
             max_network_retries=0,
             http=_Http(app),
         )
-        yield Provider(engine, gateway, secret, http, clock)
+        sharing = ProfitSharing(base=BASE, key=config.sharing_secret, clock=clock, transport=InProcess(app))
+        yield Provider(engine, gateway, sharing, secret, http, clock)
         await gateway.close()
+        await sharing.close()
     finally:
         await http.aclose()
         working.cancel()

@@ -63,10 +63,16 @@ async def go_on(world: World) -> str:
     return await _step(world, row, _withdraw(world, row), "withdrawn")
 
 
-async def inspect_everything(world: World) -> None:
-    """Suppliers decide about all they have received."""
+async def inspect_everything(world: World) -> bool:
+    """Suppliers decide about all they have received, and take nothing back of what cannot be refunded any more.
+    Whether one of them did; an open dispute keeps them from it."""
+    before = world.happened["returns inspected"]
     for row in await _open(world, "received"):
+        done = world.happened["returns inspected"]
         world.note(await _step(world, row, _inspect(world, row), "inspected"))
+        if world.happened["returns inspected"] == done:
+            world.note(await _step(world, row, _inspect(world, row, {}), "inspected"))
+    return world.happened["returns inspected"] > before
 
 
 async def _open(world: World, *statuses: str) -> list[Any]:
@@ -98,9 +104,10 @@ def _receive(world: World, row: Any) -> Any:
     return act
 
 
-def _inspect(world: World, row: Any) -> Any:
+def _inspect(world: World, row: Any, accepted: dict[OrderLineId, int] | None = None) -> Any:
     """All accepted units are damaged: shelves have their own proofs."""
-    accepted = world.dice.choice(({}, _units(world, row, least=1), _everything(row)))
+    if accepted is None:
+        accepted = world.dice.choice(({}, _units(world, row, least=1), _everything(row)))
     accepted = {line: units for line, units in accepted.items() if units}
 
     async def act(session: Any) -> None:

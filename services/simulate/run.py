@@ -19,7 +19,7 @@ from core.actor import SYSTEM
 from core.clock import FixedClock
 from core.ids import ids_drawn_from
 from infra.db.session import Database, make_engine
-from services.simulate import banks, carrying, happenings, operators, parcels, returns
+from services.simulate import banks, carrying, happenings, operators, parcels, returns, shared
 from services.simulate.at_rest import come_to_rest, provider_agrees, statements_agree
 from services.simulate.baskets import Shopper
 from services.simulate.invariants import violations
@@ -106,6 +106,7 @@ async def _live(
                 market = await open_market(
                     calm, dice=dice, payments=paysim.gateway, secret=SECRET, clock=clock
                 )
+                await shared.open_accounts(calm, market, paysim.sharing, paysim, clock)
                 async with make_receiver(gateways) as receiver:
                     world = World(
                         seed, dice, clock, db, calm, switch, paysim, gateways, market,
@@ -188,8 +189,10 @@ def _possible(world: World, orders: int) -> list[tuple[Step, int]]:
     if world.orders:
         possible += [
             (happenings.refund, 6), (parcels.deliver, 3), (happenings.goodwill, 1), (parcels.reroute, 2),
-            (returns.announce, 2), (returns.go_on, 4), (banks.dispute, 1), (banks.refund_past_us, 1),
+            (returns.announce, 2), (returns.go_on, 4), (shared.sell, 2), (banks.dispute, 1), (banks.refund_past_us, 1),
         ]  # fmt: skip
+    if world.shared:
+        possible += [(shared.deliver, 1), (shared.refund, 1), (shared.decide, 1)]
     if world.disputes:
         possible += [(banks.decide, 1), (banks.answer, 1)]
     return possible

@@ -36,7 +36,7 @@ class InProcess(httpx.AsyncBaseTransport):
 def _scope(request: httpx.Request) -> dict[str, Any]:
     return {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": request.method,
-        "scheme": request.url.scheme, "path": request.url.path, "raw_path": request.url.raw_path,
+        "scheme": request.url.scheme, "path": request.url.path, "raw_path": request.url.raw_path.partition(b"?")[0],
         "query_string": request.url.query, "root_path": "", "client": ("127.0.0.1", 1),
         "server": (request.url.host, request.url.port or 80),
         "headers": [(name.lower(), value) for name, value in request.headers.raw],

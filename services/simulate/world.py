@@ -24,12 +24,13 @@ from services.api.webhooks import payment_webhooks
 from services.paysim.webhooks import Delivery as Hook
 from services.paysim.webhooks import Outcome
 from services.simulate.baskets import PlacedCheckout, PlacedOrder, Shopper
-from services.simulate.kill import KillableDatabase, KillSwitch, killable_gateway
+from services.simulate.kill import KillableDatabase, KillSwitch, killable_gateway, killable_rail
 from services.simulate.market import RATES, Market
 from services.simulate.provider import HOOKS, Provider
 from services.simulate.trace import Names, Trace
 from services.simulate.transport import InProcess
 from services.worker.dispatch import Delivery
+from supply.settlement.capture import CapturedOrder
 
 _TIDY = text("VACUUM (ANALYZE)")
 _ROWS = text(
@@ -53,6 +54,20 @@ class Queued:
     delivery: Delivery
     tries: int = 0
     not_before: datetime = _LONG_AGO
+
+
+@dataclass(slots=True)
+class SharedOrder:
+    """An order paid on the sharing rail."""
+
+    name: str
+    order: CapturedOrder
+    recorded: bool = False
+    delivered: bool = False
+
+    @property
+    def paid_minor(self) -> int:
+        return sum(line.paid_minor for line in self.order.lines)
 
 
 @dataclass
@@ -80,6 +95,7 @@ class World:
     """Of checkouts that were paid; whether we know it yet is the webhooks' affair."""
     broker: list[Queued] = field(default_factory=list)
     rates: dict[str, float] = field(default_factory=lambda: dict(RATES))
+    shared: list[SharedOrder] = field(default_factory=list)
     disputes: list[str] = field(default_factory=list)
     """At the provider, as they were opened."""
     hooks: list[Hook] = field(default_factory=list)
@@ -152,12 +168,14 @@ class World:
 def make_gateways(
     db: KillableDatabase, provider: Provider, switch: KillSwitch, clock: FixedClock
 ) -> Gateways:
+    rail = provider.sharing
     return Gateways(
         db=db,
         clock=clock,
         payments=killable_gateway(provider.gateway, switch),
         search=PostgresIndex(),
         endpoints=HttpEndpoint(allow_private=False),
+        rails={rail.capabilities().name: killable_rail(rail, switch)},
         settings=Settings(secret_key=SECRET),  # type: ignore[arg-type, unused-ignore]
     )
 

@@ -30,7 +30,7 @@ async def run(database_name: str, postgres: Any) -> Run:
     return simulated
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, 5])
 async def test_the_books_hold_whatever_a_seed_does(run: Run, seed: int) -> None:
     result = await run(seed, 60)
 

@@ -43,6 +43,7 @@ async def test_the_same_seed_gives_the_same_steps_however_the_database_plans_the
     assert first.kills
     assert first.power_cuts == again.power_cuts > 0
     assert first.happened["at once"]
+    assert first.happened["shared orders"]
 
 
 def test_seeds_in_processes_are_the_same_stories() -> None:
