@@ -68,21 +68,23 @@ class Receiver:
         self._server.shutdown()
         self._server.server_close()
 
-    def events(self, type: str | None = None) -> list[dict[str, Any]]:
-        found = [json.loads(raw) for _, raw in list(self.deliveries)]
+    def events(self, type: str | None = None, *, about: str = "") -> list[dict[str, Any]]:
+        found = [json.loads(raw) for _, raw in list(self.deliveries) if about.encode() in raw]
         return [event for event in found if type in (None, event["type"])]
 
-    def wait(self, type: str, *, count: int = 1, timeout_s: float = 15.0) -> list[dict[str, Any]]:
+    def wait(
+        self, type: str, *, about: str = "", count: int = 1, timeout_s: float = 15.0
+    ) -> list[dict[str, Any]]:
         deadline = time.monotonic() + timeout_s
         with self._changed:
-            while len(self.events(type)) < count:
+            while len(self.events(type, about=about)) < count:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise AssertionError(
                         f"{count} × {type} did not arrive: {[e['type'] for e in self.events()]}"
                     )
                 self._changed.wait(left)
-        return self.events(type)
+        return self.events(type, about=about)
 
 
 class Paysim:
