@@ -137,8 +137,22 @@ RULES: tuple[Rule, ...] = (
         " JOIN split_parts p ON p.line_id = l.id AND p.part IN ('tax', 'platform_fee')"
         " WHERE l.kind = 'goods' AND l.charged_minor > 0"
         " AND NOT EXISTS (SELECT FROM split_parts q WHERE q.line_id = l.id AND q.by_amount_minor <> 0)"
+        # A re-route cuts a line in two, each with what its units had given; those are told by the rule below.
+        " AND NOT EXISTS (SELECT FROM split_lines s WHERE s.order_line_id = l.order_line_id AND s.id <> l.id"
+        "  AND s.kind = l.kind)"
         " AND p.by_line_minor <> div(2 * p.amount_minor * (l.by_quantity_minor + l.by_value_minor)"
         "  + l.charged_minor, 2 * l.charged_minor)",
+    ),
+    _rule(
+        5, "a line that was cut by re-routes gives back its proportion, but for a rounding of each piece",
+        "SELECT l.order_id || ' ' || p.seat || ' gave ' || sum(p.by_line_minor) || ' of ' || sum(p.amount_minor)"
+        " || ' for ' || sum(l.by_quantity_minor + l.by_value_minor) || ' of ' || sum(l.charged_minor)"
+        " FROM split_lines l JOIN split_parts p ON p.line_id = l.id AND p.part IN ('tax', 'platform_fee')"
+        " WHERE l.kind = 'goods' AND NOT EXISTS (SELECT FROM split_parts q JOIN split_lines s ON s.id = q.line_id"
+        "  WHERE s.order_line_id = l.order_line_id AND q.by_amount_minor <> 0)"
+        " GROUP BY l.order_id, l.order_line_id, p.seat HAVING count(*) > 1 AND sum(l.charged_minor) > 0"
+        " AND abs(sum(p.by_line_minor) - sum(p.amount_minor) * sum(l.by_quantity_minor + l.by_value_minor)"
+        "  / sum(l.charged_minor)) > count(*)",
     ),
     _rule(
         5, "a line that was returned whole leaves nothing of its commission",
