@@ -272,7 +272,8 @@ def _drawn(world: World) -> SharedOrder:
 def _line(world: World, merchant: TenantId) -> CapturedLine:
     dice, market = world.dice, world.market
     quantity = dice.choice((1, 1, 2, 3))
-    goods = quantity * dice.choice((dice.randrange(10, 60), dice.randrange(300, 20_000)))
+    # With freight on top, less than this would give others more than the rail shares.
+    goods = quantity * dice.choice((dice.randrange(40, 90), dice.randrange(300, 20_000)))
     shipping = dice.choice((0, 0, 80))
     return CapturedLine(
         OrderLineId.new(), quantity, goods, goods * 60_000 // PPM, dice.choice(market.suppliers),
