@@ -33,6 +33,7 @@ from supply.fulfillment import queries as fulfillment
 from supply.fulfillment import service as shipping
 from supply.fulfillment.service import TakenBack
 from supply.settlement import service as settlement
+from supply.settlement.errors import NothingToRefund
 
 SEND_BACK_WITHIN = timedelta(days=30)
 _AT_ONCE = 100
@@ -231,8 +232,9 @@ async def inspect(
     received ones at the merchant's where it said so (R6a). The refunds that were asked for. Of the accepted units
     the ``damaged`` ones are written off, the others are on the supplier's shelf again.
 
-    Raises ``ReturnNotFound``, ``ReturnNotOpen``, ``ReturnUnitsInvalid`` and what a refund raises: nothing is
-    decided then.
+    What was refunded while the goods travelled is not refunded again: that refund has settled it, and the case ends
+    all the same. Raises ``ReturnNotFound``, ``ReturnNotOpen``, ``ReturnUnitsInvalid`` and what a refund raises:
+    nothing is decided then.
     """
     row, lines = await _locked(session, actor, return_id, ReturnStatus.RECEIVED, "supplier_id")
     received = {OrderLineId.of(line.order_line_id): line.received for line in lines}
@@ -246,6 +248,8 @@ async def inspect(
     await session.execute(
         _ACCEPTED, {**_units(return_id, accepted), "restocked": [restocked[line_id] for line_id in accepted]}
     )
+    # The order before its accounts, as every refund locks them.
+    await refunding.lock_order(session, SYSTEM, OrderId.of(row.order_id))
     await _lift(session, row, lines)
     first = await _refund(session, row, accepted, takes_back=True, clock=clock)
     second = None
@@ -292,22 +296,26 @@ async def sweep_returns(db: Database, *, clock: Clock) -> int:
 async def _refund(
     session: AsyncSession, row: Any, units: Mapping[OrderLineId, int], *, takes_back: bool, clock: Clock
 ) -> RefundId | None:
+    order_id, return_id = OrderId.of(row.order_id), ReturnId.of(row.id)
+    sold = {line.id: line for line in (await queries.lines_of(session, [order_id]))[order_id]}
     lines = [
-        RefundLine(line_id, quantity, supplier_accepts=takes_back, came_back=True)
+        RefundLine(line_id, left, supplier_accepts=takes_back, came_back=True)
         for line_id, quantity in units.items()
-        if quantity
+        if (left := min(quantity, sold[line_id].quantity - sold[line_id].refunded_quantity)) > 0
     ]
     if not lines:
         return None
-    return_id = ReturnId.of(row.id)
     command = RefundCommand(
-        OrderId.of(row.order_id),
+        order_id,
         lines,
         reason=row.reason,
         cause=RefundCause(row.cause),
         reference=f"{return_id}:{'accepted' if takes_back else 'refused'}",
     )
-    return await refunding.request(session, SYSTEM, command, clock=clock)
+    try:
+        return await refunding.request(session, SYSTEM, command, clock=clock)
+    except NothingToRefund:
+        return None
 
 
 async def _locked(

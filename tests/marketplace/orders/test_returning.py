@@ -14,10 +14,11 @@ import pytest
 from core.actor import SYSTEM, Actor
 from core.clock import FixedClock
 from core.ids import OrderId, OrderLineId
+from core.money import Money
 from core.pagination import PageRequest
 from infra.db.session import Database
 from marketplace.orders import queries, refunding, returning
-from marketplace.orders.errors import OrderNotFound, RefundExceedsOrder
+from marketplace.orders.errors import OrderNotFound
 from marketplace.orders.models import RefundCause
 from marketplace.orders.refunding import RefundCommand, RefundLine
 from marketplace.orders.return_models import ReturnId, ReturnStatus
@@ -213,17 +214,39 @@ async def test_what_cannot_come_back_is_refused(db: Database, clock: FixedClock)
     await case.receive(return_id, 1)
     with pytest.raises(ReturnUnitsInvalid):
         await case.inspect(return_id, 2)
-    async with db.unit_of_work(SYSTEM) as session:  # refunded beside the return: its units are gone
-        command = orders_refund(case)
+
+
+@pytest.mark.parametrize("accepted", [2, 1, 0])
+@pytest.mark.parametrize("whole", ["by units", "by amount"])
+async def test_what_was_refunded_while_it_travelled_is_not_refunded_again_and_the_case_ends(
+    db: Database, clock: FixedClock, accepted: int, whole: str
+) -> None:
+    case = await delivered(db, clock)
+    return_id = await case.announce(2, refund_if_refused=True)
+    await case.receive(return_id, 2)
+    async with db.unit_of_work(SYSTEM) as session:
+        command = RefundCommand(case.order_id, [RefundLine(case.line_id, 2, came_back=True)], shipping=True)
+        if whole == "by amount":
+            command = RefundCommand(case.order_id, amount=Money(20_500, "CNY"))
         await refunding.request(session, case.merchant, command, clock=clock)
-    with pytest.raises(RefundExceedsOrder):
-        await case.inspect(return_id, 1)
+
+    assert await case.inspect(return_id, accepted) == []
+    assert await case.status(return_id) is ReturnStatus.CLOSED
+    assert await case.owed_to() == (0, 0)
+    assert await case.releases() == 0
 
 
-def orders_refund(case: Case) -> RefundCommand:
-    return RefundCommand(
-        case.order_id, [RefundLine(case.line_id, 2, came_back=True)], reason="at the counter"
-    )
+async def test_only_what_is_left_of_a_returned_line_is_refunded(db: Database, clock: FixedClock) -> None:
+    case = await delivered(db, clock)
+    return_id = await case.announce(2, refund_if_refused=True)
+    await case.receive(return_id, 2)
+    async with db.unit_of_work(SYSTEM) as session:  # one of the two at the counter, at the merchant's cost
+        line = RefundLine(case.line_id, 1, supplier_accepts=False, came_back=True)
+        await refunding.request(session, case.merchant, RefundCommand(case.order_id, [line]), clock=clock)
+
+    assert await case.inspect(return_id, 1) == [9_999]  # 20,000 - 10,001; of the other nothing is left
+    assert await case.owed_to() == (10_814 - 8_407 - 5_407, 6_500 - 3_000)
+    assert await case.status(return_id) is ReturnStatus.CLOSED
 
 
 async def test_an_undelivered_unit_is_cancelled_not_returned(db: Database, clock: FixedClock) -> None:
