@@ -20,7 +20,7 @@ from marketplace.promotion.models import CommissionStatus, ShareRole
 _WAITS = frozenset({CommissionStatus.PENDING, CommissionStatus.CONFIRMED, CommissionStatus.PAYABLE})
 _PAGE = text(
     "WITH page AS (SELECT l.id, l.order_id, l.order_line_id, l.agreement_id, l.agreement_version, l.advertiser_id,"
-    "  l.promoter_brand_id, l.link_id, l.rule_id, l.rate_ppm, l.currency, l.gross_minor, l.basis_minor,"
+    "  l.promoter_brand_id, l.link_id, l.rule_id, l.rate_ppm, l.fixed_minor, l.currency, l.gross_minor, l.basis_minor,"
     "  l.commission_minor, l.refunded_basis_minor, l.reversed_minor, l.denied_minor, l.status, l.return_window_days,"
     "  l.sold_at, l.expected_pay_at, l.confirmed_at, l.payable_at, l.paid_at, l.invalid_reason, l.new_customer"
     " FROM commission_lines l WHERE (CAST(:me AS uuid) IS NULL"
@@ -60,6 +60,8 @@ class CommissionRow:
     link_id: LinkId
     rule_id: str
     rate_ppm: int
+    fixed_amount: Money | None
+    """A piece, where the rule says an amount instead of the rate."""
     gross: Money
     basis: Money
     commission: Money
@@ -112,8 +114,9 @@ def _commission(row: Row[Any]) -> CommissionRow:
         CommissionLineId.of(row.id), OrderId.of(row.order_id), OrderLineId.of(row.order_line_id),
         AgreementId.of(row.agreement_id), row.agreement_version, BrandId.of(row.advertiser_id),
         BrandId.of(row.promoter_brand_id), LinkId.of(row.link_id), row.rule_id, row.rate_ppm,
-        money(row.gross_minor), money(row.basis_minor), money(row.commission_minor),
-        money(row.refunded_basis_minor), money(row.reversed_minor), money(row.denied_minor), status,
+        None if row.fixed_minor is None else money(row.fixed_minor), money(row.gross_minor),
+        money(row.basis_minor), money(row.commission_minor), money(row.refunded_basis_minor),
+        money(row.reversed_minor), money(row.denied_minor), status,
         row.new_customer, row.return_window_days, row.sold_at,
         row.expected_pay_at if status in _WAITS else None, row.holds, row.confirmed_at, row.payable_at,
         row.paid_at, row.invalid_reason,

@@ -7,7 +7,7 @@ of its members stay with the brand they trust.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -17,18 +17,21 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.actor import Actor, ActorKind, WrongTenant
 from core.clock import Clock
 from core.ids import AgreementId, BrandId, CommunityId, ProductId, ProposalId
-from core.money import PPM
+from core.money import PPM, Money
 from infra.db.base import table_of
 from marketplace.audiences import queries as audiences
 from marketplace.audiences.queries import CommunityProfile, CommunityRow
 from marketplace.catalog import queries as catalog
-from marketplace.catalog.queries import ProductRow
+from marketplace.catalog.queries import PricedVariant, ProductRow
 from marketplace.matching.diversity import at_most_three_of_ten
 from marketplace.matching.errors import BadProposalRequest, ProposalNotFound
 from marketplace.matching.evidence import Bought, Sales, sales_of
 from marketplace.matching.models import Direction, Lane, Proposal
 from marketplace.matching.scoring import Parts, Score, TagPart, score
 from marketplace.promotion import queries as promotion
+from marketplace.promotion.agreements.promises import promise
+from marketplace.promotion.agreements.terms import Terms
+from marketplace.promotion.facts import ScopeKind
 from marketplace.promotion.queries import Sellable
 from supply.inventory import queries as inventory
 
@@ -86,12 +89,14 @@ async def propose_products(
         tags={*profile.tag_members, *community.tags},
     )
     sales = await sales_of(session, actor.brand_id, [community_id])
-    skus = await _skus(session, products, partners)
+    variants = await _variants(session, products, partners)
     pairs = []
     for product in products:
-        covered, agreement = _allowed(actor.brand_id, product, partners, skus)
-        if covered:
-            pairs.append(_pair(community, profile, product, agreement, sales))
+        covering = _covering(product, partners, variants.get(product.id, ()))
+        if product.brand_id == actor.brand_id:
+            pairs.append(_pair(community, profile, product, None, sales))
+        elif covering:
+            pairs.append(_pair(community, profile, product, max(covering, key=_merit), sales))
     pairs.sort(key=lambda pair: (-pair.score.total_ppm, pair.product.id))
     in_stock = await _deliverable(session, pairs, limit, clock.now())
     chosen = at_most_three_of_ten(in_stock, limit, lambda pair: pair.product.brand_id)
@@ -116,12 +121,9 @@ async def propose_communities(
         if mine
         else await promotion.agreements_in_force(session, actor.brand_id, [product.brand_id], now)
     )
-    skus = await _skus(session, [product], agreements)
-    allowed = {
-        agreement.promoter_brand_id: agreement
-        for agreement in agreements
-        if agreement.scope.covers(product.id, product.category, skus.get(product.id, ()))
-    }
+    variants = await _variants(session, [product], agreements)
+    covering = _covering(product, agreements, variants.get(product.id, ()))
+    allowed = {paid.agreement.promoter_brand_id: paid for paid in sorted(covering, key=_merit)}
     brands = [*allowed, actor.brand_id] if mine else list(allowed)
     communities = await audiences.communities_of_brands(session, brands)
     own = [community.id for community in communities if community.brand_id == actor.brand_id]
@@ -172,43 +174,64 @@ def _check(actor: Actor, limit: int) -> None:
         raise BadProposalRequest(f"1 to {LONGEST_LIST} proposals", field="first")
 
 
-async def _skus(
+async def _variants(
     session: AsyncSession, products: Sequence[ProductRow], agreements: Sequence[Sellable]
-) -> dict[ProductId, list[str]]:
-    """Only where an agreement names SKUs."""
-    named = {agreement.advertiser_id for agreement in agreements if agreement.scope.skus}
-    wanted = [product.id for product in products if product.brand_id in named]
-    if not wanted:
-        return {}
-    variants = await catalog.variants_of(session, wanted)
-    return {product: [variant.sku for variant in found] for product, found in variants.items()}
+) -> dict[ProductId, list[PricedVariant]]:
+    """Only where an agreement names SKUs, or an amount that a price makes comparable."""
+    asked = {each.advertiser_id for each in agreements if _asks_for_variants(each.terms)}
+    wanted = [product.id for product in products if product.brand_id in asked]
+    return await catalog.priced_variants_of(session, wanted) if wanted else {}
 
 
-def _allowed(
-    brand_id: BrandId,
-    product: ProductRow,
-    partners: Sequence[Sellable],
-    skus: dict[ProductId, list[str]],
-) -> tuple[bool, Sellable | None]:
-    """Whether the brand may sell it, and under which agreement: the best paid of those that cover it."""
-    if product.brand_id == brand_id:
-        return True, None
-    covering = [
-        partner
-        for partner in partners
-        if partner.advertiser_id == product.brand_id
-        and partner.scope.covers(product.id, product.category, skus.get(product.id, ()))
-    ]
-    if not covering:
-        return False, None
-    return True, max(covering, key=lambda partner: (partner.terms.highest_rate_ppm, partner.agreement_id))
+def _asks_for_variants(terms: Terms) -> bool:
+    return any(rule.scope is ScopeKind.SKU or rule.fixed is not None for rule in terms.rules)
+
+
+@dataclass(frozen=True, slots=True)
+class _Paid:
+    """What an agreement pays for a product at best: ``commission_ppm`` of a price, and the amount a piece it is of."""
+
+    agreement: Sellable
+    commission_ppm: int
+    fixed: Money | None = None
+
+
+def _merit(paid: _Paid) -> tuple[int, AgreementId]:
+    return paid.commission_ppm, paid.agreement.agreement_id
+
+
+def _covering(
+    product: ProductRow, agreements: Sequence[Sellable], variants: Sequence[PricedVariant]
+) -> list[_Paid]:
+    """The agreements under which the product may be sold, each with the variant and currency it pays best for."""
+    skus = [variant.sku for variant in variants]
+    found = []
+    for agreement in agreements:
+        if agreement.advertiser_id != product.brand_id:
+            continue
+        if agreement.scope.covers(product.id, product.category, skus):
+            best = max(_payments(product, agreement, variants), key=lambda paid: paid.commission_ppm)
+            found.append(best)
+    return found
+
+
+def _payments(product: ProductRow, agreement: Sellable, variants: Sequence[PricedVariant]) -> Iterator[_Paid]:
+    unpriced = promise(agreement.terms, product.id, product.category, "")
+    yield _Paid(agreement, unpriced.rate_ppm if unpriced is not None and not variants else 0)
+    for variant in variants:
+        for price in variant.prices:
+            currency = price.amount.currency
+            paid = promise(agreement.terms, product.id, product.category, variant.sku, currency=currency)
+            if paid is not None:
+                fixed = None if paid.fixed_minor is None else Money(paid.fixed_minor, currency)
+                yield _Paid(agreement, paid.part_of_price(price.amount.amount_minor), fixed)
 
 
 def _pair(
     community: CommunityRow,
     profile: CommunityProfile,
     product: ProductRow,
-    agreement: Sellable | None,
+    paid: _Paid | None,
     sales: Sales,
 ) -> _Pair:
     declared = set(community.tags)
@@ -229,9 +252,10 @@ def _pair(
         all_buyers=sales.anywhere.buyers,
         bought_anywhere=sales.anywhere.by_product.get(product.id, 0),
         companions=sales.companions(community.id, product.id),
-        commission_ppm=0 if agreement is None else min(agreement.terms.highest_rate_ppm, PPM),
+        commission_ppm=0 if paid is None else min(paid.commission_ppm, PPM),
+        commission_fixed=None if paid is None else paid.fixed,
     )
-    return _Pair(community, product, agreement, parts, score(parts))
+    return _Pair(community, product, None if paid is None else paid.agreement, parts, score(parts))
 
 
 async def _deliverable(

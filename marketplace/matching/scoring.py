@@ -9,7 +9,8 @@ Three parts, each in ppm:
 - *together*: over the products this community buys, the shrunken cosine of being bought by the same people
   (shrink 10) weighted by how many of its buyers bought that product; at most three.
 
-Plus a little for the commission on offer, so that of two equal fits the better paid comes first.
+Plus a little for the commission on offer, so that of two equal fits the better paid comes first. An amount a piece
+is compared by what it comes to at the product's price, ceiling included.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import asdict, dataclass
 from math import isqrt
 from typing import Any, Final
 
-from core.money import PPM
+from core.money import PPM, Money
 from marketplace.matching.models import Lane
 
 RULE_VERSION: Final = "matching-1"
@@ -70,7 +71,10 @@ class Parts:
     bought_anywhere: int
     companions: tuple[CompanionPart, ...]
     commission_ppm: int
+    """Of a price; of an amount a piece what it comes to at the price it is best for."""
     rule_version: str = RULE_VERSION
+    commission_fixed: Money | None = None
+    """The amount a piece that ``commission_ppm`` is of."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -82,6 +86,7 @@ class Parts:
                 **stored,
                 "tags": tuple(TagPart(**part) for part in stored["tags"]),
                 "companions": tuple(CompanionPart(**part) for part in stored["companions"]),
+                "commission_fixed": Money(**fixed) if (fixed := stored.get("commission_fixed")) else None,
             }
         )
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.ids import BrandId
-from core.money import PPM, allocate_minor
-from marketplace.orders.pricing import SourcedLine
+from core.money import allocate_minor
+from marketplace.orders.pricing import SourcedLine, included_tax
+from marketplace.promotion.agreements.promises import Promise
 from marketplace.promotion.coupons.codes import Coupon
 from marketplace.promotion.coupons.models import Funder
 from marketplace.promotion.errors import CouponNotUsable
@@ -15,14 +16,20 @@ from marketplace.promotion.errors import CouponNotUsable
 
 @dataclass(frozen=True, slots=True)
 class Discountable:
-    """``promised_ppm`` is the part of the line's price its seller's agreement promises it as commission."""
+    """``promises`` are what the agreements of its seller pay for it."""
 
     line: SourcedLine
-    promised_ppm: int = 0
+    promises: Sequence[Promise] = ()
 
     @property
     def gross_minor(self) -> int:
         return self.line.unit_price_minor * self.line.quantity
+
+    @property
+    def basis_minor(self) -> int:
+        """R1 where nobody lowers it: the price without the tax inside it."""
+        tax = self.line.tax
+        return self.gross_minor - (included_tax(self.gross_minor, tax.rate_ppm) if tax.included else 0)
 
     def room(self, coupon: Coupon, seller: BrandId) -> int:
         """The most the coupon's funder can give on this line; 0 when the coupon is not for it.
@@ -43,7 +50,8 @@ class Discountable:
             case Funder.PROMOTER:
                 if coupon.owner_id != seller or self.line.merchant_id == seller:
                     return 0
-                return self.gross_minor * self.promised_ppm // PPM
+                sure = [each.sure_for_brand(self.basis_minor, self.line.quantity) for each in self.promises]
+                return max(sure, default=0)
 
 
 def discounts_of(coupon: Coupon, lines: Sequence[Discountable], *, seller: BrandId) -> list[int]:

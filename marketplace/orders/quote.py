@@ -36,6 +36,7 @@ from marketplace.orders.pricing import (
     spread_shipment,
     totals_of,
 )
+from marketplace.promotion.agreements.promises import Promise
 from marketplace.promotion.coupons import codes as coupons
 from marketplace.promotion.coupons.codes import Coupon
 from marketplace.promotion.errors import CouponNotUsable
@@ -101,7 +102,7 @@ async def quote_cart(session: AsyncSession, cart: CartView, *, zone: str, clock:
         merchants.append(merchant)
     if cart.coupon_code is None or not merchants:
         return Quote(cart.currency, tuple(merchants), tuple(problems))
-    promised = {variant.variant_id: allowed.promised_ppm(variant) for variant in variants.values()}
+    promised = {variant.variant_id: allowed.promises(variant) for variant in variants.values()}
     try:
         coupon, discounted = await _with_coupon(session, cart, merchants, promised, clock=clock)
     except CouponNotUsable as problem:
@@ -113,7 +114,7 @@ async def _with_coupon(
     session: AsyncSession,
     cart: CartView,
     merchants: Sequence[MerchantQuote],
-    promised: Mapping[VariantId, int],
+    promised: Mapping[VariantId, Sequence[Promise]],
     *,
     clock: Clock,
 ) -> tuple[Coupon, tuple[MerchantQuote, ...]]:

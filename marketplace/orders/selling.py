@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.ids import BrandId
-from core.money import PPM, rate_of
 from marketplace.catalog.queries import VariantForSale
 from marketplace.promotion import queries as promotion
+from marketplace.promotion.agreements.promises import Promise, promise
 from marketplace.promotion.agreements.terms import Scope, Terms
 
 _PUBLISHED = "published"
@@ -37,21 +37,14 @@ class Sellable:
         scopes = self.scopes.get(variant.brand_id, ())
         return any(scope.covers(variant.product_id, variant.category, (variant.sku,)) for scope in scopes)
 
-    def promised_ppm(self, variant: VariantForSale) -> int:
-        """The part of this variant's price that the storefront's brand itself is promised as commission, at a rate:
-        what an amount a piece comes to is known with the quantity only."""
-        return max(
-            [
-                rate_of(rate_of(rule.rate_ppm, PPM - terms.fee_ppm), PPM - terms.individual_ppm)
-                for terms in self.terms.get(variant.brand_id, ())
-                for rule in terms.rules
-                if rule.fixed is None
-                and replace(terms, rules=(rule,)).scope.covers(
-                    variant.product_id, variant.category, (variant.sku,)
-                )
-            ],
-            default=0,
-        )
+    def promises(self, variant: VariantForSale) -> list[Promise]:
+        """What each agreement pays for this variant in its price's currency."""
+        currency = None if variant.price is None else variant.price.currency
+        found = [
+            promise(terms, variant.product_id, variant.category, variant.sku, currency=currency)
+            for terms in self.terms.get(variant.brand_id, ())
+        ]
+        return [each for each in found if each is not None]
 
 
 async def sellable(session: AsyncSession, brand_id: BrandId, *, at: datetime) -> Sellable:

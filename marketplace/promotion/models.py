@@ -399,6 +399,8 @@ class CommissionLine(Row, table=True):
     link_id: LinkId = id_field(LinkId, foreign_key="tracked_links.id")
     rule_id: str
     rate_ppm: int
+    fixed_minor: int | None = Field(default=None, sa_type=BigInteger)
+    """A piece, where the rule says an amount; the rate is then for orders in other currencies."""
     currency: str = currency_field()
     basis_minor: int = minor_field()
     commission_minor: int = minor_field()

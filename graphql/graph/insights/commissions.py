@@ -39,6 +39,9 @@ class Commission:
     link_id: strawberry.ID
     rule_id: str
     rate_ppm: Ppm
+    fixed_amount: Money | None = strawberry.field(
+        description="A piece, up to the ceiling both signed; null where the line earns its rate."
+    )
     gross: Money
     basis: Money
     commission: Money
@@ -72,6 +75,7 @@ class Commission:
             link_id=strawberry.ID(str(row.link_id)),
             rule_id=row.rule_id,
             rate_ppm=Ppm(row.rate_ppm),
+            fixed_amount=None if row.fixed_amount is None else Money.of(row.fixed_amount),
             gross=Money.of(row.gross),
             basis=Money.of(row.basis),
             commission=Money.of(row.commission),

@@ -14,7 +14,7 @@ from graph.catalog.types import Product
 from graph.context import Context, Info
 from graph.promotion import loaders
 from graph.promotion.types import Agreement
-from graph.scalars import Ppm
+from graph.scalars import Money, Ppm
 from marketplace.matching import holdouts
 from marketplace.matching.models import Direction, Lane
 from marketplace.matching.proposing import Proposed
@@ -54,7 +54,10 @@ class ProposalReason:
     all_buyers: int
     bought_anywhere: int
     companions: list[CompanionReason]
-    commission_ppm: Ppm
+    commission_ppm: Ppm = strawberry.field(
+        description="What the agreement pays of the product's price; an amount a piece as what it comes to there."
+    )
+    commission_fixed: Money | None = strawberry.field(description="That amount a piece, where one is agreed.")
     tags_ppm: Ppm
     again_ppm: Ppm
     together_ppm: Ppm
@@ -93,6 +96,7 @@ class ProposalReason:
                 for part in parts.companions
             ],
             commission_ppm=Ppm(parts.commission_ppm),
+            commission_fixed=None if parts.commission_fixed is None else Money.of(parts.commission_fixed),
             tags_ppm=Ppm(score.tags_ppm),
             again_ppm=Ppm(score.again_ppm),
             together_ppm=Ppm(score.together_ppm),

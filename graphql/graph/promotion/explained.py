@@ -61,6 +61,9 @@ class ExplainedCommission:
     agreement_version: int
     rule_id: str
     rate_ppm: Ppm
+    fixed_amount: Money | None = strawberry.field(
+        description="A piece, up to the ceiling both signed; null where the line earns its rate."
+    )
     basis: Money
     commission: Money
     refunded_basis: Money
@@ -78,6 +81,7 @@ class ExplainedCommission:
             agreement_version=line.agreement_version,
             rule_id=line.rule_id,
             rate_ppm=Ppm(line.rate_ppm),
+            fixed_amount=None if line.fixed_amount is None else Money.of(line.fixed_amount),
             basis=Money.of(line.basis),
             commission=Money.of(line.commission),
             refunded_basis=Money.of(line.refunded_basis),

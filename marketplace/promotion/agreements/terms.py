@@ -123,10 +123,6 @@ class Terms:
         )
 
     @property
-    def highest_rate_ppm(self) -> int:
-        return max(rule.rate_ppm for rule in self.rules)
-
-    @property
     def notice(self) -> timedelta:
         return timedelta(days=self.notice_days)
 

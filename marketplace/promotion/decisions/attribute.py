@@ -346,6 +346,7 @@ async def _store_lines(
         budget = budget_key(agreement_id, str(campaign_id), order.currency)
         keys[agreement_id] = [*keys.get(agreement_id, []), budget]
     gross = {str(line.order_line_id): line.gross_minor for line in order.lines}
+    fixed = {line.line_id: line.fixed_minor for line in credited.decision.lines}
     opened: set[str] = set()
     for earned in credited.lines:
         line_id, link_id = CommissionLineId.new(), links[earned.touch_id]
@@ -358,7 +359,8 @@ async def _store_lines(
                 "promoter_brand_id": BrandId.parse(earned.promoter_brand_id),
                 "touch_id": TouchId.parse(earned.touch_id), "link_id": link_id,
                 "rule_id": earned.rule_id,
-                "rate_ppm": earned.rate_ppm, "currency": order.currency, "basis_minor": earned.basis_minor,
+                "rate_ppm": earned.rate_ppm, "fixed_minor": fixed[earned.order_line_id], "currency": order.currency,
+                "basis_minor": earned.basis_minor,
                 "commission_minor": earned.commission_minor, "refunded_basis_minor": 0, "reversed_minor": 0,
                 "status": CommissionStatus.PENDING, "return_window_days": earned.return_window_days,
                 "created_at": now, "counters": counters.written_keys(keys.get(earned.agreement_id, [])),

@@ -33,8 +33,8 @@ _DECISION = text(
     " AND (:everything OR advertiser_id = :brand OR :brand = ANY(promoter_brand_ids))"
 )
 _LINES = text(
-    "SELECT l.id, l.order_line_id, l.agreement_id, l.agreement_version, l.rule_id, l.rate_ppm, l.currency,"
-    " l.basis_minor, l.commission_minor, l.refunded_basis_minor, l.reversed_minor, l.status,"
+    "SELECT l.id, l.order_line_id, l.agreement_id, l.agreement_version, l.rule_id, l.rate_ppm, l.fixed_minor,"
+    " l.currency, l.basis_minor, l.commission_minor, l.refunded_basis_minor, l.reversed_minor, l.status,"
     " l.return_window_days, s.role, s.payee, s.earned_minor, s.reversed_minor AS share_reversed"
     " FROM commission_lines l JOIN commission_shares s ON s.commission_line_id = l.id"
     " WHERE l.order_id = :order AND (:everything OR l.advertiser_id = :brand OR l.promoter_brand_id = :brand)"
@@ -74,6 +74,8 @@ class CommissionExplained:
     agreement_version: int
     rule_id: str
     rate_ppm: int
+    fixed_amount: Money | None
+    """A piece, where the rule says an amount instead of the rate."""
     basis: Money
     commission: Money
     refunded_basis: Money
@@ -185,6 +187,7 @@ def _lines(rows: Any) -> tuple[CommissionExplained, ...]:
             agreement_version=row.agreement_version,
             rule_id=row.rule_id,
             rate_ppm=row.rate_ppm,
+            fixed_amount=None if row.fixed_minor is None else Money(row.fixed_minor, row.currency),
             basis=Money(row.basis_minor, row.currency),
             commission=Money(row.commission_minor, row.currency),
             refunded_basis=Money(row.refunded_basis_minor, row.currency),

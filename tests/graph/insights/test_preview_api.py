@@ -10,6 +10,7 @@ from sqlalchemy import text
 from core.actor import SYSTEM, Actor
 from core.clock import FixedClock
 from core.ids import CommissionLineId
+from core.money import Money
 from graph.brand import schema as SCHEMA
 from infra.db.session import Database
 from marketplace.insights import handlers
@@ -32,9 +33,9 @@ PREVIEW = f"""query ($input: PreviewCommissionInput!) {{ previewCommission(input
     rules {{ id fate rule {{ scope scopeId ratePpm }} }} shares {{ role amount {_M} }} }}
   byRule {_M} commission {_M} adjustment {_M} shares {{ role amount {_M} }}
   caps {{ scope limit {_M} left {_M} mode }} tiers {{ mode priorBasis {_M} }} }} }}"""
-COMMISSIONS = """query ($status: CommissionStatus) { commissions(first: 10, status: $status) { nodes { id status orderId
-  commission { amount } expectedPayAt openHolds paidAt advertiser { name } promoterBrand { name }
-  shares { role earned { amount } left { amount } } } } }"""
+COMMISSIONS = """query ($status: CommissionStatus) { commissions(first: 10, status: $status) { nodes { id status
+  orderId ratePpm fixedAmount { amount } commission { amount } expectedPayAt openHolds paidAt advertiser { name }
+  promoterBrand { name } shares { role earned { amount } left { amount } } } } }"""
 
 
 async def _preview(db: Database, clock: FixedClock, actor: Actor, **input: Any) -> dict[str, Any]:
@@ -104,6 +105,28 @@ async def test_the_preview_of_an_order_is_what_it_then_earns(db: Database, clock
     assert [(each["orderId"], each["commission"]["amount"]) for each in earned] == [
         (str(second), "16.55"), (str(first), "8.85"),
     ]  # fmt: skip
+
+
+EXPLAIN = "query ($id: ID!) { explainAttribution(orderId: $id) { lines { ratePpm fixedAmount { amount } } } }"
+
+
+async def test_an_amount_a_piece_is_said_beside_the_rate_it_replaces(db: Database, clock: FixedClock) -> None:
+    """¥6.00 a piece, while in other currencies 7 % would be earned."""
+    terms = Terms((Rule(70_000, fixed=Money(600, "CNY")),))
+    shop = await orders.open_shop(db, clock, terms=terms)
+    async with db.unit_of_work(SYSTEM) as session:
+        link = await make.link(session, shop.promotion, clock)
+        token = await make.click(session, link, clock.now())
+    clock.advance(timedelta(minutes=5))
+    order_id = await orders.paid_order(db, shop, clock, tokens=[token])
+    for actor in (shop.promotion.merchant, shop.promotion.promoter):
+        [line] = await _commissions(db, clock, actor)
+        assert (line["ratePpm"], line["fixedAmount"], line["commission"]) == (
+            70_000, {"amount": "6.00"}, {"amount": "6.00"},
+        )  # fmt: skip
+        answer = await ask(SCHEMA, db, clock, actor, EXPLAIN, {"id": str(order_id)})
+        [told] = answer["data"]["explainAttribution"]["lines"]
+        assert told == {"ratePpm": 70_000, "fixedAmount": {"amount": "6.00"}}
 
 
 async def test_strangers_and_half_questions_are_refused(db: Database, clock: FixedClock) -> None:

@@ -49,7 +49,8 @@ DISABLE = (
 )
 PROPOSE = f"""mutation ($input: ProductsProposeInput!) {{ productsPropose(input: $input) {{ proposals {{
   id lane scorePpm rank product {{ titleEn }} community {{ name }} agreement {{ id }}
-  reason {{ members tags {{ tag membersWith liftPpm declared }} tagsPpm againPpm togetherPpm commissionPpm }} }}
+  reason {{ members tags {{ tag membersWith liftPpm declared }} tagsPpm againPpm togetherPpm commissionPpm
+    commissionFixed {{ amount }} }} }}
   {ERRORS} }} }}"""
 PROPOSE_COMMUNITIES = f"""mutation ($input: CommunitiesProposeInput!) {{ communitiesPropose(input: $input) {{
   proposals {{ communityId community {{ name memberCount }} }} {ERRORS} }} }}"""

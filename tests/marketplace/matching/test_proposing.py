@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.actor import SYSTEM, Actor, MissingScope
 from core.clock import FixedClock
 from core.ids import BrandId, CommunityId, OrderId, OrderLineId, ProductId
+from core.money import Money
 from infra.db.session import Database
 from marketplace.audiences.errors import CommunityNotFound, PlacementNotFound
 from marketplace.catalog.errors import ProductNotFound
@@ -21,7 +22,7 @@ from marketplace.matching.models import Lane
 from marketplace.matching.scoring import score
 from marketplace.promotion import queries as promotion
 from marketplace.promotion import service as cps
-from marketplace.promotion.agreements.terms import Terms
+from marketplace.promotion.agreements.terms import Rule, Terms
 from marketplace.promotion.errors import AgreementNotActive
 from marketplace.promotion.events import OrderCredited
 from marketplace.promotion.service import LineForAttribution, OrderForAttribution
@@ -85,6 +86,33 @@ async def test_the_stored_parts_recompute_to_the_stored_score(
         assert stored == each
         assert score(stored.parts).total_ppm == stored.score_ppm
     assert [each.rank for each in found] == [1, 2, 3]
+
+
+async def test_the_agreement_that_pays_more_for_this_product_is_proposed(
+    session: AsyncSession, clock: FixedClock
+) -> None:
+    """The cream costs ¥100.00: ¥12.00 a piece are 12 % of it and more than 10 %; ¥40.00 are held at 30 %."""
+    percent = await make.signed(session, MERCHANT, PROMOTER, clock)
+    cream = await _stocked(session, clock, MERCHANT)
+
+    async def proposed(clock: FixedClock) -> tuple[object, int, Money | None]:
+        (found,) = await service.propose_products(session, PROMOTER, community, clock=clock)
+        (there,) = await service.propose_communities(session, MERCHANT, cream.id, clock=clock)
+        assert there.agreement_id == found.agreement_id
+        assert there.parts.commission_fixed == found.parts.commission_fixed
+        assert await service.proposal(session, PROMOTER, found.id) == found
+        return found.agreement_id, found.parts.commission_ppm, found.parts.commission_fixed
+
+    community = await _community(session, clock)
+    assert await proposed(clock) == (percent, 100_000, None)
+    for minor, ppm, better in ((900, 100_000, False), (1_200, 120_000, True), (4_000, 300_000, True)):
+        rule = Rule(0, fixed=Money(minor, "CNY"))
+        signed = await make.signed(session, MERCHANT, PROMOTER, clock, Terms((rule,)))
+        expected = (signed, ppm, rule.fixed) if better else (percent, ppm, None)
+        assert await proposed(clock) == expected
+    # In another currency than its price an amount pays the rule's rate.
+    await make.signed(session, MERCHANT, PROMOTER, clock, Terms((Rule(1, fixed=Money(9_000, "EUR")),)))
+    assert (await proposed(clock))[1] == 300_000
 
 
 async def test_only_what_may_be_sold_is_proposed(session: AsyncSession, clock: FixedClock) -> None:

@@ -39,6 +39,9 @@ from marketplace.orders.events import RefundSettled
 from marketplace.orders.pricing import SourcedLine, TaxRule, price_lines
 from marketplace.orders.quote import Quote
 from marketplace.orders.refunding import RefundCommand, RefundLine
+from marketplace.promotion.agreements.promises import Promise
+from marketplace.promotion.agreements.terms import Rule, Terms
+from marketplace.promotion.commission.rules import FIXED_CAP_PPM
 from marketplace.promotion.coupons import codes as coupons
 from marketplace.promotion.coupons.codes import Coupon, CouponTerms
 from marketplace.promotion.coupons.models import CouponId, CouponStatus, Funder
@@ -178,13 +181,31 @@ async def test_a_promoter_that_was_not_credited_owes_its_coupon(db: Database, cl
 
 
 async def test_a_promoter_gives_no_more_than_it_is_promised(db: Database, clock: FixedClock) -> None:
-    """10 % less the platform's 5 % of it is 9.5 %: ¥19.00 of ¥200.00, whatever the coupon says."""
+    """¥200.00 less 23.01 of tax are 176.99, of which 10 % are at least 17.69, and less the platform's 5 % at least
+    16.80: so much, whatever the coupon says."""
     shop = await orders.open_shop(db, clock)
     async with db.unit_of_work(shop.promotion.promoter) as session:
         await made(session, shop.promotion.promoter, clock, funder=Funder.PROMOTER, rate_ppm=900_000)
     async with db.unit_of_work(SYSTEM) as session:
         _, quote = await started(session, shop, clock)
-    assert quote.totals.discount_minor == 1_900
+    assert quote.totals.discount_minor == 1_680
+
+
+async def test_a_promoter_gives_no_more_than_an_amount_a_piece_comes_to(
+    db: Database, clock: FixedClock
+) -> None:
+    """¥8.00 a piece, two pieces: ¥16.00, less the platform's 5 %: ¥15.20. All of it given, the promoter is left 0."""
+    eight = Terms((Rule(0, fixed=yuan(8)),))
+    shop = await orders.open_shop(db, clock, terms=eight)
+    async with db.unit_of_work(SYSTEM) as session:
+        link = await promotion.link(session, shop.promotion, clock)
+        token = await promotion.click(session, link, clock.now())
+    async with db.unit_of_work(shop.promotion.promoter) as session:
+        await made(session, shop.promotion.promoter, clock, funder=Funder.PROMOTER, rate_ppm=900_000)
+    clock.advance(HOUR)
+    order_id = await bought(db, shop, clock, tokens=(token,))
+    told = await shares(db, shop, order_id)
+    assert (told["paid"], told["promoter"], told["coupon"]) == (20_500 - 1_520, 0, 0)
 
 
 async def test_a_refund_gives_back_what_the_customer_paid(db: Database, clock: FixedClock) -> None:
@@ -401,7 +422,10 @@ def test_discounts_sum_to_the_coupons_worth_and_never_exceed_what_the_funder_can
     funder: Funder, prices: list[tuple[int, int, int]], amount: int | None, rate: int
 ) -> None:
     lines = [
-        Discountable(replace(LINE, unit_price_minor=price, unit_cost_minor=cost), promised)
+        Discountable(
+            replace(LINE, unit_price_minor=price, unit_cost_minor=cost),
+            [Promise(promised, None, FIXED_CAP_PPM, 50_000, 0)],
+        )
         for price, cost, promised in prices
     ]
     coupon = coupon_of(funder, amount_minor=amount, rate_ppm=None if amount else rate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from marketplace.promotion.service import LineForAttribution, OrderForAttributio
 from tests.factories import promotion as make
 from tests.factories.brands import brand_actor
 
+FIVE = Money(500, "CNY")
 MERCHANT, PROMOTER = (brand_actor(BrandId.new()) for _ in range(2))
 
 
@@ -34,9 +36,10 @@ async def earns(
     clock: FixedClock,
     terms: Terms,
     *lines: tuple[str, int, int],
+    amounts: Mapping[str, Money],
     currency: str = "CNY",
 ) -> list[int]:
-    """Commission by line of an order of (SKU, quantity, gross minor units)."""
+    """Commission by line of an order of (SKU, quantity, gross minor units); ``amounts`` a piece are shown by SKU."""
     market = await make.market(session, MERCHANT, PROMOTER, clock, terms)
     token = await make.click(session, await make.link(session, market, clock), clock.now())
     bought = [
@@ -53,7 +56,10 @@ async def earns(
         paid_at=clock.now(),
     )
     done = await service.attribute(session, order, signer=make.SIGNER, clock=clock)
-    assert (await service.explain_attribution(session, SYSTEM, done.order_id)).verified
+    told = await service.explain_attribution(session, SYSTEM, done.order_id)
+    assert told.verified
+    named = {line.order_line_id: line.fixed_amount for line in told.lines}
+    assert [named[line.order_line_id] for line in bought] == [amounts.get(line.sku) for line in bought]
     found = {line.order_line_id: line.commission_minor for line in done.lines}
     return [found[line.order_line_id] for line in bought]
 
@@ -63,20 +69,23 @@ async def test_each_piece_earns_the_amount_up_to_thirty_per_cent(
 ) -> None:
     terms = Terms((fixed(500),))
     # 3 × 500 of 10,000; 3 × 500 of 4,500, where 30 % are 1,350.
-    assert await earns(session, clock, terms, ("a", 3, 10_000), ("b", 3, 4_500)) == [1_500, 1_350]
+    lines = ("a", 3, 10_000), ("b", 3, 4_500)
+    assert await earns(session, clock, terms, *lines, amounts={"a": FIVE, "b": FIVE}) == [1_500, 1_350]
 
 
 async def test_another_ceiling_holds_where_both_signed_it(session: AsyncSession, clock: FixedClock) -> None:
     terms = Terms((fixed(500),), fixed_cap_ppm=100_000)
-    assert await earns(session, clock, terms, ("a", 3, 10_000), ("b", 1, 6_000)) == [1_000, 500]
+    lines = ("a", 3, 10_000), ("b", 1, 6_000)
+    assert await earns(session, clock, terms, *lines, amounts={"a": FIVE, "b": FIVE}) == [1_000, 500]
 
 
 async def test_an_amount_is_of_one_currency_and_others_earn_the_rate(
     session: AsyncSession, clock: FixedClock
 ) -> None:
-    terms = Terms((fixed(500, "EUR", rate_ppm=80_000),))
-    assert await earns(session, clock, terms, ("a", 1, 10_000), currency="EUR") == [500]
-    assert await earns(session, clock, terms, ("a", 1, 10_000), currency="CNY") == [800]
+    euro = Money(500, "EUR")
+    terms = Terms((Rule(80_000, fixed=euro),))
+    assert await earns(session, clock, terms, ("a", 1, 10_000), amounts={"a": euro}, currency="EUR") == [500]
+    assert await earns(session, clock, terms, ("a", 1, 10_000), amounts={}, currency="CNY") == [800]
 
 
 async def test_amounts_and_rates_live_in_one_order_and_round_once(
@@ -84,7 +93,8 @@ async def test_amounts_and_rates_live_in_one_order_and_round_once(
 ) -> None:
     terms = Terms((fixed(100, scope=ScopeKind.SKU, scope_id="a"), Rule(50_000)))
     # 100, and 5 % of 33 twice: 100 + 1.65 + 1.65 = 103.3, so 103; the two thirds go to the first.
-    assert await earns(session, clock, terms, ("a", 1, 1_000), ("b", 1, 33), ("c", 1, 33)) == [100, 2, 1]
+    lines = ("a", 1, 1_000), ("b", 1, 33), ("c", 1, 33)
+    assert await earns(session, clock, terms, *lines, amounts={"a": Money(100, "CNY")}) == [100, 2, 1]
 
 
 @pytest.mark.parametrize(
