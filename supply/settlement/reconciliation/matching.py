@@ -41,16 +41,6 @@ _MATCH = text(
     " UPDATE psp_txn t SET state = 'matched', finding = NULL, matched_at = :now FROM agreeing a"
     " WHERE t.provider = :provider AND t.ref = a.ref AND t.inward = a.inward AND t.state <> 'matched' RETURNING t.id"
 )
-# Went out and came back, and nobody booked either: told once, when both lay in suspense, and set aside then.
-_CAME_BACK = text(
-    "UPDATE psp_txn t SET state = 'matched', finding = NULL, matched_at = :now FROM ("
-    "  SELECT ref FROM psp_txn WHERE provider = :provider AND state <> 'matched' GROUP BY ref"
-    "  HAVING bool_and(state = 'suspended') AND bool_or(inward) AND bool_or(NOT inward)) both_ways"
-    " WHERE t.provider = :provider AND t.ref = both_ways.ref AND t.state = 'suspended'"
-    " AND NOT EXISTS (SELECT FROM psp_postings p WHERE p.provider = :provider AND p.ref = t.ref)"
-    " AND NOT EXISTS (SELECT FROM psp_txn o WHERE o.provider = :provider AND o.ref = t.ref"
-    "  GROUP BY o.currency HAVING sum(o.net_minor) <> 0) RETURNING t.id"
-)
 _ROWS = text(
     f"{_GROUPS} SELECT t.* FROM psp_txn t JOIN refs USING (ref, inward) WHERE t.provider = :provider"
     " ORDER BY t.created_at, t.id"
@@ -128,10 +118,8 @@ class Group:
 
 
 async def match(session: AsyncSession, provider: str, *, now: datetime) -> list[str]:
-    """Set aside every group that agrees, and what came back by itself. The rows matched by this."""
-    where = {"provider": provider, "now": now}
-    agreeing = list((await session.execute(_MATCH, where)).scalars())
-    return agreeing + list((await session.execute(_CAME_BACK, where)).scalars())
+    """Set aside every group that agrees. The rows matched by this."""
+    return list((await session.execute(_MATCH, {"provider": provider, "now": now})).scalars())
 
 
 async def disagreeing(session: AsyncSession, provider: str) -> list[Group]:

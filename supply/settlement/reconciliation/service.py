@@ -19,7 +19,7 @@ from infra.payments.errors import ProviderUnavailable
 from infra.payments.gateway import Balance, PaymentGateway
 from supply.settlement.ids import ReconciliationRunId
 from supply.settlement.provider_funds import funds_available
-from supply.settlement.reconciliation import booking, matching, rounding, unexplained
+from supply.settlement.reconciliation import booking, came_back, matching, rounding, unexplained
 from supply.settlement.reconciliation.aged import aged
 from supply.settlement.reconciliation.balances import (
     BATCHES_FOR,
@@ -119,6 +119,7 @@ async def _compare(
         await provider.collect_ours(session)
         await resolve_postings(session, name)
     matched = await matching.match(session, name, now=started)
+    matched += await came_back.set_aside(session, name, now=started)
     await unexplained.explain(session, name, matched, now=started)
     groups = await matching.disagreeing(session, name)
     if await rounding.absorb(session, name, groups, now=started):

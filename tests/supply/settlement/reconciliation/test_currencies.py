@@ -20,7 +20,7 @@ from supply.settlement.reconciliation.models import Bearer
 from supply.settlement.refunds import RefundPlan
 from tests.factories.settlement import order_of
 
-DAY = timedelta(days=1)
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 # 2.9 % of USD 97.20 is 2.8188; with the fixed 0.30 3.1188, half up 3.12.
 FEE = 312
 
@@ -130,6 +130,33 @@ async def test_a_refund_in_the_customers_currency_settles_in_the_other(platform:
     after = await balances(platform)
     assert after[5040, "USD"] == 180  # 99.00 back for the 97.20 that came
     assert not [key for key in after if key[1] == "EUR"]
+
+
+async def test_a_refund_behind_our_back_that_comes_back_at_another_rate_costs_the_difference(
+    platform: Any,
+) -> None:
+    """EUR 10.00 leave as USD 11.00 and come back as USD 10.50: nobody's order changes, the platform loses 0.50."""
+    order = await sold(platform)
+    platform.clock.advance(3 * DAY)
+    await platform.reconcile()
+    before = await balances(platform)
+    platform.paysim.admin("POST", "/fx", eur={"to": "usd", "rate": "1.10"})
+    refund = platform.paysim.ok("/v1/refunds", charge=order.charge_id, amount=1_000)
+    platform.clock.advance(2 * HOUR)
+    await platform.reconcile()
+    assert (await balances(platform))[2300, "USD"] == 1_100
+    platform.paysim.admin("POST", "/fx", eur={"to": "usd", "rate": "1.05"})
+    platform.paysim.admin("POST", f"/refunds/{refund['id']}/fail")
+    platform.clock.advance(2 * HOUR)
+    await platform.reconcile()
+    assert (await balances(platform))[2300, "USD"] == 50
+
+    report = await platform.reconcile()
+
+    assert report.ok, report
+    assert report.health.suspended == 0
+    lost = {(1010, "USD"): before[1010, "USD"] - 50, (5040, "USD"): 50}
+    assert await balances(platform) == before | lost
 
 
 async def test_a_merchant_that_bears_the_fee_bears_it_in_its_own_currency(platform: Any) -> None:
