@@ -52,6 +52,7 @@ from services.simulate.market import COUNTRY, Market, Storefront
 
 HOLD = timedelta(minutes=30)
 """How long a placed checkout waits for its payment."""
+OLDEST_TOUCH = timedelta(hours=10)
 FEE_PPM = 60_000
 _TAXES = (TaxRule(0, included=False), TaxRule(60_000, included=False), TaxRule(130_000, included=True))
 _TABLES = [table_of(model) for model in (Cart, Checkout, Order, OrderLine, Payment)]
@@ -183,7 +184,7 @@ class Shopper:
         for merchant in merchants:
             links = self._market.links_of(shop, merchant)
             for link in dice.sample(links, min(dice.choice([0, 1, 1, 2]), len(links))):
-                at = now - timedelta(minutes=dice.randrange(1, 600))
+                at = now - timedelta(minutes=dice.randrange(1, OLDEST_TOUCH // timedelta(minutes=1)))
                 tokens.append(self._signer.token(TouchId.new(), link, at))
         return {
             "id": cart_id, "storefront_id": shop.id, "brand_id": shop.brand_id, "currency": shop.currency,

@@ -21,7 +21,7 @@ from core.ids import ids_drawn_from
 from infra.db.session import Database, make_engine
 from services.simulate import banks, carrying, happenings, operators, parcels, returns, shared
 from services.simulate.at_rest import come_to_rest, provider_agrees, statements_agree
-from services.simulate.baskets import Shopper
+from services.simulate.baskets import OLDEST_TOUCH, Shopper
 from services.simulate.invariants import violations
 from services.simulate.kill import CallInsideTransaction, KillableDatabase, KillSwitch
 from services.simulate.market import KEPT_IN, RATES, open_market
@@ -107,6 +107,8 @@ async def _live(
                     calm, dice=dice, payments=paysim.gateway, secret=SECRET, clock=clock
                 )
                 await shared.open_accounts(calm, market, paysim.sharing, paysim, clock)
+                # Touches of the first baskets are younger than the agreements they earn under.
+                clock.advance(OLDEST_TOUCH)
                 async with make_receiver(gateways) as receiver:
                     world = World(
                         seed, dice, clock, db, calm, switch, paysim, gateways, market,
