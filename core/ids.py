@@ -288,5 +288,11 @@ class WebhookEndpointId(TypedId):
     prefix = "whe"
 
 
+class SigningSecretId(TypedId):
+    """What a storefront of a brand signs its messages to us with."""
+
+    prefix = "sgs"
+
+
 class DeliveryId(TypedId):
     prefix = "whd"

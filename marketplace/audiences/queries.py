@@ -64,6 +64,11 @@ class CommunityProfile:
     brand_tag_contacts: dict[str, int]
 
 
+_OF_PEOPLE = text(
+    "SELECT i.brand_id, i.kind, i.subject_key, i.contact_id FROM contact_identifiers i"
+    " JOIN unnest(CAST(:brands AS uuid[]), CAST(:kinds AS varchar[]), CAST(:keys AS bytea[])) AS n (brand, kind, key)"
+    " ON i.brand_id = n.brand AND i.kind = n.kind AND i.subject_key = n.key"
+)
 _COMMUNITY = select(
     _C.id, _C.brand_id, _C.name, _C.channel, _C.locale, _C.region, _C.tags, _C.declared_size, _C.created_at
 )  # fmt: skip
@@ -202,6 +207,24 @@ async def find_contact(
     key = vault.key(brand_id, kind, normalise(kind, identifier))
     wanted = select(_I.contact_id).where(_I.brand_id == brand_id, _I.kind == kind, _I.subject_key == key)
     found: ContactId | None = await session.scalar(wanted)
+    return found
+
+
+async def contacts_of_people(
+    session: AsyncSession, people: Sequence[tuple[BrandId, IdentifierKind, str]], *, vault: IdentityVault
+) -> dict[tuple[BrandId, IdentifierKind, str], ContactId]:
+    """Which of these identifiers, normalised, belong to a contact of the brand beside them. One statement; a SYSTEM
+    session where brands are others than the session's."""
+    keys = {(brand, kind, vault.key(brand, kind, value)): value for brand, kind, value in people}
+    if not keys:
+        return {}
+    brands, kinds, subjects = (list(column) for column in zip(*keys, strict=True))
+    rows = await session.execute(_OF_PEOPLE, {"brands": brands, "kinds": kinds, "keys": subjects})
+    found = {}
+    for row in rows:
+        brand, kind = BrandId.of(row.brand_id), IdentifierKind(row.kind)
+        value = keys[brand, kind, bytes(row.subject_key)]
+        found[brand, kind, value] = ContactId.of(row.contact_id)
     return found
 
 

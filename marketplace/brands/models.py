@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import CHAR
 from sqlmodel import Field
 
-from core.ids import BrandId, StorefrontId, TenantId, TokenId, UserId
+from core.ids import BrandId, SigningSecretId, StorefrontId, TenantId, TokenId, UserId
 from infra.db.base import Row, currency_field, id_field, utc_field
 
 
@@ -159,3 +159,24 @@ class Storefront(Row, table=True):
     locale: str
     status: StorefrontStatus = Field(sa_type=String)
     created_at: datetime = utc_field()
+
+
+class SigningSecret(Row, table=True):
+    """What a storefront signs its messages with. ``sealed`` opens only with the platform's own secret."""
+
+    __tablename__ = "signing_secrets"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["storefront_id"], ["storefronts.id"], name="fk_signing_secrets_storefront_id_storefronts"
+        ),
+        Index("ix_signing_secrets_storefront_id", "storefront_id"),
+    )
+
+    id: SigningSecretId = id_field(SigningSecretId, primary_key=True)
+    storefront_id: StorefrontId = id_field(StorefrontId)
+    brand_id: BrandId = id_field(BrandId)
+    sealed: bytes = Field(sa_type=LargeBinary)
+    created_at: datetime = utc_field()
+    valid_until: datetime | None = utc_field(nullable=True, default=None)
+    """Set when another one took its place."""
+    revoked_at: datetime | None = utc_field(nullable=True, default=None)

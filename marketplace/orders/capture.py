@@ -19,6 +19,8 @@ from core.clock import Clock
 from core.ids import BrandId, CheckoutId, ContactId, OrderId, SupplierId, TouchId
 from core.money import rate_of
 from infra.config import Settings
+from marketplace.audiences.identity import IdentityVault
+from marketplace.audiences.models import IdentifierKind
 from marketplace.orders import queries
 from marketplace.orders.events import PaymentCaptured
 from marketplace.orders.queries import OrderLineRow
@@ -33,6 +35,7 @@ from marketplace.promotion.decisions.attribute import (
     attribute,
 )
 from marketplace.promotion.models import ShareRole
+from marketplace.promotion.touches.lead_contacts import lead_contacts
 from marketplace.promotion.touches.touch_token import TouchSigner
 from supply.fulfillment import service as fulfillment
 from supply.settlement.capture import CapturedLine, CapturedOrder, CommissionShare, open_splits
@@ -44,7 +47,7 @@ RETURN_WINDOW_DAYS = 15
 _LOOK_BACK_DAYS = 365
 
 _CHECKOUT = text(
-    "SELECT c.id, c.contact_id, c.buyer_key, c.address_key, c.started_at, k.touch_tokens, k.session_key,"
+    "SELECT c.id, c.contact_id, c.email, c.buyer_key, c.address_key, c.started_at, k.touch_tokens, k.session_key,"
     " p.instrument_key, p.captured_at,"
     " ARRAY(SELECT e.touch_id FROM coupon_entries e WHERE e.checkout_id = c.id) AS entered"
     " FROM checkouts c JOIN carts k ON k.id = c.cart_id JOIN payments p ON p.checkout_id = c.id WHERE c.id = :id"
@@ -54,9 +57,11 @@ _ORDERS = text(
     "SELECT id, number, merchant_id, seller_id, currency, country, total_minor, placed_at FROM orders"
     " WHERE checkout_id = :id ORDER BY merchant_id, id"
 )
+# A brand's own checkout may know its buyer by several identifiers.
 _EARLIER = text(
     "SELECT merchant_id, paid_at, refunded_minor = total_minor AS wholly_refunded FROM orders"
-    " WHERE buyer_key = :buyer AND merchant_id = ANY(:merchants) AND paid_at >= :since AND checkout_id <> :id"
+    " WHERE (buyer_key = ANY(:buyers) OR id IN (SELECT order_id FROM told_orders WHERE buyer_keys && :buyers))"
+    " AND merchant_id = ANY(:merchants) AND paid_at >= :since AND checkout_id <> :id"
 )
 _ROLES = {
     ShareRole.INDIVIDUAL: Part.INDIVIDUAL,
@@ -86,14 +91,16 @@ async def on_payment_captured(
     """Attribution, commission, the capture journal, and the release of the fulfilment orders."""
     checkout = (await session.execute(_CHECKOUT, {"id": event.checkout_id})).one()
     sales = await _sales(session, event.checkout_id)
-    new_to = await new_customer_of(
-        session, event.checkout_id, checkout.buyer_key, [sale.merchant_id for sale in sales], at=event.at
-    )
-    signer = TouchSigner(settings.secret_key.get_secret_value())
+    merchants, secret = [sale.merchant_id for sale in sales], settings.secret_key.get_secret_value()
+    new_to = await new_customer_of(session, event.checkout_id, [checkout.buyer_key], merchants, at=event.at)
+    buyer = [(IdentifierKind.EMAIL, checkout.email)] if checkout.email else []
+    led = await lead_contacts(session, {m: (m, buyer) for m in merchants}, vault=IdentityVault(secret))
+    signer = TouchSigner(secret)
     days = await _settlement_days(session, sales)
     splits = []
     for sale in sales:
         facts = _for_attribution(sale, checkout, signer, event.at, is_new=sale.merchant_id in new_to)
+        facts = replace(facts, lead_contact_ids=led.get(sale.merchant_id, ()))
         attributed = await attribute(session, facts, signer=signer, clock=clock)
         splits.append(_captured(sale, attributed, days, charge_id=event.charge_id, paid_at=event.at))
     await open_splits(session, splits, clock=clock)
@@ -122,14 +129,15 @@ async def _sales(session: AsyncSession, checkout_id: CheckoutId) -> list[_Sale]:
 async def new_customer_of(
     session: AsyncSession,
     checkout_id: CheckoutId,
-    buyer: bytes,
+    buyers: Sequence[bytes],
     merchants: Sequence[BrandId],
     *,
     at: datetime,
 ) -> set[BrandId]:
-    """The merchants this buyer has not paid, and kept something from, within a year (cps.md §3.7)."""
+    """The merchants this buyer, known by any of these keys, has not paid, and kept something from, within a year
+    (cps.md §3.7)."""
     values = {
-        "buyer": buyer, "merchants": list(merchants), "since": at - timedelta(days=_LOOK_BACK_DAYS),
+        "buyers": list(buyers), "merchants": list(merchants), "since": at - timedelta(days=_LOOK_BACK_DAYS),
         "id": checkout_id,
     }  # fmt: skip
     earlier: dict[BrandId, list[EarlierOrder]] = defaultdict(list)
@@ -139,7 +147,7 @@ async def new_customer_of(
 
 
 async def _settlement_days(session: AsyncSession, sales: Sequence[_Sale]) -> Mapping[SupplierId, int]:
-    wanted = {line.supplier_id for sale in sales for line in sale.lines}
+    wanted = {line.supplier_id for sale in sales for line in sale.lines if line.supplier_id}
     found = await suppliers.suppliers(session, sorted(wanted))
     return {supplier_id: supplier.settlement_days for supplier_id, supplier in found.items()}
 
@@ -201,10 +209,7 @@ def _captured(
         currency=sale.currency,
         charge_id=charge_id,
         paid_at=paid_at,
-        lines=[
-            _captured_line(line, commission.get(line.id), settlement_days.get(line.supplier_id, 0))
-            for line in sale.lines
-        ],
+        lines=[_captured_line(line, commission.get(line.id), settlement_days) for line in sale.lines],
         tax_jurisdiction=sale.country,
         return_window_days=max(windows, default=RETURN_WINDOW_DAYS),
         amount_minor=sale.total_minor,
@@ -214,7 +219,7 @@ def _captured(
 
 
 def _captured_line(
-    line: OrderLineRow, commission: LineAttributed | None, settlement_days: int
+    line: OrderLineRow, commission: LineAttributed | None, settlement_days: Mapping[SupplierId, int]
 ) -> CapturedLine:
     """What a coupon took off is the merchant's or the supplier's, or somebody pays it for the customer."""
     funder = Funder(line.discount_funder) if line.discount_funder else None
@@ -241,7 +246,7 @@ def _captured_line(
         commission=shares,
         platform_fee_minor=rate_of(goods + coupon, line.platform_fee_ppm),
         basis_minor=commission.basis_minor if commission else None,
-        settlement_days=settlement_days,
+        settlement_days=settlement_days.get(line.supplier_id, 0) if line.supplier_id else 0,
         coupon_minor=owed,
         coupon_payee_id=payer,
         sku=line.sku,

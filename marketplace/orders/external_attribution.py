@@ -51,7 +51,7 @@ async def attribute_external(
         order_id, merchant = OrderId.of(row.order_id), BrandId.of(row.merchant_id)
         at = paid_at[order_id]
         new_to = await new_customer_of(
-            session, CheckoutId.of(told.id), bytes(told.buyer_key), [merchant], at=at
+            session, CheckoutId.of(told.id), [bytes(told.buyer_key)], [merchant], at=at
         )
         order = OrderForAttribution(
             order_id=order_id,

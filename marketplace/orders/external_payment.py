@@ -164,7 +164,7 @@ async def _mark_paid(
 async def _settlement_days(
     session: AsyncSession, lines: Mapping[OrderId, Sequence[OrderLineRow]]
 ) -> dict[SupplierId, int]:
-    wanted = sorted({line.supplier_id for each in lines.values() for line in each})
+    wanted = sorted({line.supplier_id for each in lines.values() for line in each if line.supplier_id})
     return {i: found.settlement_days for i, found in (await suppliers.suppliers(session, wanted)).items()}
 
 
@@ -185,7 +185,7 @@ def _captured(
         currency=row.currency,
         charge_id=_charge(source, row.reference),
         paid_at=paid_at,
-        lines=[_captured_line(line, days[line.supplier_id], earned.get(line.id)) for line in lines],
+        lines=[_captured_line(line, days, earned.get(line.id)) for line in lines],
         tax_jurisdiction=row.country,
         return_window_days=max(windows, default=return_window_days),
         provider=source,
@@ -196,7 +196,9 @@ def _captured(
     )
 
 
-def _captured_line(line: OrderLineRow, settlement_days: int, earned: LineAttributed | None) -> CapturedLine:
+def _captured_line(
+    line: OrderLineRow, days: Mapping[SupplierId, int], earned: LineAttributed | None
+) -> CapturedLine:
     """What the seller does not get of the goods is the marketplace's fee: the storefront's own agreement."""
     return CapturedLine(
         order_line_id=OrderLineId.of(line.id),
@@ -210,7 +212,7 @@ def _captured_line(line: OrderLineRow, settlement_days: int, earned: LineAttribu
         commission=shares_of(earned) if earned else [],
         basis_minor=earned.basis_minor if earned else None,
         platform_fee_minor=line.gross_minor - line.supplier_cost_minor,
-        settlement_days=settlement_days,
+        settlement_days=days[line.supplier_id] if line.supplier_id else 0,
     )
 
 

@@ -230,8 +230,9 @@ class OrderLine(Row, table=True):
     order_id: OrderId = _child_of(OrderId, "orders.id")
     merchant_id: BrandId = id_field(BrandId)
     seller_id: BrandId = id_field(BrandId)
-    variant_id: VariantId = id_field(VariantId)
-    product_id: ProductId = id_field(ProductId)
+    variant_id: VariantId | None = id_field(VariantId, nullable=True, default=None)
+    """What a brand's own checkout sold may not be in the catalogue here, and nobody of ours delivers it."""
+    product_id: ProductId | None = id_field(ProductId, nullable=True, default=None)
     sku: str
     title: str
     category: str
@@ -247,8 +248,8 @@ class OrderLine(Row, table=True):
     shipping_minor: int = minor_field()
     shipping_tax_minor: int = minor_field()
     platform_fee_ppm: int
-    supplier_id: SupplierId = id_field(SupplierId)
-    location_id: LocationId = id_field(LocationId)
+    supplier_id: SupplierId | None = id_field(SupplierId, nullable=True, default=None)
+    location_id: LocationId | None = id_field(LocationId, nullable=True, default=None)
     supplier_cost_minor: int = minor_field()
     """Goods of the whole line at the supplier's price, frozen by the routing decision."""
     refunded_quantity: int = 0

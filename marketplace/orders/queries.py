@@ -87,8 +87,8 @@ class OrderLineRow:
     order_id: OrderId
     merchant_id: BrandId
     seller_id: BrandId
-    variant_id: VariantId
-    product_id: ProductId
+    variant_id: VariantId | None
+    product_id: ProductId | None
     sku: str
     title: str
     category: str
@@ -103,8 +103,8 @@ class OrderLineRow:
     shipping_minor: int
     shipping_tax_minor: int
     platform_fee_ppm: int
-    supplier_id: SupplierId
-    location_id: LocationId
+    supplier_id: SupplierId | None
+    location_id: LocationId | None
     supplier_cost_minor: int
     refunded_quantity: int
     refunded_shipping_minor: int

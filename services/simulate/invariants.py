@@ -38,13 +38,18 @@ def _rule(number: int, says: str, query: str) -> Rule:
     return Rule(number, says, text(query))
 
 
-# What each party's parts of orders still stand for, what was paid to it, and what was forgiven, by the rows of
-# settlement; beside it what the ledger says it has. Recharged fees are its cost, not its share.
+# What each party's parts of orders still stand for, what customers of its own checkout paid it outside, what was paid
+# to it, and what it paid or was forgiven, by the rows of settlement; beside it what the ledger says it has.
+# Recharged fees are its cost, not its share.
 _PARTIES = """
 WITH held AS (
     SELECT payee_id AS party, o.currency, sum(p.amount_minor - p.by_line_minor - p.by_amount_minor) AS minor
     FROM split_parts p JOIN split_orders o USING (order_id)
     WHERE p.payee_id <> '' GROUP BY 1, 2
+), outside AS (
+    SELECT m.payee_id AS party, o.currency, sum(o.captured_minor - o.refunded_minor) AS minor
+    FROM split_orders o JOIN (SELECT DISTINCT order_id, payee_id FROM split_parts WHERE part = 'merchant') m
+    USING (order_id) WHERE o.provider LIKE 'own:%' GROUP BY 1, 2
 ), paid AS (
     SELECT payee_id AS party, currency, sum(amount_minor - reversed_minor) AS minor FROM payouts
     WHERE status = 'paid' GROUP BY 1, 2
@@ -56,15 +61,16 @@ WITH held AS (
 ), has AS (
     SELECT substr(a.owner, 7) AS party, a.currency, -sum(e.amount_minor) AS minor
     FROM ledger_accounts a JOIN ledger_entries e ON e.account_id = a.id
-    WHERE a.owner LIKE 'party:%' AND a.code IN (2000, 2010, 2020, 2030, 1100) GROUP BY 1, 2
+    WHERE a.owner LIKE 'party:%' AND a.code IN (2000, 2010, 2020, 2030, 1100, 1120) GROUP BY 1, 2
 )
 SELECT party || ' has ' || coalesce(has.minor, 0) || ' ' || currency || ', its share is '
-       || coalesce(held.minor, 0) || ', paid ' || coalesce(paid.minor, 0) || ', other ' || coalesce(other.minor, 0)
+       || coalesce(held.minor, 0) || ', has itself ' || coalesce(outside.minor, 0) || ', paid '
+       || coalesce(paid.minor, 0) || ', other ' || coalesce(other.minor, 0)
 FROM has FULL JOIN held USING (party, currency) FULL JOIN paid USING (party, currency)
-FULL JOIN other USING (party, currency)
+FULL JOIN other USING (party, currency) FULL JOIN outside USING (party, currency)
 WHERE coalesce(has.minor, 0)
-   <> coalesce(held.minor, 0) - coalesce(paid.minor, 0) + coalesce(other.minor, 0)
-""".format(others="'fee_recharge', 'write_off', 'dispute_absorbed'")
+   <> coalesce(held.minor, 0) - coalesce(outside.minor, 0) - coalesce(paid.minor, 0) + coalesce(other.minor, 0)
+""".format(others="'fee_recharge', 'write_off', 'dispute_absorbed', 'debt_paid'")
 
 RULES: tuple[Rule, ...] = (
     _rule(
@@ -215,6 +221,32 @@ RULES: tuple[Rule, ...] = (
         " SELECT party || ' has ' || coalesce(books.minor, 0) || ' ' || currency || ' pending, its parts '"
         " || coalesce(parts.minor, 0) FROM books FULL JOIN parts USING (party, currency)"
         " WHERE coalesce(books.minor, 0) <> coalesce(parts.minor, 0)",
+    ),
+    _rule(
+        6, "what a party will owe for its own checkout's sales is the commission of them that stands and is not due",
+        "WITH books AS (SELECT substr(a.owner, 7) AS party, a.currency, sum(e.amount_minor) AS minor"
+        "  FROM ledger_accounts a JOIN ledger_entries e ON e.account_id = a.id WHERE a.code = 1120 GROUP BY 1, 2),"
+        " dues AS (SELECT payee_id AS party, currency, sum(owed_minor) AS minor FROM commission_dues"
+        "  WHERE claimed_at IS NULL GROUP BY 1, 2)"
+        " SELECT party || ' ' || coalesce(books.minor, 0) || ' ' || currency || ' not due, its lines '"
+        " || coalesce(dues.minor, 0) FROM books FULL JOIN dues USING (party, currency)"
+        " WHERE coalesce(books.minor, 0) <> coalesce(dues.minor, 0)",
+    ),
+    _rule(
+        6, "a line of a brand's own checkout owes the commission of it that stands",
+        "SELECT d.order_line_id || ' owes ' || d.owed_minor || ', standing ' || s.minor FROM commission_dues d"
+        " JOIN (SELECT l.order_line_id, sum(p.amount_minor - p.by_line_minor - p.by_amount_minor) AS minor"
+        "  FROM split_lines l JOIN split_parts p ON p.line_id = l.id"
+        "  AND p.part IN ('promoter_brand', 'individual', 'platform_commission') GROUP BY 1) s USING (order_line_id)"
+        " WHERE d.owed_minor <> s.minor",
+    ),
+    _rule(
+        6, "commission of a brand's own checkout that was released has come: nobody is paid before",
+        "SELECT d.order_line_id || ' released ' || s.minor || ', came ' || d.covered_minor FROM commission_dues d"
+        " JOIN (SELECT l.order_line_id, sum(least(p.released_minor, p.amount_minor - p.by_line_minor"
+        "   - p.by_amount_minor)) AS minor FROM split_lines l JOIN split_parts p ON p.line_id = l.id"
+        "  AND p.part IN ('promoter_brand', 'individual', 'platform_commission') GROUP BY 1) s USING (order_line_id)"
+        " WHERE s.minor > d.covered_minor",
     ),
     _rule(
         7, "deferred fee is the fee on what is not released; with revenue, the fee on what is left",

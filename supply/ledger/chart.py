@@ -15,6 +15,8 @@ class Code(IntEnum):
     RECEIVABLE = 1100
     """What a party owes back: refunds after it was paid, a negative residual."""
     DISPUTE_RECEIVABLE = 1110
+    RECEIVABLE_NOT_DUE = 1120
+    """Commission that a party will owe when its return window is over: of sales whose money it has itself."""
     RAIL_FROZEN = 1900
     """Memorandum: what a rail that shares profits by itself still keeps frozen of the customers' money. It was
     never ours; the ledger records and instructs (money.md §0.7)."""
@@ -61,6 +63,7 @@ _STRICT = frozenset(
     {
         Code.RECEIVABLE,
         Code.DISPUTE_RECEIVABLE,
+        Code.RECEIVABLE_NOT_DUE,
         Code.PENDING,
         Code.AVAILABLE,
         Code.IN_PAYOUT,

@@ -21,13 +21,14 @@ from core.money import allocate_remaining
 from supply.ledger import service as ledger
 from supply.ledger.chart import Code
 from supply.ledger.journal import Journal, Leg, credit, debit, merged
+from supply.settlement.at_source.booking import open_dues, owed_later
 from supply.settlement.composition import Part, Seat, seat_rank
 from supply.settlement.errors import SplitDoesNotSum
 from supply.settlement.ids import SplitLineId
 from supply.settlement.kinds import Kind
 from supply.settlement.models import LineKind
 from supply.settlement.order_book import BookLine, Cell, OrderBook, insert_books
-from supply.settlement.parties import party_account, pending_account, provider_account, tenant_of
+from supply.settlement.parties import pending_account, provider_account, tenant_of
 
 UNDELIVERED_DAYS = 45
 """Without a delivery event everything is due this long after payment (cps.md §2)."""
@@ -70,7 +71,7 @@ class CapturedLine:
     quantity: int
     goods_minor: int
     tax_minor: int
-    supplier_id: SupplierId
+    supplier_id: SupplierId | None
     supplier_cost_minor: int
     shipping_minor: int = 0
     shipping_tax_minor: int = 0
@@ -124,11 +125,15 @@ async def open_splits(session: AsyncSession, orders: Sequence[CapturedOrder], *,
     if not books:
         return
     await insert_books(session, books)
-    charges = {book.charge_id: book for book in books}.values()
-    await session.execute(
-        _CHARGE, [_charge_row(book.charge_id, book.provider, book.currency, book.paid_at) for book in charges]
-    )
-    journals = [capture_journal(book) for book in books if book.captured_minor]
+    await open_dues(session, [book for book in books if book.at_source])
+    charges = {book.charge_id: book for book in books if not book.at_source}.values()
+    if charges:
+        await session.execute(
+            _CHARGE, [_charge_row(b.charge_id, b.provider, b.currency, b.paid_at) for b in charges]
+        )
+    # Of a sale at source whose commission is nobody's, there is nothing to book.
+    split = [capture_journal(book) for book in books if book.captured_minor]
+    journals = [journal for journal in split if journal.legs]
     await ledger.post_together(session, journals, now=clock.now())
 
 
@@ -231,9 +236,11 @@ def _shipping_line(order: CapturedOrder, line: CapturedLine, due_at: datetime, d
 
 
 def _base_cells(
-    order: CapturedOrder, supplier_id: SupplierId, residual: int, cost: int, due_at: datetime
+    order: CapturedOrder, supplier_id: SupplierId | None, residual: int, cost: int, due_at: datetime
 ) -> dict[Seat, Cell]:
     merchant = Cell(Part.MERCHANT, str(order.merchant_id), order.merchant_id, residual, due_at=due_at)
+    if supplier_id is None:
+        return {Part.MERCHANT: merchant}
     supplier = Cell(Part.SUPPLIER, str(supplier_id), supplier_id, cost, due_at=due_at)
     return {Part.MERCHANT: merchant, Part.SUPPLIER: supplier}
 
@@ -244,6 +251,8 @@ def _lay_pending(book: OrderBook) -> None:
         for cell in line.cells.values():
             if cell.part not in (Part.TAX, Part.MERCHANT, Part.COUPON):
                 cell.pending_minor = cell.amount_minor
+    if book.at_source:
+        return  # the merchant has its part already
     merchant = [line.cells[Part.MERCHANT] for line in book.lines]
     above = [max(cell.amount_minor, 0) for cell in merchant]
     kept = max(sum(cell.amount_minor for cell in merchant), 0)
@@ -252,13 +261,7 @@ def _lay_pending(book: OrderBook) -> None:
 
 
 def capture_journal(book: OrderBook) -> Journal:
-    legs: list[Leg] = [
-        debit(provider_account(Code.PROVIDER_PENDING, book.provider, book.currency), book.captured_minor)
-    ]
-    residual = sum(line.cells[Part.MERCHANT].amount_minor for line in book.lines)
-    if residual < 0:
-        owed = party_account(Code.RECEIVABLE, str(book.merchant_id), book.currency, book.merchant_id)
-        legs.append(debit(owed, -residual))
+    legs = _paid_in(book)
     cells = [cell for line in book.lines for cell in line.cells.values()]
     for cell in sorted(cells, key=lambda each: seat_rank(each.seat)):
         account = pending_account(
@@ -274,3 +277,13 @@ def capture_journal(book: OrderBook) -> Journal:
     # a journal for each.
     key = f"capture:{book.charge_id}:{book.order_id}"
     return Journal(key, Kind.CAPTURE, merged(legs), book.paid_at, book.order_id, book.charge_id)
+
+
+def _paid_in(book: OrderBook) -> list[Leg]:
+    """Who has what the parts are made of: the provider, and a merchant whose part is below zero; of a sale whose
+    money the merchant has itself, the merchant, as much of it as is not its own."""
+    if book.at_source:
+        return [owed_later(book)]
+    paid = debit(provider_account(Code.PROVIDER_PENDING, book.provider, book.currency), book.captured_minor)
+    residual = sum(line.cells[Part.MERCHANT].amount_minor for line in book.lines)
+    return [paid, debit(book.merchants(Code.RECEIVABLE), max(-residual, 0))]

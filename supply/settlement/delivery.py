@@ -21,7 +21,7 @@ from supply.settlement.order_book import BookLine, OrderBook, load, load_many, s
 async def record_delivery(
     session: AsyncSession,
     order_id: OrderId,
-    supplier_id: SupplierId,
+    supplier_id: SupplierId | None,
     quantities: Sequence[tuple[OrderLineId, int]],
     *,
     at: datetime,
@@ -35,10 +35,10 @@ async def record_delivery(
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """Units of one supplier that reached the customer of one order."""
+    """Units of one supplier that reached the customer of one order; of what nobody of ours delivers, of none."""
 
     order_id: OrderId
-    supplier_id: SupplierId
+    supplier_id: SupplierId | None
     quantities: Sequence[tuple[OrderLineId, int]]
     at: datetime
 
@@ -75,7 +75,7 @@ def settle_delivery(book: OrderBook, at: datetime) -> None:
             and line.delivered_quantity
             and not line.outstanding_quantity
         ):
-            _delivered(book, line, at)
+            date_line(book, line, at)
     for line in book.lines:
         if line.is_goods or line.delivered_at is not None:
             continue
@@ -83,10 +83,11 @@ def settle_delivery(book: OrderBook, at: datetime) -> None:
         goods = goods or book.goods_of(line.order_line_id)
         times = [each.delivered_at for each in goods if each.delivered_at is not None]
         if times and len(times) == len(goods):
-            _delivered(book, line, max(times))
+            date_line(book, line, max(times))
 
 
-def _delivered(book: OrderBook, line: BookLine, at: datetime) -> None:
+def date_line(book: OrderBook, line: BookLine, at: datetime) -> None:
+    """The line was delivered then: its parts are due their time later."""
     line.delivered_at = at
     for cell in line.cells.values():
         if cell.part is Part.TAX:

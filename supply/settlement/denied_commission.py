@@ -24,6 +24,7 @@ from infra.db.base import Row, id_field, minor_field, table_of, utc_field
 from infra.db.rows import insert_rows
 from supply.ledger import service as ledger
 from supply.ledger.journal import Journal, merged
+from supply.settlement.at_source.booking import settle_merchant
 from supply.settlement.composition import LineState, Part, commission_due_back
 from supply.settlement.errors import OrderLineNotSettled
 from supply.settlement.ids import SplitLineId
@@ -118,6 +119,8 @@ async def deny_commission(
         share.cell.amount_minor -= share.amount_minor
         merchant.amount_minor += share.amount_minor
         legs.append(give(book, Share(merchant, share.amount_minor)))
+    if book.at_source:
+        legs = await settle_merchant(session, book, legs, held, now=now)
     await save(session, [book])
     await insert_rows(
         session, table_of(DeniedShare), [_row(book, reference, *each, now=now) for each in shares]
@@ -155,6 +158,8 @@ async def restore_commission(
         shares = [Share(cell, amount) for _, cell, amount in given if amount]
         legs += take(book, [Share(line.cells[Part.MERCHANT], sum(s.amount_minor for s in shares))], held)
         legs += [give(book, share) for share in shares]
+    if book.at_source:
+        legs = await settle_merchant(session, book, legs, held, now=now)
     await save(session, [book])
     values = {
         "reference": reference, "now": now, "lines": [row.line_id for row, _, _ in back],

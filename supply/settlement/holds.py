@@ -27,9 +27,12 @@ from supply.settlement.parties import pending_account, released_account
 COMMISSION_PARTS = frozenset({Part.PROMOTER_BRAND, Part.INDIVIDUAL, Part.PLATFORM_COMMISSION})
 NOT_HELD = (
     "NOT (p.part IN ('promoter_brand', 'individual', 'platform_commission')"
-    " AND EXISTS (SELECT FROM release_holds h WHERE h.order_line_id = l.order_line_id))"
+    " AND (EXISTS (SELECT FROM release_holds h WHERE h.order_line_id = l.order_line_id)"
+    "  OR EXISTS (SELECT FROM commission_dues d WHERE d.order_line_id = l.order_line_id"
+    "   AND d.covered_minor < d.owed_minor)))"
 )
-"""Of a split part ``p`` on its line ``l``: no hold keeps it from being released."""
+"""Of a split part ``p`` on its line ``l``: no hold keeps it from being released, and its money has come where the
+merchant has to bring it (at_source)."""
 _LAY = text(
     "INSERT INTO release_holds (order_line_id, name, order_id, merchant_id, opened_at)"
     " SELECT line_id, name, order_id, merchant_id, :now FROM unnest(CAST(:lines AS uuid[]), CAST(:names AS text[]),"
@@ -37,7 +40,10 @@ _LAY = text(
     " ON CONFLICT DO NOTHING RETURNING order_line_id"
 )
 _LIFT = text("DELETE FROM release_holds WHERE name = ANY(:names)")
-_HELD = text("SELECT DISTINCT order_line_id FROM release_holds WHERE order_line_id = ANY(:lines)")
+_HELD = text(
+    "SELECT order_line_id FROM release_holds WHERE order_line_id = ANY(:lines) UNION SELECT order_line_id"
+    " FROM commission_dues WHERE order_line_id = ANY(:lines) AND covered_minor < owed_minor"
+)
 
 
 class ReleaseHold(Row, table=True):

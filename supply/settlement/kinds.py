@@ -44,5 +44,8 @@ class Kind(StrEnum):
     DISPUTE_LOST = "dispute_lost"
     DISPUTE_WON = "dispute_won"
     DISPUTE_ABSORBED = "dispute_absorbed"
+    REFUND_AT_SOURCE = "refund_at_source"
+    COMMISSION_DUE = "commission_due"
+    DEBT_PAID = "debt_paid"
     GOODWILL = "goodwill"
     GOODWILL_VOIDED = "goodwill_voided"

@@ -96,7 +96,7 @@ class SplitLine(Row, table=True):
     order_id: OrderId = id_field(OrderId, foreign_key="split_orders.order_id")
     order_line_id: OrderLineId = id_field(OrderLineId)
     merchant_id: BrandId = id_field(BrandId)
-    supplier_id: SupplierId = id_field(SupplierId)
+    supplier_id: SupplierId | None = id_field(SupplierId, default=None, nullable=True)
     kind: LineKind = Field(sa_type=String)
     quantity: int
     charged_minor: int = minor_field()

@@ -35,7 +35,7 @@ from supply.settlement.composition import (
 from supply.settlement.errors import OrderNotSettled
 from supply.settlement.ids import SplitLineId
 from supply.settlement.models import LineKind, SplitLine, SplitOrder, SplitPart
-from supply.settlement.parties import party_account
+from supply.settlement.parties import is_at_source, party_account
 
 _LOCK = text("SELECT * FROM split_orders WHERE order_id = ANY(:ids) ORDER BY order_id FOR NO KEY UPDATE")
 _READ = text("SELECT * FROM split_orders WHERE order_id = ANY(:ids) ORDER BY order_id")
@@ -117,7 +117,8 @@ class BookLine:
     id: SplitLineId
     order_line_id: OrderLineId
     kind: LineKind
-    supplier_id: SupplierId
+    supplier_id: SupplierId | None
+    """Nobody of ours delivers what was sold in a brand's own checkout."""
     quantity: int
     charged_minor: int
     basis_minor: int
@@ -232,6 +233,11 @@ class OrderBook:
     lines: list[BookLine] = field(default_factory=list)
 
     @property
+    def at_source(self) -> bool:
+        """The merchant has what the customer paid, and owes the commission of it."""
+        return is_at_source(self.provider)
+
+    @property
     def customer_keeps_minor(self) -> int:
         """What the customer paid and has not got back, from the parties or from the platform."""
         return self.captured_minor - self.refunded_minor - self.goodwill_minor
@@ -272,6 +278,9 @@ class OrderBook:
             for cell in line.cells.values()
             if cell.payee_id == payee_id and cell.part in PARTY_PARTS
         ]
+
+    def merchants(self, code: Code) -> AccountKey:
+        return party_account(code, str(self.merchant_id), self.currency, self.merchant_id)
 
     def party_accounts(self, *codes: Code) -> list[AccountKey]:
         parties = {
@@ -340,9 +349,9 @@ def _cell(row: Any) -> Cell:
 def _line(row: Any, cells: dict[Seat, Cell]) -> BookLine:
     return BookLine(
         SplitLineId.of(row.id), OrderLineId.of(row.order_line_id), LineKind(row.kind),
-        SupplierId.of(row.supplier_id), row.quantity, row.charged_minor, row.basis_minor,
-        row.settlement_days, cells, row.returned_quantity, row.accepted_quantity, row.by_quantity_minor,
-        row.by_value_minor, row.delivered_quantity, row.delivered_at, row.open_holds, row.sku,
+        SupplierId.of(row.supplier_id) if row.supplier_id else None, row.quantity, row.charged_minor,
+        row.basis_minor, row.settlement_days, cells, row.returned_quantity, row.accepted_quantity,
+        row.by_quantity_minor, row.by_value_minor, row.delivered_quantity, row.delivered_at, row.open_holds, row.sku,
         row.captured_minor, row.discounts,
     )  # fmt: skip
 

@@ -12,10 +12,20 @@ from supply.ledger.journal import AccountKey
 from supply.settlement.composition import Part
 
 PLATFORM = "platform"
+_AT_SOURCE = "own:"
 
 
 def owner_of(party: str) -> str:
     return f"party:{party}"
+
+
+def at_source(merchant: BrandId) -> str:
+    """The provider's name of sales whose money the merchant itself has."""
+    return f"{_AT_SOURCE}{merchant}"
+
+
+def is_at_source(provider: str) -> bool:
+    return provider.startswith(_AT_SOURCE)
 
 
 def party_of(owner: str) -> str:

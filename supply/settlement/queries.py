@@ -36,10 +36,15 @@ _CHECK = (
     "   WHEN p.part IN ('platform_fee', 'platform_commission') THEN 'platform' ELSE 'party:' || p.payee_id END"
     "   AS owner, sum(p.amount_minor - p.by_line_minor - p.by_amount_minor) AS held FROM split_parts p"
     "   JOIN split_orders o ON o.order_id = p.order_id WHERE {which} GROUP BY 1, 2),"
+    # Of a sale at source the merchant has what customers keep; the books say what it owes of that.
+    " shares AS (SELECT order_id, owner, sum(held) AS held FROM (SELECT * FROM parts UNION ALL"
+    "   SELECT DISTINCT o.order_id, 'party:' || p.payee_id, o.refunded_minor - o.captured_minor"
+    "   FROM split_orders o JOIN split_parts p ON p.order_id = o.order_id AND p.part = 'merchant'"
+    "   WHERE o.provider LIKE 'own:%' AND {which}) each GROUP BY 1, 2),"
     " books AS (SELECT j.order_id, a.owner, -sum(e.amount_minor) AS held FROM ledger_journals j"
     "   JOIN ledger_entries e ON e.journal_id = j.id JOIN ledger_accounts a ON a.id = e.account_id"
     "   JOIN split_orders o ON o.order_id = j.order_id WHERE {which} AND j.kind NOT IN ('fee_recharge',"
-    "   'dispute_absorbed') AND (a.code IN (1100, 2000, 2010, 2020, 2030, 2200, 2400, 4000)"
+    "   'dispute_absorbed') AND (a.code IN (1100, 1120, 2000, 2010, 2020, 2030, 2200, 2400, 4000)"
     "   OR a.owner = 'platform:coupons') GROUP BY 1, 2),"
     " sums AS (SELECT o.order_id FROM split_orders o JOIN split_parts p ON p.order_id = o.order_id"
     "   WHERE {which} GROUP BY o.order_id, o.captured_minor, o.refunded_minor"
@@ -49,8 +54,8 @@ _CHECK = (
     "   AND j.kind = 'capture' JOIN ledger_entries e ON e.journal_id = j.id JOIN ledger_accounts a"
     "   ON a.id = e.account_id AND a.code = 1000 WHERE {which} GROUP BY o.order_id, o.captured_minor"
     "   HAVING sum(e.amount_minor) <> o.captured_minor)"
-    " SELECT order_id FROM parts FULL JOIN books USING (order_id, owner)"
-    " WHERE coalesce(parts.held, 0) <> coalesce(books.held, 0)"
+    " SELECT order_id FROM shares FULL JOIN books USING (order_id, owner)"
+    " WHERE coalesce(shares.held, 0) <> coalesce(books.held, 0)"
     " UNION SELECT order_id FROM sums UNION SELECT order_id FROM cash"
 )
 _BROKEN_ONE = text(_CHECK.format(which="o.order_id = :order_id"))

@@ -82,6 +82,17 @@ RECIPES: Final[Mapping[str, Recipe]] = {
         "R14",
         "Another supplier delivers: its price is paid to it, the merchant bears or keeps the difference.",
     ),
+    Kind.REFUND_AT_SOURCE: Recipe(
+        "R15b",
+        "A brand with a checkout of its own refunded its customer: the commission of what came back is taken"
+        " back from everybody who had it.",
+    ),
+    Kind.COMMISSION_DUE: Recipe(
+        "R15c", "The return window is over: commission of a sale whose money the brand has is due."
+    ),
+    Kind.DEBT_PAID: Recipe(
+        "R15d", "The party paid what it owed; what was more than that is available to it."
+    ),
     Kind.GOODWILL: Recipe(
         "R6b", "The platform pays the customer out of its own pocket; no party gives anything."
     ),

@@ -158,7 +158,7 @@ async def reserve_refund(session: AsyncSession, plan: RefundPlan, *, now: dateti
     held = await ledger.hold(session, [*accounts_touched(book), customer])
     before = positions(book)
     book.take_over(state)
-    legs = merged([*take(book, _shares(book, taken), held), credit(customer, amount), goodwill])
+    legs = merged([*take(book, shares_of(book, taken), held), credit(customer, amount), goodwill])
     book.refunded_minor += given
     book.goodwill_minor -= repaid
     settle_delivery(book, now)
@@ -264,14 +264,14 @@ def compose(book: OrderBook, plan: RefundPlan) -> tuple[OrderState, list[Taken]]
     """The order's state after the refund, and every cell's part of it."""
     before = state = book.state
     if plan.everything:
-        return _difference(before, composition.refund_rest(state).order)
+        return difference(before, composition.refund_rest(state).order)
     for line in plan.lines:
         state = _refund_line(book, state, line)
     for shipping in plan.shipping:
         state = _refund_shipping(book, state, shipping)
     if plan.amount_minor is not None:
         state = composition.refund_amount(state, plan.amount_minor).order
-    return _difference(before, state)
+    return difference(before, state)
 
 
 def _refund_line(book: OrderBook, state: OrderState, refund: LineRefund) -> OrderState:
@@ -333,7 +333,8 @@ def _shipping_left(state: OrderState, line: BookLine) -> int:
     return max(found.sale.charged_minor - by_amount - found.returned.by_value_minor, 0)
 
 
-def _difference(before: OrderState, after: OrderState) -> tuple[OrderState, list[Taken]]:
+def difference(before: OrderState, after: OrderState) -> tuple[OrderState, list[Taken]]:
+    """``after``, and what each cell gives on the way there; below zero, what it gets back."""
     taken = []
     pairs: Iterable[tuple[LineState | ShippingState, LineState | ShippingState]] = zip(
         (*before.lines, *before.shipping), (*after.lines, *after.shipping), strict=True
@@ -347,7 +348,7 @@ def _difference(before: OrderState, after: OrderState) -> tuple[OrderState, list
     return after, taken
 
 
-def _shares(book: OrderBook, taken: Iterable[Taken]) -> list[Share]:
+def shares_of(book: OrderBook, taken: Iterable[Taken]) -> list[Share]:
     return [Share(book.line(each.source_id).cells[each.seat], each.amount_minor) for each in taken]
 
 

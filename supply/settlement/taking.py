@@ -26,8 +26,9 @@ class Share:
 
 
 def accounts_touched(book: OrderBook) -> list[AccountKey]:
-    """Every strict account ``take`` may post to: hold them first."""
-    return book.party_accounts(Code.PENDING, Code.AVAILABLE, Code.RECEIVABLE)
+    """Every strict account ``take``, and what follows it of a sale at source, may post to: hold them first."""
+    accounts = book.party_accounts(Code.PENDING, Code.AVAILABLE, Code.RECEIVABLE)
+    return [*accounts, book.merchants(Code.RECEIVABLE_NOT_DUE)] if book.at_source else accounts
 
 
 def take(book: OrderBook, shares: Iterable[Share], held: Held) -> list[Leg]:

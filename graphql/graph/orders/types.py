@@ -150,8 +150,10 @@ class PaymentRequest:
 @strawberry.type
 class OrderLine:
     id: strawberry.ID
-    variant_id: strawberry.ID
-    product_id: strawberry.ID
+    variant_id: strawberry.ID | None = strawberry.field(
+        description="None of what a brand's own checkout sold and the catalogue here does not have."
+    )
+    product_id: strawberry.ID | None
     sku: str
     title: str
     quantity: int
@@ -169,8 +171,8 @@ class OrderLine:
     def of(cls, row: queries.OrderLineRow, currency: str) -> OrderLine:
         return cls(
             id=strawberry.ID(str(row.id)),
-            variant_id=strawberry.ID(str(row.variant_id)),
-            product_id=strawberry.ID(str(row.product_id)),
+            variant_id=strawberry.ID(str(row.variant_id)) if row.variant_id else None,
+            product_id=strawberry.ID(str(row.product_id)) if row.product_id else None,
             sku=row.sku,
             title=row.title,
             quantity=row.quantity,

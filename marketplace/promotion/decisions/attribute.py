@@ -77,7 +77,8 @@ class LineForAttribution:
     """``gross_minor`` for the whole quantity, ``tax_ppm`` of the tax inside it (0 when tax is on top)."""
 
     order_line_id: OrderLineId
-    product_id: ProductId
+    product_id: ProductId | None
+    """None, with no ``sku``, of what is not in the catalogue: only rules of its category or of everything fit."""
     sku: str
     category: str
     quantity: int
@@ -106,6 +107,8 @@ class OrderForAttribution:
     is_new_customer: bool = False
     session_keys: Sequence[bytes] = ()
     contact_ids: Sequence[ContactId] = ()
+    lead_contact_ids: Sequence[ContactId] = ()
+    """Other brands' contacts of the same person: only leads of theirs count."""
     entered: Sequence[TouchId] = ()
     """Of promoters' codes the order was placed with."""
     buyer_keys: frozenset[str] = frozenset()
@@ -157,6 +160,7 @@ async def attribute(
         signed=_signed(order.touch_tokens, signer),
         until=order.paid_at or order.created_at,
         contact_ids=order.contact_ids,
+        lead_contact_ids=order.lead_contact_ids,
         session_keys=order.session_keys,
         entered=order.entered,
         buyer_keys=sorted(order.buyer_keys),
@@ -296,7 +300,9 @@ def _order_fact(order: OrderForAttribution, found: TouchesOfOrder) -> OrderFact:
         advertiser_id=str(order.advertiser_id),
         created_at=order.created_at,
         lines=tuple(
-            LineFact(str(line.order_line_id), line.sku, str(line.product_id), category_path(line.category))
+            LineFact(
+                str(line.order_line_id), line.sku, str(line.product_id or ""), category_path(line.category)
+            )
             for line in order.lines
         ),
         checkout_started_at=order.checkout_started_at,

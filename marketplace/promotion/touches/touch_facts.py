@@ -38,6 +38,9 @@ WITH signed AS (
     SELECT t.id, t.link_id, t.at, t.kind, 2, t.is_bot, t.duplicate_of FROM touches t
     WHERE t.contact_id = ANY(:contacts) AND t.at BETWEEN :since AND :until
     UNION ALL
+    SELECT t.id, t.link_id, t.at, t.kind, 2, t.is_bot, t.duplicate_of FROM touches t
+    WHERE t.contact_id = ANY(:leads) AND t.kind = 'lead' AND t.at BETWEEN :since AND :until
+    UNION ALL
     SELECT t.id, t.link_id, t.at, t.kind, 3, t.is_bot, t.duplicate_of FROM touches t
     WHERE t.session_key = ANY(:sessions) AND t.at BETWEEN :since AND :until
     UNION ALL
@@ -104,16 +107,18 @@ async def touch_facts_for(
     signed: Sequence[SignedTouch],
     until: datetime,
     contact_ids: Sequence[ContactId] = (),
+    lead_contact_ids: Sequence[ContactId] = (),
     session_keys: Sequence[bytes] = (),
     entered: Sequence[TouchId] = (),
     buyer_keys: Sequence[str] = (),
 ) -> TouchesOfOrder:
     """Every touch for this advertiser that the evidence names, with its agreement version. One statement.
 
-    ``entered`` are the touches of promoters' codes that the order was placed with.
+    ``entered`` are the touches of promoters' codes that the order was placed with, ``lead_contact_ids`` contacts whose
+    leads count and nothing else.
     Needs a SYSTEM session: the promoters' keys are of other brands.
     """
-    if not (signed or contact_ids or session_keys or entered):
+    if not (signed or contact_ids or lead_contact_ids or session_keys or entered):
         return TouchesOfOrder()
     unique = {touch.touch_id: touch for touch in signed}
     rows = await session.execute(
@@ -121,6 +126,7 @@ async def touch_facts_for(
         {
             "ids": list(unique), "links": [touch.link_id for touch in unique.values()],
             "ats": [touch.at for touch in unique.values()], "contacts": list(contact_ids),
+            "leads": list(lead_contact_ids),
             "sessions": list(session_keys), "since": until - timedelta(seconds=LONGEST_WINDOW_S),
             "until": until, "entered": list(entered), "buyer": list(buyer_keys), "currency": currency,
             "advertiser": advertiser_id, "most": MOST_TOUCHES,

@@ -80,7 +80,7 @@ _TAKEN = (
 _LINES = "SELECT id, order_line_id, sku FROM split_lines WHERE id = ANY ($1::uuid[])"
 
 _CAPTURE = Kind.CAPTURE.value
-_OF_REFUNDS = frozenset({Kind.REFUND_RESERVED.value, Kind.REFUND_VOIDED.value})
+_OF_REFUNDS = frozenset({Kind.REFUND_RESERVED.value, Kind.REFUND_VOIDED.value, Kind.REFUND_AT_SOURCE.value})
 _KEYS_READ = [*_OF_REFUNDS, Kind.RELEASE.value]
 
 
@@ -194,7 +194,7 @@ async def _read_taken(connection: asyncpg.Connection[Any], refunds: Iterable[UUI
 
 
 def refund_of(kind: str, key: str | None) -> UUID | None:
-    """The refund that a journal reserves or voids."""
+    """The refund that a journal reserves, voids or, of a sale at source, is."""
     if kind not in _OF_REFUNDS or key is None or not key.startswith("refund:"):
         return None
     return RefundId.parse(key.split(":")[1])

@@ -29,9 +29,9 @@ ACCOUNTS = {
     Code.RESERVED: "reserved", Code.RECEIVABLE: "receivable",
 }  # fmt: skip
 SECTIONS = (
-    "sales", "discounts", "supplier_cost", "commission_paid", "platform_fee", "supplied", "commission_earned",
-    "processing_recharge", "taxes", "refunds", "chargebacks", "adjustments", "recovered", "netting", "released",
-    "payouts",
+    "sales", "discounts", "supplier_cost", "commission_paid", "commission_due", "platform_fee", "supplied",
+    "commission_earned", "processing_recharge", "taxes", "refunds", "chargebacks", "adjustments", "recovered",
+    "netting", "released", "payouts",
 )  # fmt: skip
 """In the order they are read. ``released`` and ``netting`` move money between a party's own accounts and come
 to zero; so does what of ``chargebacks`` is only held."""
@@ -48,6 +48,9 @@ _SECTION_OF: dict[str, str] = {
     Kind.FEE_RECHARGE: "processing_recharge",
     Kind.REFUND_RESERVED: "refunds",
     Kind.REFUND_VOIDED: "refunds",
+    Kind.REFUND_AT_SOURCE: "refunds",
+    Kind.COMMISSION_DUE: "commission_due",
+    Kind.DEBT_PAID: "recovered",
     Kind.REVERSAL: "recovered",
     Kind.NETTING: "netting",
     Kind.RELEASE: "released",
