@@ -26,6 +26,8 @@ from marketplace.promotion.errors import CommissionNotPending
 from marketplace.promotion.fraud.events import CommissionHeld, CommissionHoldEnded
 from marketplace.promotion.fraud.ids import HoldId, SignalId
 from marketplace.promotion.fraud.models import CommissionHold, HoldStatus
+from marketplace.promotion.offers import budgets
+from supply.settlement.commission_progress import pending_lines
 from supply.settlement.holds import LineHold, hold_commissions, lift_holds
 
 CLEARS_AFTER = timedelta(days=30)
@@ -130,7 +132,10 @@ async def _open(
         for id, line in zip(ids, lines, strict=True)
     ]
     if back := await hold_commissions(session, laid, now=now):
+        # One whose payees have theirs already stays confirmed: only the platform's part came back.
+        back &= await pending_lines(session, [line.order_id for line in laid])
         await states.unconfirm(session, sorted(back))
+        await budgets.reserve_again(session, sorted(back))
     held = [CommissionLineId.of(line.id) for line in lines]
     parties = BrandId.of(lines[0].advertiser_id), BrandId.of(lines[0].promoter_brand_id)
     await outbox.record(session, CommissionHeld(tuple(held), *parties, reason, clears_at, now))

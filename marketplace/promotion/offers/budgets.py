@@ -16,11 +16,12 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.clock import Clock
-from core.ids import BrandId, CommissionLineId
+from core.ids import BrandId, CommissionLineId, OrderId, OrderLineId
 from infra import outbox
 from marketplace.promotion.agreements.limits import BudgetLeft
 from marketplace.promotion.events import CampaignBudgetUsedUp, CommissionReversed
 from marketplace.promotion.ids import CampaignId
+from supply.settlement.commission_progress import pending_lines
 from supply.settlement.events import CommissionReleased
 
 # By advertiser, as a capture goes through the orders of a checkout.
@@ -63,13 +64,16 @@ _FREE = text(
     " WHERE b.campaign_id = m.campaign_id RETURNING b.campaign_id"
 )
 _SPEND = text(
-    "WITH moved AS (UPDATE budget_reservations r SET spent = true WHERE r.commission_line_id = ANY(:lines)"
-    "  AND NOT r.spent RETURNING r.campaign_id, r.amount_minor),"
-    " sums AS (SELECT campaign_id, sum(amount_minor)::bigint AS amount FROM moved GROUP BY campaign_id)"
+    "WITH moved AS (UPDATE budget_reservations r SET spent = :spent WHERE r.commission_line_id = ANY(:lines)"
+    "  AND r.spent <> :spent RETURNING r.campaign_id, CASE WHEN r.spent THEN r.amount_minor ELSE -r.amount_minor END"
+    "  AS amount),"
+    " sums AS (SELECT campaign_id, sum(amount)::bigint AS amount FROM moved GROUP BY campaign_id)"
     " UPDATE campaign_budgets b SET reserved_minor = b.reserved_minor - s.amount,"
     " spent_minor = b.spent_minor + s.amount FROM sums s WHERE b.campaign_id = s.campaign_id"
 )
-_LINES_OF_ORDER_LINES = text("SELECT id FROM commission_lines WHERE order_line_id = ANY(:order_lines)")
+_LINES_OF_ORDER_LINES = text(
+    "SELECT id, order_id, order_line_id FROM commission_lines WHERE order_line_id = ANY(:order_lines)"
+)
 _MARK = text(
     "UPDATE campaigns c SET used_up = NOT c.used_up FROM campaign_budgets b"
     " WHERE b.campaign_id = c.id AND c.id = ANY(:campaigns)"
@@ -147,7 +151,21 @@ async def on_commission_reversed(session: AsyncSession, event: CommissionReverse
 
 async def on_commission_released(session: AsyncSession, event: CommissionReleased, *, clock: Clock) -> None:
     """Its return window is over: what was reserved is spent."""
-    order_lines = {"order_lines": list(event.order_line_ids)}
-    lines = (await session.execute(_LINES_OF_ORDER_LINES, order_lines)).scalars().all()
-    if (await session.execute(_HOLD_OF_LINES, {"lines": lines})).all():
-        await session.execute(_SPEND, {"lines": lines})
+    lines = await _lines_with_budget(session, event.order_line_ids)
+    # A hold may have taken the money back to pending since; it waited for the budget, so that this read sees it.
+    pending = await pending_lines(session, [OrderId.of(line.order_id) for line in lines])
+    spent = [line.id for line in lines if OrderLineId.of(line.order_line_id) not in pending]
+    await session.execute(_SPEND, {"lines": spent, "spent": True})
+
+
+async def reserve_again(session: AsyncSession, order_line_ids: Sequence[OrderLineId]) -> None:
+    """The money of these lines went back to pending: nothing of them is spent any more."""
+    lines = await _lines_with_budget(session, order_line_ids)
+    await session.execute(_SPEND, {"lines": [line.id for line in lines], "spent": False})
+
+
+async def _lines_with_budget(session: AsyncSession, order_line_ids: Sequence[OrderLineId]) -> Sequence[Any]:
+    """The commission lines of these order lines, their budgets locked; none where no budget is involved."""
+    lines = (await session.execute(_LINES_OF_ORDER_LINES, {"order_lines": list(order_line_ids)})).all()
+    held = (await session.execute(_HOLD_OF_LINES, {"lines": [line.id for line in lines]})).all()
+    return lines if held else ()
