@@ -34,7 +34,7 @@ async def take(session: AsyncSession, refund_id: RefundId, *, clock: Clock) -> N
 
 
 async def give_back(session: AsyncSession, refund_id: RefundId, *, clock: Clock) -> None:
-    """The bank sent the refund back."""
+    """The refund failed, or the bank sent it back: what it took, if it had, and what was withheld for it."""
     await reversal.restore(session, refund_id, clock=clock)
 
 

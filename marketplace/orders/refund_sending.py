@@ -187,7 +187,7 @@ async def _fail(
             return  # another try of this refund failed; the one that counts did not
         if refund.status == RefundStatus.SUCCEEDED:
             await _payment_refunded(session, refund, -refund.amount_minor)
-            await refund_commission.give_back(session, refund_id, clock=clock)
+        await refund_commission.give_back(session, refund_id, clock=clock)
         order_id = OrderId.of(refund.order_id)
         await settlement.void_refund(session, refund_id, now=now, provider_ref=provider_id)
         await refunding.change_lines(session, lines_of_json(refund.lines), sign=-1)

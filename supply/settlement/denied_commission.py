@@ -14,16 +14,18 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import CheckConstraint, Index, text
+from sqlalchemy import CheckConstraint, Column, Index, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import Field
 
-from core.ids import BrandId, OrderId, OrderLineId
+from core.ids import BrandId, OrderId, OrderLineId, RefundId
 from core.money import allocate_remaining, cumulative_part
 from infra.db.base import Row, id_field, minor_field, table_of, utc_field
 from infra.db.rows import insert_rows
 from supply.ledger import service as ledger
 from supply.ledger.journal import Journal, merged
+from supply.settlement import withheld
 from supply.settlement.at_source.booking import settle_merchant
 from supply.settlement.composition import LineState, Part, commission_due_back
 from supply.settlement.errors import OrderLineNotSettled
@@ -31,6 +33,7 @@ from supply.settlement.ids import SplitLineId
 from supply.settlement.kinds import Kind
 from supply.settlement.order_book import BookLine, Cell, OrderBook, load, save
 from supply.settlement.taking import Share, accounts_touched, give, take
+from supply.settlement.withheld import StandingRefund, Withheld
 
 _IN_ORDER = (Part.INDIVIDUAL, Part.PROMOTER_BRAND, Part.PLATFORM_COMMISSION)  # of R3
 _KNOWN = text("SELECT EXISTS (SELECT FROM denied_shares WHERE reference = :reference)")
@@ -38,8 +41,9 @@ _DENIED = text(
     "SELECT * FROM denied_shares WHERE reference = :reference AND restored_at IS NULL ORDER BY line_id, seat"
 )
 _RESTORED = text(
-    "UPDATE denied_shares d SET restored_minor = n.amount, restored_at = :now"
-    " FROM unnest(CAST(:lines AS uuid[]), CAST(:seats AS text[]), CAST(:amounts AS bigint[])) AS n (line, seat, amount)"
+    "UPDATE denied_shares d SET restored_minor = n.amount, restored_at = :now, withheld = n.withheld::jsonb"
+    " FROM unnest(CAST(:lines AS uuid[]), CAST(:seats AS text[]), CAST(:amounts AS bigint[]),"
+    "  CAST(:withheld AS text[])) AS n (line, seat, amount, withheld)"
     " WHERE d.reference = :reference AND d.line_id = n.line AND d.seat = n.seat"
 )
 
@@ -64,6 +68,8 @@ class DeniedShare(Row, table=True):
     merchant_by_amount_minor: int = minor_field()
     denied_at: datetime = utc_field()
     restored_minor: int | None = minor_field(default=None, nullable=True)
+    withheld: list[Any] = Field(sa_column=Column(JSONB, nullable=False, server_default=text("'[]'::jsonb")))
+    """When it was undone, what stayed with the merchant for refunds since (withheld.py)."""
     restored_at: datetime | None = utc_field(default=None, nullable=True)
 
 
@@ -71,13 +77,15 @@ class DeniedShare(Row, table=True):
 class MovedShare:
     """Minor units of one payee's share that moved; ``payee_id`` is empty for the platform.
 
-    Of a denial undone, ``withheld_minor`` is what refunds since it would have taken and stays with the merchant.
+    Of a denial undone, ``withheld`` is what refunds since it would have taken: it stays with the merchant as long as
+    the refund stands. What stays for nothing that can come back is in ``withheld_minor`` alone.
     """
 
     part: Part
     payee_id: str
     amount_minor: int
     withheld_minor: int = 0
+    withheld: tuple[tuple[RefundId, int], ...] = ()
 
 
 async def deny_commission(
@@ -148,36 +156,67 @@ async def restore_commission(
     rows = (await session.execute(_DENIED, {"reference": reference})).all()
     if not rows:
         return []
+    refunds = await withheld.standing_refunds(session, order_id)
     held = await ledger.hold(session, accounts_touched(book))
-    back: list[tuple[Any, Cell, int]] = []
+    back: list[_Back] = []
     legs = []
     for line_id, group in groupby(rows, attrgetter("line_id")):
         line = book.line(str(SplitLineId.of(line_id)))
-        given = _given_back(line, list(group))
+        given = _given_back(line, list(group), refunds)
         back += given
-        shares = [Share(cell, amount) for _, cell, amount in given if amount]
+        shares = [Share(each.cell, each.kept_minor) for each in given if each.kept_minor]
         legs += take(book, [Share(line.cells[Part.MERCHANT], sum(s.amount_minor for s in shares))], held)
         legs += [give(book, share) for share in shares]
     if book.at_source:
         legs = await settle_merchant(session, book, legs, held, now=now)
     await save(session, [book])
     values = {
-        "reference": reference, "now": now, "lines": [row.line_id for row, _, _ in back],
-        "seats": [row.seat for row, _, _ in back], "amounts": [amount for _, _, amount in back],
+        "reference": reference, "now": now, "lines": [each.row.line_id for each in back],
+        "seats": [each.row.seat for each in back], "amounts": [each.kept_minor for each in back],
+        "withheld": [withheld.written(each.withheld) for each in back],
     }  # fmt: skip
     await session.execute(_RESTORED, values)
     if moved := merged(legs):
         memo = f"{reason} ({approved_by})"
         journal = Journal(f"restore:{reference}", Kind.COMMISSION_RESTORED, moved, now, order_id, memo=memo)
         await ledger.post(session, journal, now=now)
-    return [MovedShare(cell.part, cell.payee_id, kept, row.amount_minor - kept) for row, cell, kept in back]
+    # A refund that was voided while the line was denied again gives back only now.
+    await withheld.come_back(session, book, now=now)
+    return [each.moved for each in back]
 
 
-def _given_back(line: BookLine, rows: Sequence[Any]) -> list[tuple[Any, Cell, int]]:
+@dataclass(frozen=True, slots=True)
+class _Back:
+    """A row of the denial, what its cell has back of it, and what is withheld refund by refund."""
+
+    row: Any
+    cell: Cell
+    withheld: list[Withheld]
+
+    @property
+    def kept_minor(self) -> int:
+        gone = sum(each.by_line_minor + each.by_amount_minor for each in self.withheld)
+        return int(self.row.amount_minor) - gone
+
+    @property
+    def moved(self) -> MovedShare:
+        named = tuple(
+            [
+                (each.refund_id, each.by_line_minor + each.by_amount_minor)
+                for each in self.withheld
+                if each.refund_id
+            ]
+        )
+        left = self.row.amount_minor - self.kept_minor
+        return MovedShare(self.cell.part, self.cell.payee_id, self.kept_minor, left, named)
+
+
+def _given_back(line: BookLine, rows: Sequence[Any], refunds: Sequence[StandingRefund]) -> list[_Back]:
     """The denial's rows with what their cells get: all of it, less what refunds since then took of the merchant in
     their stead. Refunds of the line by R6, refunds by amount in proportion to what the merchant held.
     """
     merchant = line.cells[Part.MERCHANT]
+    rows = sorted(rows, key=lambda row: _in_order(line.cells[row.seat]))
     cells = [line.cells[row.seat] for row in rows]
     for row, cell in zip(rows, cells, strict=True):
         cell.amount_minor += row.amount_minor
@@ -185,24 +224,35 @@ def _given_back(line: BookLine, rows: Sequence[Any]) -> list[tuple[Any, Cell, in
     state = line.state()
     assert isinstance(state, LineState)
     due = commission_due_back(state)
-    by_line = [min(due.get(row.seat, 0), row.amount_minor) for row in rows]
-    left = [row.amount_minor - taken for row, taken in zip(rows, by_line, strict=True)]
+    amounts = {row.seat: row.amount_minor for row in rows}
+    by_line = sum(min(due.get(seat, 0), amount) for seat, amount in amounts.items())
     whole = rows[0].merchant_held_minor
     since = min(merchant.by_amount_minor - rows[0].merchant_by_amount_minor, whole)
-    by_amount = allocate_remaining(cumulative_part(sum(left), since, whole) if since > 0 else 0, left)
-    for cell, line_part, amount_part in zip(cells, by_line, by_amount, strict=True):
-        cell.by_line_minor += line_part
-        cell.by_amount_minor += amount_part
-        merchant.by_line_minor -= line_part
-        merchant.by_amount_minor -= amount_part
-    kept = [each - gone for each, gone in zip(left, by_amount, strict=True)]
-    return list(zip(rows, cells, kept, strict=True))
+    left = sum(amounts.values()) - by_line
+    named = withheld.by_refund(
+        line, amounts, by_line_minor=by_line,
+        by_amount_minor=cumulative_part(left, since, whole) if since > 0 else 0, refunds=refunds,
+    )  # fmt: skip
+    for each in named:
+        cell = line.cells[each.seat]
+        cell.by_line_minor += each.by_line_minor
+        cell.by_amount_minor += each.by_amount_minor
+        merchant.by_line_minor -= each.by_line_minor
+        merchant.by_amount_minor -= each.by_amount_minor
+    return [
+        _Back(row, cell, [each for each in named if each.seat == row.seat])
+        for row, cell in zip(rows, cells, strict=True)
+    ]
 
 
 def _commission_of(line: BookLine) -> list[Cell]:
     """A line's commission in the order of R3, one winner after another."""
     cells = [cell for cell in line.cells.values() if cell.part in _IN_ORDER and cell.held_minor > 0]
-    return sorted(cells, key=lambda cell: (cell.winner, _IN_ORDER.index(cell.part)))
+    return sorted(cells, key=_in_order)
+
+
+def _in_order(cell: Cell) -> tuple[int, int]:
+    return cell.winner, _IN_ORDER.index(cell.part)
 
 
 def _row(book: OrderBook, reference: str, line: BookLine, share: Share, *, now: datetime) -> dict[str, Any]:

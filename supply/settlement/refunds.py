@@ -22,7 +22,7 @@ from infra import outbox
 from supply.ledger import service as ledger
 from supply.ledger.chart import Code
 from supply.ledger.journal import Journal, credit, debit, merged
-from supply.settlement import composition
+from supply.settlement import composition, withheld
 from supply.settlement.composition import LineState, OrderState, RefundTooLarge, ShippingState, Taken
 from supply.settlement.delivery import settle_delivery
 from supply.settlement.errors import (
@@ -239,6 +239,7 @@ async def void_refund(
     journal = Journal(key, kind, merged(legs), now, book.order_id, provider_ref)
     await ledger.post(session, journal, now=now)
     await _end(session, refund_id, RefundStatus.VOIDED, now, provider_ref)
+    await withheld.come_back(session, book, now=now)
     await outbox.record(session, RefundVoided(refund_id, book.order_id, now))
 
 

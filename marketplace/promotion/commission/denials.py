@@ -17,7 +17,7 @@ from core.ids import BrandId, CommissionLineId, OrderId, OrderLineId
 from core.money import cumulative_part
 from infra import outbox
 from marketplace.promotion.commission.events import CommissionInvalidated, CommissionReinstated
-from marketplace.promotion.commission.reversal import TakenShare, spread_over_positions
+from marketplace.promotion.commission.reversal import TakenShare, note_withheld, spread_over_positions
 from marketplace.promotion.errors import CommissionLineNotFound, CommissionNotPending
 from marketplace.promotion.events import CommissionReversed, ReversedLine
 from marketplace.promotion.models import CommissionStatus, ShareRole
@@ -212,6 +212,7 @@ async def _restore(
     withheld = [MovedShare(share.part, share.payee_id, share.withheld_minor) for share in moved]
     amounts: list[int] = [share.amount_minor for share in denied]
     kept = _by_position(withheld, row, denied, amounts)
+    await _name_withheld(session, row, moved, denied, kept, clock)
     denied_minor, reversed_minor = row.denied_minor - sum(amounts), row.reversed_minor + sum(kept)
     earned = row.commission_minor - denied_minor
     refunded = cumulative_part(row.basis_minor, reversed_minor, earned) if sum(kept) else 0
@@ -222,6 +223,35 @@ async def _restore(
     }  # fmt: skip
     await session.execute(_GIVE, values)
     return sum(amounts) - sum(kept)
+
+
+async def _name_withheld(
+    session: AsyncSession,
+    row: Any,
+    moved: Sequence[MovedShare],
+    denied: Sequence[Any],
+    kept: Sequence[int],
+    clock: Clock,
+) -> None:
+    """What refunds since then would have taken, by the refund: one that fails yet gives it back to the shares."""
+    left = list(kept)
+    for refund_id in dict.fromkeys(refund_id for share in moved for refund_id, _ in share.withheld):
+        of_refund = [
+            MovedShare(share.part, share.payee_id, amount)
+            for share in moved
+            for named, amount in share.withheld
+            if named == refund_id
+        ]
+        amounts = _by_position(of_refund, row, denied, left)
+        left = [has - gone for has, gone in zip(left, amounts, strict=True)]
+        positions = [share.position for share in denied]
+        await note_withheld(
+            session,
+            refund_id,
+            CommissionLineId.of(row.id),
+            dict(zip(positions, amounts, strict=True)),
+            clock=clock,
+        )
 
 
 def _by_position(

@@ -6,12 +6,14 @@ of refund or lost dispute it was, and ``restore`` gives it back when the money c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 from sqlalchemy import insert, text
+from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.clock import Clock
@@ -36,7 +38,13 @@ _SHARES = text(
     " ON r.commission_line_id = s.commission_line_id AND r.position = s.position AND r.refund_id = :refund"
     " WHERE s.commission_line_id = ANY(:lines) ORDER BY s.commission_line_id, s.position"
 )
-_NEW_REVERSALS = insert(table_of(CommissionReversal))
+_REVERSALS = table_of(CommissionReversal)
+_NEW_REVERSALS = insert(_REVERSALS)
+_MORE_REVERSALS = upsert(_REVERSALS)
+_MORE_REVERSALS = _MORE_REVERSALS.on_conflict_do_update(
+    index_elements=[_REVERSALS.c.refund_id, _REVERSALS.c.commission_line_id, _REVERSALS.c.position],
+    set_={"amount_minor": _REVERSALS.c.amount_minor + _MORE_REVERSALS.excluded.amount_minor},
+)
 _TAKE = text(
     "UPDATE commission_shares s SET reversed_minor = s.reversed_minor + t.amount"
     " FROM unnest(CAST(:lines AS uuid[]), CAST(:positions AS int[]), CAST(:amounts AS bigint[]))"
@@ -208,7 +216,10 @@ def _answer(line: _Line) -> LineReversed:
 
 @dataclass(frozen=True, slots=True)
 class TakenShare:
-    """What the ledger took of one payee's share of an order line. ``payee`` is empty for the platform."""
+    """What the ledger took of one payee's share of an order line. ``payee`` is empty for the platform.
+
+    Below zero it gave that back: a refund that was told late may round an earlier one the other way.
+    """
 
     order_line_id: OrderLineId
     role: ShareRole
@@ -249,6 +260,9 @@ def spread_over_positions(
         n for n, share in enumerate(shares) if share.role == taken.role and taken.payee in ("", share.payee)
     ]
     left = [room[n] - amounts[n] for n in mine]
+    if taken.amount_minor < 0:
+        amounts[mine[0]] += taken.amount_minor
+        return
     for n, amount in zip(mine, allocate_remaining(min(taken.amount_minor, sum(left)), left), strict=True):
         amounts[n] += amount
 
@@ -282,13 +296,42 @@ _RESTORE = text(
 )
 
 
+async def note_withheld(
+    session: AsyncSession,
+    refund_id: RefundId,
+    commission_line_id: CommissionLineId,
+    amounts: Mapping[int, int],
+    *,
+    clock: Clock,
+) -> None:
+    """A denial that was undone left these amounts, by position, with the merchant, because this refund would have taken
+    them: they are in ``reversed_minor`` already, and come back with the refund."""
+    rows = [
+        {
+            "refund_id": _withheld_by(refund_id), "commission_line_id": commission_line_id, "position": position,
+            "refunded_basis_minor": 0, "amount_minor": amount, "reversed_at": clock.now(),
+        }
+        for position, amount in amounts.items()
+        if amount
+    ]  # fmt: skip
+    if rows:
+        await session.execute(_MORE_REVERSALS, rows)
+
+
+def _withheld_by(refund_id: RefundId) -> RefundId:
+    """The id under which is kept what a refund took in others' stead: what it took itself is told apart."""
+    return RefundId.of(uuid5(NAMESPACE_URL, f"withheld:{refund_id}"))
+
+
 async def restore(session: AsyncSession, refund_id: RefundId, *, clock: Clock) -> None:
     """The refund's money came back: everybody has its share again, by rows that undo those of the refund.
 
     Call it once per refund. A line that was wholly reversed waits for its confirmation again.
     """
-    values = {"refund": refund_id, "new": RefundId.new(), "now": clock.now()}
-    restored = (await session.execute(_RESTORE, values)).all()
+    restored: list[Any] = []
+    for each in (refund_id, _withheld_by(refund_id)):
+        values = {"refund": each, "new": RefundId.new(), "now": clock.now()}
+        restored += (await session.execute(_RESTORE, values)).all()
     counted = [ReversedLine(CommissionLineId.of(r.id), r.amount, 0) for r in restored if r.counters]
     if counted:
         await outbox.record(session, CommissionReversed(tuple(counted)))

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import text
 
 from core.actor import SYSTEM
 from core.clock import FixedClock
-from core.ids import OrderId, RefundId
+from core.ids import CommissionLineId, OrderId, RefundId
 from core.money import Money
 from infra.db.session import Database
 from infra.payments.gateway import Refund as ProviderRefund
 from marketplace.orders import queries, refund_commission, refund_sending, refunding
 from marketplace.orders.refunding import RefundCommand, RefundLine
+from marketplace.promotion.commission import denials
 from supply.settlement import queries as settlement
 from supply.settlement.disputes.applying import apply_dispute
 from supply.settlement.disputes.events import DisputeLost, DisputeWon
@@ -104,6 +106,40 @@ async def test_one_unit_and_the_rest_take_back_everything(db: Database, clock: F
 
     assert await sale.held() == {"platform": 0, "promoter_brand": 0}
     assert await sale.line() == ("REVERSED", 1_770, 17_699)
+
+
+@pytest.mark.parametrize("told", [["failed"], ["succeeded", "failed", "failed"]])
+async def test_what_was_withheld_for_a_refund_comes_back_when_that_fails(
+    db: Database, clock: FixedClock, told: list[str]
+) -> None:
+    """Found invalid, one unit refunded meanwhile, found valid again: the payees are without half, 885 of 1,770 (of
+    88 by largest remainder 44, of 1,682 the other 841), until the refund fails."""
+    sale = await promoted(db, clock)
+    async with db.reading(SYSTEM) as session:
+        (line,) = (await queries.lines_of(session, [sale.order_id]))[sale.order_id]
+        commission = CommissionLineId.of(await session.scalar(text("SELECT id FROM commission_lines")))
+    async with db.unit_of_work(SYSTEM) as session:
+        assert (
+            await denials.invalidate(session, commission, reason="a look", approved_by="usr_1", clock=clock)
+            == 1_770
+        )
+    refund_id = await sale.refund(lines=[RefundLine(line.id, 1)])
+    *before, last = told
+    for status in before[:1]:
+        await sale.provider_says(refund_id, status)
+    async with db.unit_of_work(SYSTEM) as session:
+        assert (
+            await denials.reinstate(session, commission, reason="wrong", approved_by="usr_1", clock=clock)
+            == 885
+        )
+    assert await sale.held() == {"platform": 44, "promoter_brand": 841}
+    assert await sale.in_books() == 841
+
+    for status in [*before[1:], last]:
+        await sale.provider_says(refund_id, status)
+    assert await sale.held() == {"platform": 88, "promoter_brand": 1_682}
+    assert await sale.in_books() == 1_682
+    assert await sale.line() == ("PENDING", 0, 0)
 
 
 async def test_a_refund_that_fails_after_it_succeeded_gives_the_commission_back(

@@ -16,7 +16,7 @@ from supply.ledger import queries as ledger
 from supply.settlement import queries
 from supply.settlement.capture import CapturedOrder, open_split
 from supply.settlement.denied_commission import deny_commission, restore_commission
-from supply.settlement.refunds import LineRefund, RefundPlan, reserve_refund
+from supply.settlement.refunds import LineRefund, RefundPlan, reserve_refund, void_refund
 from supply.settlement.release import release_due
 from tests.factories.settlement import PAID_AT, Parties, captured_o1, line_of_o1, order_of
 
@@ -99,12 +99,77 @@ async def test_given_back_after_refunds_of_units_all_stand_as_if_it_had_never_be
     assert stands[0] == stands[1]
 
 
-async def _refund(session: AsyncSession, order: CapturedOrder, quantity: int) -> None:
+@pytest.mark.parametrize("seed", range(16))
+async def test_a_refund_that_fails_after_all_gives_back_to_whose_shares_it_was(
+    session: AsyncSession, clock: FixedClock, seed: int
+) -> None:
+    """Refunds before and after the denial, by units and by amount; the denial undone; then all but the first fail.
+
+    Beside it the same order, whose commission was never denied.
+    """
+    dice = random.Random(seed)
+    quantity, basis = dice.randint(4, 9), dice.randint(2_000, 9_000)
+    units = [1, *(dice.randint(1, 2) for _ in range(2))]
+    stands, before_void = [], []
+    for denied in (False, True):
+        parties = Parties()
+        line = line_of_o1(parties, quantity=quantity, basis_minor=basis)
+        order = order_of(parties, [line], charge_id=f"ch_{denied}")
+        await open_split(session, order, clock=clock)
+        await _refund(session, order, units[0])
+        if denied:
+            await _deny(session, order)
+        late = [await _refund(session, order, count) for count in units[1:] if count]
+        if denied:
+            await _restore(session, order)
+        before_void.append(await _nets(session, parties))
+        dice.shuffle(late)
+        for refund_id in late:
+            await void_refund(session, refund_id, now=PAID_AT)
+            await void_refund(session, refund_id, now=PAID_AT)
+        stands.append(await _nets(session, parties))
+    assert before_void[0] == before_void[1]
+    assert stands[0] == stands[1]
+
+
+async def test_a_refund_by_amount_that_fails_gives_back_what_it_withheld(
+    session: AsyncSession, clock: FixedClock
+) -> None:
+    parties = Parties()
+    order = await captured_o1(session, clock, parties)
+    whole = await _nets(session, parties)
+    await _deny(session, order)
+    plan = RefundPlan(RefundId.new(), order.order_id, amount_minor=2_597)
+    await reserve_refund(session, plan, now=PAID_AT)
+    await _restore(session, order)
+    assert (await _nets(session, parties))[1:] < whole[1:]
+    await void_refund(session, plan.refund_id, now=PAID_AT)
+    assert await _nets(session, parties) == whole
+
+
+async def test_what_comes_back_to_a_line_that_is_denied_again_waits_until_that_is_undone(
+    session: AsyncSession, clock: FixedClock
+) -> None:
+    parties = Parties()
+    order = order_of(parties, [line_of_o1(parties, quantity=4)], charge_id="ch_1")
+    await open_split(session, order, clock=clock)
+    whole = await _nets(session, parties)
+    await _deny(session, order)
+    refund_id = await _refund(session, order, 1)
+    await _restore(session, order)
+    await _deny(session, order, reference="d2")
+    await void_refund(session, refund_id, now=PAID_AT)
+    assert await _nets(session, parties) == [sum(whole), 0, 0]
+    await _restore(session, order, "d2")
+    assert await _nets(session, parties) == whole
+
+
+async def _refund(session: AsyncSession, order: CapturedOrder, quantity: int) -> RefundId:
+    refund_id = RefundId.new()
     if quantity:
-        plan = RefundPlan(
-            RefundId.new(), order.order_id, lines=(LineRefund(order.lines[0].order_line_id, quantity),)
-        )
-        await reserve_refund(session, plan, now=PAID_AT)
+        lines = (LineRefund(order.lines[0].order_line_id, quantity),)
+        await reserve_refund(session, RefundPlan(refund_id, order.order_id, lines=lines), now=PAID_AT)
+    return refund_id
 
 
 async def test_of_what_was_wholly_refunded_nothing_comes_back(
