@@ -142,6 +142,16 @@ class OrderNotFound(NotFound):
         self.order_id = order_id
 
 
+class OrderKeptAtSource(Conflict):
+    """The brand's own checkout has the customer's money: it refunds there, and tells us."""
+
+    code = "ORDER_KEPT_AT_SOURCE"
+
+    def __init__(self, order_id: OrderId) -> None:
+        super().__init__(f"{order_id} was paid to the brand itself, which refunds it")
+        self.order_id = str(order_id)
+
+
 class OrderNotPaid(Conflict):
     code = "ORDER_NOT_PAID"
 

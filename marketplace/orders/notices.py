@@ -29,6 +29,7 @@ from marketplace.orders import paying, payout_notices, refund_sending
 from marketplace.orders.errors import NotYet
 from marketplace.orders.events import ProviderNotified
 from supply.settlement import provider_accounts
+from supply.settlement.at_source import paying as debts
 from supply.settlement.disputes import applying as disputes
 from supply.settlement.disputes.stages import Stage
 
@@ -75,8 +76,18 @@ async def on_dispute(
         raise NotYet("the disputed charge is not in the books")
 
 
+async def on_intent(
+    db: Database, notice: ProviderNotified, *, payments: PaymentGateway, clock: Clock
+) -> None:
+    """Of a checkout, or of a debt that a party pays."""
+    if await debts.is_debt_payment(db, notice.object_id):
+        await debts.refresh(db, notice.object_id, payments=payments, clock=clock)
+    else:
+        await paying.on_intent(db, notice, payments=payments, clock=clock)
+
+
 NEWS: Mapping[str, NoticeHandler] = {
-    "payment_intent.succeeded": paying.on_intent,
+    "payment_intent.succeeded": on_intent,
     "refund.": refund_sending.on_refund,
     "charge.refund.updated": refund_sending.on_refund,
     "charge.dispute.": on_dispute,

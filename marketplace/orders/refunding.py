@@ -22,6 +22,7 @@ from infra import outbox
 from marketplace.orders import queries
 from marketplace.orders.errors import (
     GoodwillIsThePlatforms,
+    OrderKeptAtSource,
     OrderNotFound,
     OrderNotPaid,
     RefundAlreadyRequested,
@@ -37,6 +38,7 @@ from marketplace.orders.queries import OrderLineRow
 from supply.fulfillment import service as fulfillment
 from supply.settlement import goodwill
 from supply.settlement import refunds as settlement
+from supply.settlement.parties import is_at_source
 from supply.settlement.refunds import LineRefund, RefundPlan, ReservedRefund, ShippingRefund
 
 LONGEST_REASON = 500
@@ -188,11 +190,14 @@ async def record(
 
 
 async def lock_order(session: AsyncSession, actor: Actor, order_id: OrderId) -> Any:
-    """The paid order of the merchant, or of anybody for the platform. Raises ``OrderNotFound``, ``OrderNotPaid``."""
+    """The paid order of the merchant, or of anybody for the platform. Raises ``OrderNotFound``, ``OrderNotPaid`` and
+    ``OrderKeptAtSource``."""
     who = {"everything": actor.sees_everything, "merchant": None if actor.sees_everything else actor.brand_id}
     order = (await session.execute(_LOCK_ORDER, {"id": order_id, **who})).first()
     if order is None:
         raise OrderNotFound(order_id)
+    if is_at_source(order.charge_id or ""):
+        raise OrderKeptAtSource(order_id)
     if order.payment_status in (PaymentStatus.PENDING, PaymentStatus.VOIDED):
         raise OrderNotPaid(order_id)
     return order

@@ -39,6 +39,7 @@ from infra.observability.metrics import (
 )
 from services.api.auth import STOREFRONT_KEY, Authenticator
 from services.api.downloads import print_files
+from services.api.intake import order_intake
 from services.api.statement_files import statement_files
 from services.api.webhooks import payment_webhooks
 from services.wiring import make_gateways, read_settings
@@ -110,6 +111,7 @@ def create_app(gateways: Gateways | None = None) -> FastAPI:
         )
     )
     app.include_router(payment_webhooks(gateways))
+    app.include_router(order_intake(gateways))
     app.include_router(print_files(gateways, authenticator))
     app.include_router(statement_files(gateways, authenticator))
     app.add_api_route("/healthz", _alive, methods=["GET"])

@@ -20,6 +20,8 @@ from supply.fulfillment import sla, webhooks
 from supply.ledger import service as ledger
 from supply.settlement import platform_payouts
 from supply.settlement import service as settlement
+from supply.settlement.at_source import covering
+from supply.settlement.at_source import paying as debts
 from supply.settlement.disputes import applying as disputes
 from supply.settlement.rails import service as rails
 from supply.settlement.reconciliation import bill
@@ -57,6 +59,9 @@ _TABLE: dict[str, tuple[Sweep, float]] = {
     # Settling
     "settlement.fees": (settlement.collect_fees, 2),
     "settlement.funds": (settlement.funds_available, 5),
+    "settlement.commission_due": (covering.claim_due, 5),
+    "settlement.commission_covered": (covering.cover_due, 5),
+    "settlement.debt_payments": (debts.sweep_debt_payments, 60),
     "settlement.release": (settlement.release_due, 5),
     "settlement.statements": (settlement.close_due_statements, 20),
     "settlement.contests": (contesting.end_silent_contests, 60),

@@ -29,6 +29,8 @@ from marketplace.orders.events import (
     RefundRequested,
     RefundSettled,
 )
+from marketplace.orders.own_checkout import moving as own_checkout
+from marketplace.orders.own_checkout.events import OrderTold
 from marketplace.promotion.agreements import counters
 from marketplace.promotion.commission import states as commission_states
 from marketplace.promotion.events import CommissionReversed, OrderCredited
@@ -64,6 +66,7 @@ SUBSCRIPTIONS: dict[type[Event], tuple[Handler, ...]] = {
     # Paying
     ProviderNotified: (notices.on_provider_notified,),
     PaymentCaptured: (capture.on_payment_captured,),
+    OrderTold: (own_checkout.on_order_told,),
     PaymentCameLate: (refund_sending.on_payment_came_late,),
     OrderCredited: (
         matching.on_order_credited,

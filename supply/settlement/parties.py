@@ -25,6 +25,7 @@ def at_source(merchant: BrandId) -> str:
 
 
 def is_at_source(provider: str) -> bool:
+    """Of a provider, or of a charge."""
     return provider.startswith(_AT_SOURCE)
 
 

@@ -24,7 +24,7 @@ _COMMISSION = frozenset({Part.PROMOTER_BRAND, Part.INDIVIDUAL, Part.PLATFORM_COM
 
 @dataclass(frozen=True, slots=True)
 class CommissionTaken:
-    """``payee_id`` is empty for the platform's part."""
+    """``payee_id`` is empty for the platform's part. Below zero, the payee got that back (at_source.refunding)."""
 
     order_line_id: OrderLineId
     part: Part
@@ -47,7 +47,7 @@ async def _commissions(session: AsyncSession, taken: Iterable[Sequence[Any]]) ->
     wanted = [
         (SplitLineId.parse(line_id), part_of(seat), payee_id, amount)
         for line_id, seat, payee_id, amount in taken
-        if part_of(seat) in _COMMISSION and amount > 0
+        if part_of(seat) in _COMMISSION and amount
     ]
     rows = await session.execute(_LINES, {"ids": [line_id for line_id, _, _, _ in wanted]})
     lines = {SplitLineId.of(row.id): OrderLineId.of(row.order_line_id) for row in rows}
