@@ -9,10 +9,14 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 from core.errors import LianyuError
 from core.money import MAX_MINOR, PPM
 from marketplace.orders.address import Address
-from marketplace.orders.own_checkout import told
 from marketplace.orders.own_checkout.errors import BadTelling
 from marketplace.orders.own_checkout.models import EventKind
 from marketplace.orders.own_checkout.told import (
+    MOST_CODES,
+    MOST_EVENTS,
+    MOST_LINES,
+    MOST_TOKENS,
+    MOST_UNITS,
     BuyerTold,
     DiscountTold,
     EventTold,
@@ -26,8 +30,8 @@ from marketplace.promotion.coupons.models import Funder
 Id = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 Text = Annotated[str, StringConstraints(max_length=300)]
 Minor = Annotated[int, Field(ge=0, le=MAX_MINOR, strict=True)]
-Units = Annotated[int, Field(ge=1, le=told.MOST_UNITS, strict=True)]
-UnitsOrNone = Annotated[int, Field(ge=0, le=told.MOST_UNITS, strict=True)]
+Units = Annotated[int, Field(ge=1, le=MOST_UNITS, strict=True)]
+UnitsOrNone = Annotated[int, Field(ge=0, le=MOST_UNITS, strict=True)]
 Rate = Annotated[int, Field(ge=0, le=PPM, strict=True)]
 Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
@@ -89,15 +93,15 @@ class OrderIn(Body):
     checkout_started_at: AwareDatetime | None = None
     currency: Currency
     total_minor: Minor
-    lines: Annotated[list[LineIn], Field(min_length=1, max_length=told.MOST_LINES)]
+    lines: Annotated[list[LineIn], Field(min_length=1, max_length=MOST_LINES)]
     discounts: Annotated[list[DiscountIn], Field(max_length=50)] = []
     shipping_minor: Minor = 0
     buyer: BuyerIn
     address: AddressIn | None = None
     country: Country | None = None
-    touches: Annotated[list[Text], Field(max_length=told.MOST_TOKENS)] = []
-    sessions: Annotated[list[Text], Field(max_length=told.MOST_TOKENS)] = []
-    coupon_codes: Annotated[list[Text], Field(max_length=told.MOST_CODES)] = []
+    touches: Annotated[list[Text], Field(max_length=MOST_TOKENS)] = []
+    sessions: Annotated[list[Text], Field(max_length=MOST_TOKENS)] = []
+    coupon_codes: Annotated[list[Text], Field(max_length=MOST_CODES)] = []
 
     def told(self) -> OrderContent:
         return OrderContent(
@@ -127,7 +131,7 @@ class EventIn(Body):
     id: Id
     type: Literal["paid", "shipped", "delivered", "cancelled", "refunded"]
     at: AwareDatetime
-    lines: Annotated[list[RefundedLineIn], Field(max_length=told.MOST_LINES)] = []
+    lines: Annotated[list[RefundedLineIn], Field(max_length=MOST_LINES)] = []
     shipping_minor: Minor = 0
     reason: Text = ""
 
@@ -139,7 +143,7 @@ class EventIn(Body):
 class RowIn(Body):
     reference: Id
     order: OrderIn | None = None
-    events: Annotated[list[EventIn], Field(max_length=told.MOST_EVENTS)] = []
+    events: Annotated[list[EventIn], Field(max_length=MOST_EVENTS)] = []
 
     def told(self) -> Telling:
         order = self.order.told() if self.order is not None else None

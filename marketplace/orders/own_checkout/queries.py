@@ -20,7 +20,8 @@ from supply.settlement.at_source.queries import OrderDue, dues_of
 _ORDER = text(
     "SELECT t.content, o.id, o.number, o.currency, o.total_minor, o.refunded_minor, o.payment_status,"
     " o.fulfillment_status, o.placed_at, o.paid_at, o.delivered_at"
-    " FROM told_orders t JOIN orders o ON o.id = t.order_id WHERE t.storefront_id = :storefront AND t.reference = :reference"
+    " FROM told_orders t JOIN orders o ON o.id = t.order_id"
+    " WHERE t.storefront_id = :storefront AND t.reference = :reference"
 )
 _EVENTS = text(
     "SELECT event_id, kind, at, applied_at FROM told_events WHERE storefront_id = :storefront"
