@@ -165,17 +165,19 @@ def allocate_minor(total: int, weights: Sequence[int]) -> list[int]:
         if total:
             raise ValueError(f"nothing to allocate {total} over")
         return [0] * len(weights)
-    exact = [total * weight for weight in weights]
-    shares = [part // whole for part in exact]
-    left = total - sum(shares)
-    if left:
-        # Integer form of the remainders: (total·w) mod whole orders exactly as the fractions do.
-        over = [part % whole for part in exact]
-        if left == 1:
-            shares[over.index(max(over))] += 1
-        else:
-            for i in sorted(range(len(over)), key=over.__getitem__, reverse=True)[:left]:
-                shares[i] += 1
+    # Integer form of the remainders: (total·w) mod whole orders exactly as the fractions do.
+    shares, over, left = [], [], total
+    for weight in weights:
+        exact = total * weight
+        share = exact // whole
+        shares.append(share)
+        over.append(exact - share * whole)
+        left -= share
+    if left == 1:
+        shares[over.index(max(over))] += 1
+    elif left:
+        for i in sorted(range(len(over)), key=over.__getitem__, reverse=True)[:left]:
+            shares[i] += 1
     return shares
 
 

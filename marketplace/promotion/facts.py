@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
+from hashlib import sha256
 from operator import attrgetter
 from typing import Any, Final
 
@@ -90,7 +91,7 @@ class AgreementTerms:
     allow_self_purchase: bool = False
     checkout_touch_earns: bool = False
     """A checkout touch with no earlier qualifying touch earns; off unless both brands signed it."""
-    canonical: str = field(init=False, repr=False, compare=False)
+    canonical: orjson.Fragment = field(init=False, repr=False, compare=False)
     """This version's part of the input text, written once: one version decides many orders."""
 
     by_sku: dict[str, list[OfferRule]] = field(init=False, repr=False, compare=False)
@@ -104,7 +105,7 @@ class AgreementTerms:
     def __post_init__(self) -> None:
         latest = max((rule.effective_at for rule in self.rules), default=None)
         object.__setattr__(self, "latest_rule_at", latest)
-        object.__setattr__(self, "canonical", canonical_text(_terms_row(self)))
+        object.__setattr__(self, "canonical", orjson.Fragment(_canonical(_terms_row(self))))
         by_scope: dict[ScopeKind, dict[str, list[OfferRule]]] = {scope: {} for scope in ScopeKind}
         for rule in sorted(self.rules, key=_by_merit):
             scope_id = "" if rule.scope is ScopeKind.CAMPAIGN else rule.scope_id
@@ -192,14 +193,19 @@ def canonical_inputs(
     order: OrderFact, touches: Iterable[TouchFact], agreements: Sequence[AgreementTerms]
 ) -> str:
     """The text that a decision's ``input_hash`` is the SHA-256 of."""
-    return inputs_in_time(order, sorted(touches, key=in_time), agreements)
+    return _inputs_in_time(order, sorted(touches, key=in_time), agreements).decode()
 
 
-def inputs_in_time(order: OrderFact, touches: list[TouchFact], agreements: Sequence[AgreementTerms]) -> str:
-    """``canonical_inputs`` for touches that are sorted already."""
-    ordered = agreements if len(agreements) == 1 else sorted(agreements, key=_by_version)
-    facts = canonical_text((_order_row(order), [_touch_row(touch) for touch in touches]))
-    return f'["{RULE_VERSION}",{facts[1:-1]},[{",".join([terms.canonical for terms in ordered])}]]'
+def hash_of_inputs(order: OrderFact, touches: list[TouchFact], agreements: Sequence[AgreementTerms]) -> str:
+    """The SHA-256 of ``canonical_inputs``, 64 hex digits; ``touches`` are sorted by time and id."""
+    return sha256(_inputs_in_time(order, touches, agreements)).hexdigest()
+
+
+def _inputs_in_time(
+    order: OrderFact, touches: list[TouchFact], agreements: Sequence[AgreementTerms]
+) -> bytes:
+    versions = [terms.canonical for terms in sorted(agreements, key=_by_version)]
+    return _canonical((RULE_VERSION, _order_row(order), [_touch_row(touch) for touch in touches], versions))
 
 
 _CANONICAL = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
@@ -207,7 +213,11 @@ _CANONICAL = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OP
 
 def canonical_text(value: Any) -> str:
     """``core.canonical.canonical_json``: the same text in a fraction of the time. Integers of 64 bits at most."""
-    return orjson.dumps(value, default=_of_a_class, option=_CANONICAL).decode()
+    return _canonical(value).decode()
+
+
+def _canonical(value: Any) -> bytes:
+    return orjson.dumps(value, default=_of_a_class, option=_CANONICAL)
 
 
 def _of_a_class(value: Any) -> Any:
@@ -267,8 +277,13 @@ def _touch_row(t: TouchFact) -> tuple[Any, ...]:
     return row if t.campaign_running and not t.excluded else (*row, t.campaign_running, t.excluded)
 
 
+# Read back for every touch: a dict answers in a tenth of the time of an enum's call.
+_KIND_OF = {str(each): each for each in TouchKind}
+_CHANNEL_OF = {str(each): each for each in TouchChannel}
+
+
 def _touch_of(row: list[Any]) -> TouchFact:
-    row[5], row[7], row[8] = from_micros(row[5]), TouchKind(row[7]), TouchChannel(row[8])
+    row[5], row[7], row[8] = from_micros(row[5]), _KIND_OF[row[7]], _CHANNEL_OF[row[8]]
     row[16], row[18], row[19] = frozenset(row[16]), frozenset(row[18]), frozenset(row[19])
     return TouchFact(*row)
 

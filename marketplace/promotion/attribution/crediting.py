@@ -14,9 +14,15 @@ import orjson
 
 from core.canonical import sha256_hex
 from marketplace.promotion.agreements.limits import BudgetLeft, Limit, limited
-from marketplace.promotion.attribution.decision import Award, Decision, decide, share_over_touches
+from marketplace.promotion.attribution.decision import (
+    Award,
+    Decision,
+    LineAttribution,
+    decide,
+    share_over_touches,
+)
 from marketplace.promotion.commission import rules as commission
-from marketplace.promotion.commission.rules import Funder, LineAmounts, OrderDiscount
+from marketplace.promotion.commission.rules import Funder, OrderDiscount
 from marketplace.promotion.facts import (
     AgreementTerms,
     OrderFact,
@@ -169,11 +175,15 @@ class Credit:
         """What was decided and earned, in one text; whoever earns it by name."""
         d = self.decision
         owed = [[_by_name(each) for each in self.adjustments]] if self.adjustments else []
-        return canonical_text([d.awards, d.lines, d.rejected, [_by_name(line) for line in self.lines], *owed])
+        # Plain tuples: the writer would ask back for every other kind.
+        lines, rejected = list(map(tuple, d.lines)), list(map(tuple, d.rejected))
+        return canonical_text([d.awards, lines, rejected, [_by_name(line) for line in self.lines], *owed])
 
 
 def _by_name(earned: LineEarned | Adjustment) -> dict[str, Any]:
-    return {**earned._asdict(), "shares": [share._asdict() for share in earned.shares]}
+    named = dict(zip(earned._fields, earned, strict=True))
+    named["shares"] = [dict(zip(ShareEarned._fields, share, strict=True)) for share in earned.shares]
+    return named
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,36 +203,32 @@ def credit(
     decision = decide(order, touches, agreements)
     if not decision.awards:
         return Credit(decision, ())
-    bases = commission.basis_of_lines(
-        [LineAmounts(line.gross_minor, line.discount_minor, line.tax_ppm) for line in amounts.lines],
-        amounts.discounts,
-    )
+    bases = commission.basis_of_lines(amounts.lines, amounts.discounts)
     splits = {(split.agreement_id, split.version): split for split in amounts.splits}
     commissions, owed = _commissions(decision, amounts, bases, splits)
-    award_of = {line_id: award for award in decision.awards for line_id in award.line_ids}
-    earned = []
-    for index, line in enumerate(decision.lines):
-        award = award_of.get(line.line_id)
-        if award is None or line.agreement_id is None or line.agreement_version is None:
-            continue
-        split = splits[line.agreement_id, line.agreement_version]
-        last = award.winners[-1]
-        earned.append(
-            LineEarned(
-                order_line_id=line.line_id,
-                agreement_id=line.agreement_id,
-                agreement_version=line.agreement_version,
-                promoter_brand_id=last.promoter_brand_id,
-                rule_id=line.rule_id or "",
-                rate_ppm=line.rate_ppm,
-                touch_id=last.touch_id,
-                basis_minor=bases[index],
-                commission_minor=commissions[index],
-                return_window_days=split.return_window_days,
-                shares=_shares(award, commissions[index], split),
+    index_of = {line.line_id: index for index, line in enumerate(decision.lines)}
+    earned: list[LineEarned | None] = [None] * len(bases)
+    for award in decision.awards:
+        split, last = splits[award.agreement_id, award.agreement_version], award.winners[-1]
+        indexes = [index_of[line_id] for line_id in award.line_ids]
+        shares = _shares(award, [commissions[index] for index in indexes], split)
+        for index, shares_of_line in zip(indexes, shares, strict=True):
+            line = decision.lines[index]
+            earned[index] = LineEarned(
+                line.line_id,
+                award.agreement_id,
+                award.agreement_version,
+                last.promoter_brand_id,
+                line.rule_id or "",
+                line.rate_ppm,
+                last.touch_id,
+                bases[index],
+                commissions[index],
+                split.return_window_days,
+                tuple(shares_of_line),
             )
-        )
-    return Credit(decision, tuple(earned), _adjustments(decision, owed, splits))
+    in_order = tuple([line for line in earned if line is not None])
+    return Credit(decision, in_order, _adjustments(decision, owed, splits) if owed else ())
 
 
 def _adjustments(
@@ -234,7 +240,11 @@ def _adjustments(
             award.agreement_version,
             award.winners[-1].promoter_brand_id,
             owed[award.agreement_id],
-            _shares(award, owed[award.agreement_id], splits[award.agreement_id, award.agreement_version]),
+            tuple(
+                _shares(
+                    award, [owed[award.agreement_id]], splits[award.agreement_id, award.agreement_version]
+                )[0]
+            ),
         )
         for award in decision.awards
         if owed.get(award.agreement_id)
@@ -261,21 +271,9 @@ def _commissions(
             by_agreement.setdefault(line.agreement_id, []).append(index)
     commissions = [0] * len(bases)
     for agreement_id, indexes in by_agreement.items():
-        exact = []
-        for index in indexes:
-            line, basis = decision.lines[index], bases[index]
-            if line.fixed_minor is None:
-                exact.append(commission.exact_rate(basis, line.rate_ppm))
-            else:
-                assert line.agreement_version is not None
-                exact.append(
-                    commission.exact_fixed(
-                        line.fixed_minor,
-                        quantity=amounts.lines[index].quantity,
-                        basis_minor=basis,
-                        cap_ppm=splits[agreement_id, line.agreement_version].fixed_cap_ppm,
-                    )
-                )
+        exact = [
+            _exact(decision.lines[index], bases[index], amounts.lines[index], splits) for index in indexes
+        ]
         earned = commission.round_to_lines(exact)
         limit = limits.get(agreement_id)
         if limit is not None:
@@ -294,27 +292,46 @@ def _commissions(
     return commissions, owed
 
 
-def _shares(award: Award, commission_minor: int, split: SplitRule) -> tuple[ShareEarned, ...]:
-    """R3 for every winner's part of a line."""
-    shares: list[ShareEarned] = []
-    for winner, part in zip(award.winners, _parts(award, commission_minor), strict=True):
-        person, touch_id = winner.promoter_id, winner.touch_id
-        individual, brand, platform = commission.split_commission(
-            part, fee_ppm=split.fee_ppm, individual_ppm=0 if person is None else split.individual_ppm
+def _exact(
+    line: LineAttribution, basis_minor: int, money: LineMoney, splits: Mapping[tuple[str, int], SplitRule]
+) -> int:
+    """R2 of one line that earns, in millionths of a minor unit."""
+    if line.fixed_minor is None:
+        return commission.exact_rate(basis_minor, line.rate_ppm)
+    assert line.agreement_id is not None
+    assert line.agreement_version is not None
+    cap_ppm = splits[line.agreement_id, line.agreement_version].fixed_cap_ppm
+    return commission.exact_fixed(
+        line.fixed_minor, quantity=money.quantity, basis_minor=basis_minor, cap_ppm=cap_ppm
+    )
+
+
+def _shares(award: Award, commissions_minor: Sequence[int], split: SplitRule) -> list[list[ShareEarned]]:
+    """R3 of each commission: for every winner's part of it, one after another."""
+    shares: list[list[ShareEarned]] = [[] for _ in commissions_minor]
+    for winner, parts in zip(award.winners, _parts(award, commissions_minor), strict=True):
+        person, touch_id, brand_id = winner.promoter_id, winner.touch_id, winner.promoter_brand_id
+        divided = commission.split_commissions(
+            parts, fee_ppm=split.fee_ppm, individual_ppm=0 if person is None else split.individual_ppm
         )
-        at = len(shares)
-        if person is not None:
-            shares.append(ShareEarned(at, _INDIVIDUAL, person, touch_id, individual))
-            at += 1
-        shares.append(ShareEarned(at, _PROMOTER_BRAND, winner.promoter_brand_id, touch_id, brand))
-        shares.append(ShareEarned(at + 1, _PLATFORM, PLATFORM, touch_id, platform))
-    return tuple(shares)
+        for into, (individual, brand, platform) in zip(shares, divided, strict=True):
+            at = len(into)
+            if person is not None:
+                into.append(ShareEarned(at, _INDIVIDUAL, person, touch_id, individual))
+                at += 1
+            into.append(ShareEarned(at, _PROMOTER_BRAND, brand_id, touch_id, brand))
+            into.append(ShareEarned(at + 1, _PLATFORM, PLATFORM, touch_id, platform))
+    return shares
 
 
-def _parts(award: Award, commission_minor: int) -> list[int]:
-    if len(award.winners) == 1:
-        return [commission_minor]
-    return share_over_touches(commission_minor, award.model, len(award.winners))
+def _parts(award: Award, commissions_minor: Sequence[int]) -> Sequence[Sequence[int]]:
+    """By winner: its part of each commission."""
+    winners = len(award.winners)
+    if winners == 1:
+        return [commissions_minor]
+    return list(
+        zip(*[share_over_touches(minor, award.model, winners) for minor in commissions_minor], strict=True)
+    )
 
 
 def recompute(input_text: str, amounts_text: str) -> Recomputed:

@@ -21,7 +21,6 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from core.canonical import sha256_hex
 from core.money import PPM, allocate_minor
 from marketplace.promotion.facts import (
     RULE_VERSION,
@@ -35,8 +34,8 @@ from marketplace.promotion.facts import (
     TouchFact,
     TouchKind,
     canonical_inputs,
+    hash_of_inputs,
     in_time,
-    inputs_in_time,
     read_inputs,
 )
 
@@ -214,12 +213,12 @@ def decide(order: OrderFact, touches: Sequence[TouchFact], agreements: Sequence[
     ``AGREEMENT_NOT_ACTIVE``. The sequence of ``touches`` and of ``agreements`` changes nothing.
     """
     ordered = sorted(touches, key=in_time)
-    input_hash = sha256_hex(inputs_in_time(order, ordered, agreements))
+    input_hash = hash_of_inputs(order, ordered, agreements)
     terms_of = {(each.agreement_id, each.version): each for each in agreements}
     reasons: dict[str, RejectReason] = {}
     qualified: list[_Candidate] = []
     late: list[_Candidate] = []
-    rules_of: dict[tuple[str, int], _Rules] = {}
+    rules_of: dict[int, _Rules] = {}
     for touch in ordered:
         judged = _judge(order, touch, terms_of.get((touch.agreement_id, touch.agreement_version)), rules_of)
         if isinstance(judged, _Candidate):
@@ -237,7 +236,9 @@ def decide(order: OrderFact, touches: Sequence[TouchFact], agreements: Sequence[
         for candidate in candidates:
             if candidate.touch.id not in won:
                 reasons[candidate.touch.id] = _why_it_lost(candidate, decisive)
-    rejected = tuple([RejectedTouch(t.id, reasons[t.id]) for t in ordered if t.id in reasons])
+    rejected = (
+        tuple([RejectedTouch(t.id, reasons[t.id]) for t in ordered if t.id in reasons]) if reasons else ()
+    )
     return Decision(order.id, awards, lines, rejected, input_hash)
 
 
@@ -255,27 +256,26 @@ class _Candidate:
 
     __slots__ = ("at_checkout", "group", "rank", "rules", "terms", "touch")
 
-    def __init__(self, touch: TouchFact, terms: AgreementTerms, rules: _Rules, at_checkout: bool) -> None:
-        self.touch, self.terms, self.rules, self.at_checkout = touch, terms, rules, at_checkout
+    def __init__(self, order: OrderFact, touch: TouchFact, terms: AgreementTerms, rules: _Rules) -> None:
+        self.touch, self.terms, self.rules = touch, terms, rules
+        if touch.coupon_exclusive and touch.kind is _COUPON_TOUCH and not touch.coupon_leaked:
+            # Entering it at checkout is its normal use.
+            self.rank, self.group, self.at_checkout = 0, _OUTRIGHT, False
+            return
         if touch.kind is _LEAD_TOUCH:
             self.rank, self.group = _LEAD_RANK, _LEAD
-        elif _is_exclusive(touch):
-            self.rank, self.group = 0, _OUTRIGHT
         else:
             self.rank, self.group = _CHANNEL_RANK[touch.channel], _EVIDENCE
-
-
-def _is_exclusive(touch: TouchFact) -> bool:
-    return touch.coupon_exclusive and touch.kind is _COUPON_TOUCH and not touch.coupon_leaked
+        self.at_checkout = _at_checkout(order, touch)
 
 
 def _judge(
     order: OrderFact,
     touch: TouchFact,
     terms: AgreementTerms | None,
-    rules_of: dict[tuple[str, int], _Rules],
+    rules_of: dict[int, _Rules],
 ) -> _Candidate | RejectReason:
-    """The first test a touch fails, else the candidate. ``rules_of`` keeps the lines' rules by version."""
+    """The first test a touch fails, else the candidate. ``rules_of`` keeps the lines' rules by version's ``id()``."""
     if touch.is_bot:
         return RejectReason.BOT
     if touch.duplicate_of is not None:
@@ -296,21 +296,20 @@ def _judge(
     rules = _rules_of_lines(order, touch, terms, rules_of)
     if not rules:
         return RejectReason.NOT_IN_SCOPE
-    return _self_promotion(order, touch, terms) or _Candidate(touch, terms, rules, _at_checkout(order, touch))
+    return _self_promotion(order, touch, terms) or _Candidate(order, touch, terms, rules)
 
 
 def _rules_of_lines(
-    order: OrderFact, touch: TouchFact, terms: AgreementTerms, rules_of: dict[tuple[str, int], _Rules]
+    order: OrderFact, touch: TouchFact, terms: AgreementTerms, rules_of: dict[int, _Rules]
 ) -> _Rules:
     """One list for all touches of a version once all its rules are in force."""
     if terms.latest_rule_at is None or terms.latest_rule_at > touch.touch_at:
         rules = [_rule_for(line, terms, touch.touch_at) for line in order.lines]
         return rules if any(rules) else []
-    key = (terms.agreement_id, terms.version)
-    known = rules_of.get(key)
+    known = rules_of.get(id(terms))
     if known is None:
         rules = [_standing_rule(line, terms) for line in order.lines]
-        known = rules_of[key] = rules if any(rules) else []
+        known = rules_of[id(terms)] = rules if any(rules) else []
     return known
 
 
@@ -367,11 +366,10 @@ def _self_promotion(order: OrderFact, touch: TouchFact, terms: AgreementTerms) -
 
 def _at_checkout(order: OrderFact, touch: TouchFact) -> bool:
     if order.checkout_started_at is not None and touch.touch_at >= order.checkout_started_at:
-        return not _is_exclusive(touch)
+        return True
     if touch.landing_view or order.paid_at is None:
         return False
-    at_once = (order.paid_at - touch.touch_at).total_seconds() < MIN_CHECKOUT_LEAD_S
-    return at_once and not _is_exclusive(touch)
+    return (order.paid_at - touch.touch_at).total_seconds() < MIN_CHECKOUT_LEAD_S
 
 
 def _decisive(candidates: Sequence[_Candidate]) -> _Candidate:
@@ -418,7 +416,7 @@ def _award_lines(
     decisive = _decisive(candidates)
     lines, line_ids = [], []
     for line, rule in zip(order.lines, rules, strict=True):
-        lines.append(_line_of(line, decisive, rule, order))
+        lines.append(_line_of(line, decisive.terms, rule, order))
         if rule is not None:
             line_ids.append(line.id)
     award = _award(decisive, _sharing(decisive, candidates), line_ids)
@@ -443,31 +441,31 @@ def _award_by_line(
         # Lines with the same sharers make one award; the decisive touch tells versions apart.
         key = (decisive.touch.id, *[each.touch.id for each in sharing])
         chosen.setdefault(key, (decisive, sharing, []))[2].append(line.id)
-        lines.append(_line_of(line, decisive, decisive.rules[index], order))
+        lines.append(_line_of(line, decisive.terms, decisive.rules[index], order))
     awards = tuple([_award(*each) for each in chosen.values()])
     return tuple(lines), awards, through
 
 
 def _line_of(
-    line: LineFact, decisive: _Candidate, rule: OfferRule | None, order: OrderFact
+    line: LineFact, terms: AgreementTerms, rule: OfferRule | None, order: OrderFact
 ) -> LineAttribution:
     if rule is None:
         return LineAttribution(line.id)
     rate_ppm = rule.rate_ppm
-    if rule.rate_new_ppm is not None and order.is_new_customer:
+    if order.is_new_customer and rule.rate_new_ppm is not None:
         rate_ppm = rule.rate_new_ppm
-    terms = decisive.terms
     return LineAttribution(line.id, terms.agreement_id, terms.version, rule.id, rate_ppm, rule.fixed_minor)
 
 
 def _award(decisive: _Candidate, sharing: Sequence[_Candidate], line_ids: list[str]) -> Award:
     terms = decisive.terms
     weights = [PPM] if len(sharing) == 1 else share_over_touches(PPM, terms.model, len(sharing))
-    winners = [
-        Winner(t.id, t.promoter_brand_id, t.placement_id, t.promoter_id, weight)
-        for t, weight in zip([each.touch for each in sharing], weights, strict=True)
-    ]
-    return Award(terms.agreement_id, terms.version, terms.model, tuple(winners), tuple(line_ids))
+    winners = tuple([_winner(each.touch, weight) for each, weight in zip(sharing, weights, strict=True)])
+    return Award(terms.agreement_id, terms.version, terms.model, winners, tuple(line_ids))
+
+
+def _winner(touch: TouchFact, weight_ppm: int) -> Winner:
+    return Winner(touch.id, touch.promoter_brand_id, touch.placement_id, touch.promoter_id, weight_ppm)
 
 
 def _why_it_lost(loser: _Candidate, through: Sequence[_Candidate | None]) -> RejectReason:

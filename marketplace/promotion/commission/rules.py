@@ -13,7 +13,7 @@ from enum import StrEnum
 from functools import lru_cache
 from itertools import pairwise
 from math import gcd
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from core.money import PPM, allocate_minor, allocate_remaining, half_up_ratio
 
@@ -51,9 +51,20 @@ class TierMode(StrEnum):
     RETROACTIVE = "RETROACTIVE"
 
 
+class Priced(Protocol):
+    """One order line: ``gross_minor`` for the whole quantity, its own discount, the rate of tax inside it."""
+
+    @property
+    def gross_minor(self) -> int: ...
+    @property
+    def discount_minor(self) -> int: ...
+    @property
+    def tax_ppm(self) -> int: ...
+
+
 @dataclass(frozen=True, slots=True)
 class LineAmounts:
-    """One order line: ``gross_minor`` for the whole quantity, its own discount, the rate of tax inside it."""
+    """A ``Priced`` line and nothing else."""
 
     gross_minor: int
     discount_minor: int = 0
@@ -117,20 +128,22 @@ class PeriodBalance:
     """Goes into the next period; negative when the payee owes."""
 
 
-def basis_of_lines(lines: Sequence[LineAmounts], discounts: Sequence[OrderDiscount] = ()) -> list[int]:
+def basis_of_lines(lines: Sequence[Priced], discounts: Sequence[OrderDiscount] = ()) -> list[int]:
     """R1, per line: gross − own discount − its part of order discounts funded by merchant or supplier − tax.
 
     The discounts are summed, then spread by largest remainder over gross − own discount; included tax is
     taken out of what is left. Never below 0. Shipping, duty and tips are not in ``gross_minor``.
     """
-    nets = [max(line.gross_minor - line.discount_minor, 0) for line in lines]
+    nets = [line.gross_minor - line.discount_minor for line in lines]
+    if nets and min(nets) < 0:
+        nets = [max(net, 0) for net in nets]
     lowering = 0
     for discount in discounts:
         if discount.funder in _LOWERS_BASIS:
             lowering += discount.amount_minor
     if lowering:
-        parts = allocate_minor(min(lowering, sum(nets)), nets)
-        nets = [net - part for net, part in zip(nets, parts, strict=True)]
+        for index, part in enumerate(allocate_minor(min(lowering, sum(nets)), nets)):
+            nets[index] -= part
     for index, line in enumerate(lines):
         if line.tax_ppm:
             nets[index] -= included_tax(nets[index], line.tax_ppm)
