@@ -9,6 +9,7 @@ from graph.audiences.mutations import AudienceMutations
 from graph.audiences.queries import AudienceQueries
 from graph.brands.mutations import BrandMutations
 from graph.brands.queries import BrandQueries
+from graph.brands.signing_secrets import SigningSecretMutations, SigningSecretQueries
 from graph.catalog.mutations import CatalogMutations
 from graph.catalog.queries import CatalogQueries
 from graph.insights.commissions import CommissionQueries
@@ -38,6 +39,7 @@ from graph.settlement.debts import DebtMutations, DebtQueries
 from graph.settlement.disputes import DisputeMutations, DisputeQueries
 from graph.settlement.ledger import LedgerQueries
 from graph.settlement.mutations import SettlementMutations
+from graph.settlement.own_debts import OwnDebtMutations, OwnDebtQueries
 from graph.settlement.payouts import BankPayoutQueries
 from graph.settlement.platform import PlatformMoneyMutations, PlatformMoneyQueries
 from graph.settlement.queries import SettlementQueries
@@ -49,6 +51,7 @@ Query = merge_types(
     "Query",
     (
         BrandQueries,
+        SigningSecretQueries,
         CatalogQueries,
         AudienceQueries,
         PromotionQueries,
@@ -73,6 +76,7 @@ Query = merge_types(
         ContestQueries,
         DisputeQueries,
         DebtQueries,
+        OwnDebtQueries,
         PlatformMoneyQueries,
         BankPayoutQueries,
         RailQueries,
@@ -82,6 +86,7 @@ Mutation = merge_types(
     "Mutation",
     (
         BrandMutations,
+        SigningSecretMutations,
         CatalogMutations,
         AudienceMutations,
         PromotionMutations,
@@ -103,6 +108,7 @@ Mutation = merge_types(
         ContestMutations,
         DisputeMutations,
         DebtMutations,
+        OwnDebtMutations,
         PlatformMoneyMutations,
     ),
 )

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from core.actor import SYSTEM, Actor
 from core.clock import FixedClock
-from core.ids import CheckoutId, FulfillmentOrderId, OrderId
+from core.ids import CheckoutId, ContactId, FulfillmentOrderId, OrderId
 from core.money import Money
 from infra.db.session import Database
 from marketplace.audiences.models import IdentifierKind
@@ -19,6 +19,7 @@ from marketplace.insights import counting, measuring, simulation
 from marketplace.insights.events import SimulationRequested
 from marketplace.insights.ids import SimulationId
 from marketplace.orders import refunding
+from marketplace.orders.own_checkout.told import BuyerTold
 from marketplace.orders.refunding import RefundCommand
 from marketplace.promotion import service as promotion
 from marketplace.promotion.coupons import codes as coupons
@@ -47,14 +48,28 @@ from supply.settlement.processing_fees import set_fee_bearer
 from supply.settlement.reconciliation.models import Bearer
 from tests.factories import audiences, orders
 from tests.factories.audiences import VAULT, person
+from tests.factories.brands import committed_storefront
 from tests.factories.directory import profile
 from tests.factories.orders import Shop
+from tests.factories.own_checkout import (
+    OwnShop,
+    paid,
+    secret_of,
+    told_and_done,
+    with_events,
+    worked,
+)
 from tests.factories.promotion import POLICY, SIGNER, TEN_PERCENT, campaign, click, link, offer
 from tests.fixtures.http import Served
 
 _TENANT = text(
     "INSERT INTO tenants (id, kind, name, slug, status, country, currency, created_at) VALUES"
     " (:id, 'supplier', 'Hangzhou Works', 'hangzhou-works', 'active', 'CN', 'CNY', :now)"
+)
+_LEAD_MATCH = text("INSERT INTO lead_matches (order_id, contact_id) VALUES (:order, :contact)")
+_DEBT_PAYMENT = text(
+    "INSERT INTO debt_payments (id, payee_id, tenant_id, currency, amount_minor, status, created_at)"
+    " VALUES (gen_random_uuid(), :payee, :tenant, 'CNY', 100, 'cancelled', :now)"
 )
 BUYER = "anna.private@example.com"
 
@@ -92,6 +107,7 @@ async def filled_market(db: Database, clock: FixedClock, served: Served) -> Fill
     await _audience(db, clock, market)
     await _reach(db, clock, market)
     await _offers(db, clock, market)
+    await _own_checkout(db, clock, market)
     await _sales(db, clock, served, market)
     await _doubts(db, clock, market)
     await _money(db, clock, market)
@@ -134,6 +150,22 @@ async def _reach(db: Database, clock: FixedClock, market: FilledMarket) -> None:
         await entries.enter(
             session, CheckoutId.new(), ["PRIVATE-MEI"], advertiser_id=merchant.brand_id, at=clock.now()
         )
+
+
+async def _own_checkout(db: Database, clock: FixedClock, market: FilledMarket) -> None:
+    """The merchant's own checkout has told of an order that a contact of the promoter's made, and owes for it."""
+    shop = market.shop
+    storefront = await committed_storefront(db, clock, shop.promotion.merchant)
+    own = OwnShop(shop.promotion, storefront, shop.product)
+    await secret_of(db, clock, own)
+    async with db.unit_of_work(SYSTEM) as session:
+        token = await click(session, await link(session, shop.promotion, clock), clock.now())
+    told = worked(own, clock, token, reference="PRIVATE-ORDER", buyer=BuyerTold(email=BUYER))
+    order_id = await told_and_done(db, clock, own, with_events(told, paid(clock)))
+    async with db.unit_of_work(SYSTEM) as session:
+        await session.execute(_LEAD_MATCH, {"order": order_id, "contact": ContactId.new()})
+        payment = {"payee": str(own.merchant.brand_id), "tenant": own.merchant.brand_id, "now": clock.now()}
+        await session.execute(_DEBT_PAYMENT, payment)
 
 
 async def _offers(db: Database, clock: FixedClock, market: FilledMarket) -> None:

@@ -58,9 +58,9 @@ class OwnShop:
     market: promotion.Market
     storefront: MadeStorefront
     product: MadeProduct
-    individual: PromoterId
-    merchant_token: str
-    promoter_token: str
+    individual: PromoterId | None = None
+    merchant_token: str = ""
+    promoter_token: str = ""
     box: SecretBox = field(default_factory=lambda: SecretBox(SECRET))
 
     @property

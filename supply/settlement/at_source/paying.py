@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.actor import SYSTEM
 from core.clock import Clock
 from core.ids import BrandId
+from core.money import Money
 from infra.db.session import Database
 from infra.payments.errors import ProviderRefused, ProviderUnavailable
 from infra.payments.gateway import Charge, IntentStatus, PaymentGateway
@@ -82,14 +83,15 @@ async def pay_debt(
     party: BrandId,
     currency: str,
     *,
-    amount_minor: int | None = None,
+    amount: Money | None = None,
     payments: PaymentGateway,
     clock: Clock,
 ) -> DebtPayment:
-    """The open payment of all that ``party`` owes in a currency, or of ``amount_minor`` of it. Safe to repeat.
+    """The open payment of all that ``party`` owes in a currency, or of ``amount`` of it. Safe to repeat.
 
     Raises ``NoDebt``, ``DebtPaymentTooLarge``, ``DebtPaymentTooSmall``, ``DebtPaymentUnavailable``.
     """
+    amount_minor = None if amount is None else (amount - Money(0, currency)).amount_minor
     if amount_minor is not None and amount_minor <= 0:
         raise DebtPaymentTooSmall("a payment is of something", field="amount")
     for _ in range(_TRIES):
@@ -159,6 +161,13 @@ async def _call_off(
         raise DebtPaymentUnavailable("the payment provider does not answer; ask again") from error
     async with db.unit_of_work(SYSTEM) as session:
         await session.execute(_CANCEL, {"intent": payment.intent_id})
+
+
+def pay_url(payment: DebtPayment, *, payments: PaymentGateway) -> str | None:
+    """The provider's own page for a payment, where it has one."""
+    if payment.intent_id is None or payment.client_secret is None:
+        return None
+    return payments.pay_page_url(payment.intent_id, payment.client_secret)
 
 
 async def is_debt_payment(db: Database, intent_id: str) -> bool:

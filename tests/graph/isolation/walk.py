@@ -41,6 +41,7 @@ _PRIVATE_WORDS = (
 
 _KINDS = {
     "returns": ReturnId, "reconciliation_runs": ReconciliationRunId, "write_offs": WriteOffId,
+    "signing_secrets": ids.SigningSecretId,
     "statement_contests": ContestId, "rail_requests": RailRequestId, "platform_payouts": PlatformPayoutId,
     "products": ids.ProductId, "variants": ids.VariantId, "imports": ids.ImportId, "communities": ids.CommunityId,
     "invitations": ids.InvitationId, "agreements": ids.AgreementId, "tracked_links": ids.LinkId,
