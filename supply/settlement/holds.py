@@ -39,7 +39,15 @@ _LAY = text(
     " CAST(:orders AS uuid[]), CAST(:merchants AS uuid[])) AS n (line_id, name, order_id, merchant_id)"
     " ON CONFLICT DO NOTHING RETURNING order_line_id"
 )
-_LIFT = text("DELETE FROM release_holds WHERE name = ANY(:names)")
+_ON_RAILS = text(
+    "SELECT order_id, merchant_id FROM rail_orders WHERE order_id = ANY(:ids) ORDER BY order_id FOR NO KEY UPDATE"
+)
+# What waits on a rail for these looks again at once.
+_LIFT = text(
+    "WITH lifted AS (DELETE FROM release_holds WHERE name = ANY(:names) RETURNING order_id)"
+    " UPDATE rail_requests SET next_try_at = send_at WHERE status = 'planned'"
+    " AND order_id IN (SELECT order_id FROM lifted)"
+)
 _HELD = text(
     "SELECT order_line_id FROM release_holds WHERE order_line_id = ANY(:lines) UNION SELECT order_line_id"
     " FROM commission_dues WHERE order_line_id = ANY(:lines) AND covered_minor < owed_minor"
@@ -73,21 +81,30 @@ async def hold_commissions(
 ) -> set[OrderLineId]:
     """Lay these holds; the lines of which released money went back to pending.
 
-    Lines of orders without a split are left alone. Eight statements for any number of holds.
+    Lines of orders that nobody booked are left alone; on a sharing rail an instruction that was not sent waits
+    (rails/held.py). Nine statements for any number of holds.
     """
     # The order's lock parts this from the release that may be under way.
-    books = await load_many(session, sorted({hold.order_id for hold in holds}))
+    ids = sorted({hold.order_id for hold in holds})
+    books = await load_many(session, ids)
     by_order = {book.order_id: book for book in books}
-    wanted = [hold for hold in holds if hold.order_id in by_order]
+    merchants = {book.order_id: book.merchant_id for book in books}
+    for row in await session.execute(_ON_RAILS, {"ids": [id for id in ids if id not in by_order]}):
+        merchants[OrderId.of(row.order_id)] = BrandId.of(row.merchant_id)
+    wanted = [hold for hold in holds if hold.order_id in merchants]
     if not wanted:
         return set()
     values = {
         "now": now, "lines": [hold.order_line_id for hold in wanted], "names": [hold.name for hold in wanted],
         "orders": [hold.order_id for hold in wanted],
-        "merchants": [by_order[hold.order_id].merchant_id for hold in wanted],
+        "merchants": [merchants[hold.order_id] for hold in wanted],
     }  # fmt: skip
     laid = {OrderLineId.of(each) for each in (await session.execute(_LAY, values)).scalars()}
-    fresh = {(hold.order_id, hold.order_line_id) for hold in wanted if hold.order_line_id in laid}
+    fresh = {
+        (hold.order_id, hold.order_line_id)
+        for hold in wanted
+        if hold.order_line_id in laid and hold.order_id in by_order
+    }
     return await _take_back(session, [(by_order[order], line) for order, line in sorted(fresh)], now)
 
 

@@ -27,6 +27,7 @@ from infra.payments.sharing import (
 )
 from supply.ledger import service as ledger
 from supply.settlement.rails import books
+from supply.settlement.rails.held import put_back_held, set_apart
 from supply.settlement.rails.ids import RailRequestId
 from supply.settlement.rails.kinds import RailKind
 from supply.settlement.rails.models import RequestStatus
@@ -86,7 +87,13 @@ _HASTEN = text(
 async def send_shares(db: Database, *, rails: Mapping[str, SharingRail], clock: Clock) -> int:
     """Sweep: send what is due, some at a time; close orders whose freeze ended first. How many were tried."""
     lost = await lose_late(db, clock)
-    requests = await _claim_planned(db, _limits(clock.now(), rails))
+    limits = _limits(clock.now(), rails)
+    requests, mixed = await _claim_planned(db, limits)
+    if mixed:
+        for request in mixed:
+            await set_apart(db, request.id, request.order_id, now=limits["now"])
+        more, _ = await _claim_planned(db, limits)
+        requests = [*requests, *more]
     for request in requests:
         await _send(db, request, rail=rails[request.rail], clock=clock)
     return len(requests) + lost
@@ -110,14 +117,16 @@ async def hasten(session: AsyncSession, number: str, *, now: datetime) -> None:
     await session.execute(_HASTEN, {"id": id, "now": now})
 
 
-async def _claim_planned(db: Database, limits: Mapping[str, Any]) -> Sequence[Any]:
-    """Marked as sent and journalled before anything is sent."""
+async def _claim_planned(db: Database, limits: Mapping[str, Any]) -> tuple[Sequence[Any], Sequence[Any]]:
+    """Marked as sent and journalled before anything is sent; beside them those that pay held payees and others, which
+    are planned still."""
     now = limits["now"]
     async with db.unit_of_work(SYSTEM) as session:
-        requests = (await session.execute(_CLAIM_PLANNED, limits)).all()
+        claimed = (await session.execute(_CLAIM_PLANNED, limits)).all()
+        orders = await orders_of(session, claimed)
+        told = await instructions_of(session, [request.id for request in claimed])
+        requests, mixed = await put_back_held(session, claimed, orders, told, now=now)
         ids = [request.id for request in requests]
-        orders = await orders_of(session, requests)
-        told = await instructions_of(session, ids)
         journals = [
             journal_of(
                 request,
@@ -131,7 +140,7 @@ async def _claim_planned(db: Database, limits: Mapping[str, Any]) -> Sequence[An
         ]
         await ledger.post_together(session, journals, now=now)
         await session.execute(_MARK_INSTRUCTED, {"ids": ids})
-    return requests
+    return requests, mixed
 
 
 async def _send(db: Database, request: Any, *, rail: SharingRail, clock: Clock) -> None:
