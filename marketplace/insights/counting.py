@@ -67,6 +67,7 @@ _SUM_SALES = """
 closed AS (
     SELECT l.id, l.link_id, s.day, l.currency, l.advertiser_id, l.promoter_brand_id, l.status, l.order_id,
         l.agreement_id, l.opens_order, l.new_customer, l.gross_minor, l.basis_minor, l.refunded_basis_minor,
+        l.adjustment_minor,
         l.opens_order AND EXISTS (SELECT FROM commission_lines o WHERE o.order_id = l.order_id
             AND o.agreement_id = l.agreement_id AND o.refunded_basis_minor > 0) AS refunded
     FROM stale s JOIN commission_lines l ON l.link_id = s.link_id AND {of_day}
@@ -84,7 +85,8 @@ closed AS (
         count(*) FILTER (WHERE opens_order) AS orders,
         count(*) FILTER (WHERE opens_order AND new_customer) AS new_customer_orders,
         count(*) FILTER (WHERE refunded) AS refunded_orders, sum(gross_minor) AS gross_minor,
-        sum(basis_minor) AS basis_minor, sum(refunded_basis_minor) AS refunded_basis_minor
+        sum(basis_minor) AS basis_minor, sum(refunded_basis_minor) AS refunded_basis_minor,
+        sum(adjustment_minor) AS adjustment_minor
     FROM closed GROUP BY 1, 2, 3, 4, 5
 ), commission AS (
     SELECT link_id, day, currency, advertiser_id, promoter_brand_id,

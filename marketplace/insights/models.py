@@ -73,6 +73,8 @@ class LinkPerformance(Row, table=True):
     invalid_minor: int = _sum()
     reversed_minor: int = _sum()
     fee_minor: int = _sum()
+    adjustment_minor: int = _sum()
+    """What retroactive tiers owed for earlier orders, beside the states of commission."""
 
 
 class PerformanceCounted(Row, table=True):

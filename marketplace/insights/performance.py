@@ -140,6 +140,8 @@ class MoneyFigures:
     invalid_minor: int = 0
     reversed_minor: int = 0
     fee_minor: int = 0
+    adjustment_minor: int = 0
+    """What retroactive tiers owed for earlier orders: no line's, and so in none of the states."""
 
     @property
     def commission_minor(self) -> int:

@@ -429,6 +429,8 @@ class CommissionLine(Row, table=True):
     new_customer: bool
     opens_order: bool
     """The first line of its order and agreement."""
+    adjustment_minor: int = minor_field(default=0, sa_column_kwargs={"server_default": text("0")})
+    """Of the line that opens an order: what reaching a retroactive tier with it owed for the period's earlier ones."""
     txid: int = Field(sa_column=Column(Xid8, FetchedValue(), nullable=False))
     """The transaction that changed it last."""
 

@@ -48,6 +48,10 @@ class PerformanceMoney:
     invalid: Money = strawberry.field(description="Found not earned.")
     reversed: Money = strawberry.field(description="Gone back with refunds and lost disputes.")
     platform_fee: Money = strawberry.field(description="The platform's part of what stands.")
+    tier_adjustment: Money = strawberry.field(
+        description="Beside the commission: what orders that reached a retroactive tier owed for the period's earlier"
+        " ones, the platform's part included; on the day they were paid, at the link that closed them."
+    )
     average_order: Money | None
     earnings_per_hundred_visits: Money | None = strawberry.field(
         description="Commission that stands, without the platform's part."
@@ -72,6 +76,7 @@ class PerformanceMoney:
             invalid=money(sums.invalid_minor),
             reversed=money(sums.reversed_minor),
             platform_fee=money(sums.fee_minor),
+            tier_adjustment=money(sums.adjustment_minor),
             average_order=None if average is None else Money.of(average),
             earnings_per_hundred_visits=None if earned is None else Money.of(earned),
         )

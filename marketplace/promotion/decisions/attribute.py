@@ -353,6 +353,7 @@ async def _store_lines(
         keys[agreement_id] = [*keys.get(agreement_id, []), budget]
     gross = {str(line.order_line_id): line.gross_minor for line in order.lines}
     fixed = {line.line_id: line.fixed_minor for line in credited.decision.lines}
+    owed = {each.agreement_id: each.amount_minor for each in credited.adjustments}
     opened: set[str] = set()
     for earned in credited.lines:
         line_id, link_id = CommissionLineId.new(), links[earned.touch_id]
@@ -373,6 +374,7 @@ async def _store_lines(
                 "expected_pay_at": (order.paid_at or now) + EXPECTED_UNDELIVERED,
                 "sold_at": order.paid_at or now, "gross_minor": gross[earned.order_line_id],
                 "new_customer": order.is_new_customer, "opens_order": earned.agreement_id not in opened,
+                "adjustment_minor": owed.pop(earned.agreement_id, 0),
             }
         )  # fmt: skip
         opened.add(earned.agreement_id)

@@ -34,7 +34,7 @@ from tests.fixtures.statements import statements_of
 _FIGURES = """figures { clicks uniqueClicks bots orders newCustomerOrders returningCustomerOrders refundedOrders
   conversionPpm money { currencyCode orders gross { amount } basis { amount } refundedBasis { amount }
   commission { amount } pending { amount } confirmed { amount } reversed { amount } platformFee { amount }
-  averageOrder { amount } earningsPerHundredVisits { amount } } }"""
+  tierAdjustment { amount } averageOrder { amount } earningsPerHundredVisits { amount } } }"""
 PERFORMANCE = (
     """query ($by: PerformanceDimension!, $from: Date!, $to: Date!, $side: PartnerRole, $first: Int, $after: String,
   $link: ID) { performance(groupBy: $by, from: $from, to: $to, side: $side, linkId: $link) {
@@ -145,7 +145,8 @@ async def test_figures_are_those_of_the_days_and_both_sides_see_the_same(
             "currencyCode": "CNY", "orders": 2, "gross": {"amount": "250.05"}, "basis": {"amount": "250.05"},
             "refundedBasis": {"amount": "100.00"}, "commission": {"amount": "25.01"},
             "pending": {"amount": "15.01"}, "confirmed": {"amount": "0.00"}, "reversed": {"amount": "10.00"},
-            "platformFee": {"amount": "0.75"}, "averageOrder": {"amount": "125.03"},
+            "platformFee": {"amount": "0.75"}, "tierAdjustment": {"amount": "0.00"},
+            "averageOrder": {"amount": "125.03"},
             "earningsPerHundredVisits": {"amount": "475.33"},
         }],
     }  # fmt: skip

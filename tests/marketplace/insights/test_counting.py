@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -16,11 +17,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.actor import SYSTEM
 from core.clock import FixedClock
-from core.ids import BrandId, LinkId, OrderId, OrderLineId, ProductId, RefundId, TouchId
+from core.ids import AgreementId, BrandId, LinkId, OrderId, OrderLineId, ProductId, RefundId, TouchId
 from infra.db.session import Database
-from marketplace.insights import counting
+from marketplace.insights import counting, performance
+from marketplace.insights.performance import PerformanceFilter
 from marketplace.promotion import queries, service
+from marketplace.promotion.agreements.limits import TierTerms
 from marketplace.promotion.agreements.terms import Terms
+from marketplace.promotion.commission.rules import Tier, TierMode
 from marketplace.promotion.facts import AttributionModel, TouchKind
 from marketplace.promotion.service import LineForAttribution, LineRefund, OrderForAttribution
 from marketplace.promotion.touches.clicks import Click
@@ -51,6 +55,7 @@ _EXCLUDE = text(
     " SELECT id, :signal, advertiser_id, promoter_brand_id, :now FROM touches WHERE id = ANY(:touches)"
 )
 _LIFT = text("UPDATE excluded_touches SET lifted_at = :now WHERE signal_id = :signal AND lifted_at IS NULL")
+_RESULTS = text("SELECT order_id, result FROM attribution_decisions")
 _KEPT = text("SELECT * FROM link_performance")
 
 
@@ -83,6 +88,13 @@ async def recounted(session: AsyncSession) -> dict[Key, Counter[str]]:
         here["orders"] += 1
         here["new_customer_orders"] += first.new_customer
         here["refunded_orders"] += any(line.refunded_basis_minor for line in parts)
+    for row in await session.execute(_RESULTS):
+        for owed in (json.loads(row.result)[4:] or [[]])[0]:
+            first = min(
+                sales[row.order_id, AgreementId.parse(owed["agreement_id"])], key=lambda line: line.id
+            )
+            day = first.sold_at.astimezone(UTC).date()
+            sums[str(first.link_id), day, first.currency]["adjustment_minor"] += owed["amount_minor"]
     assisted: dict[Key, set[Any]] = defaultdict(set)
     for share in await session.execute(_SHARES):
         line = lines[share.commission_line_id]
@@ -120,8 +132,11 @@ def plain(sums: dict[Key, Counter[str]]) -> dict[Key, dict[str, int]]:
 
 
 async def _market(session: AsyncSession, clock: FixedClock, model: AttributionModel) -> Market:
+    """Where several share, reaching ¥1,000 and ¥5,000 of a month raises the rate for all of it."""
     merchant, promoter = (brand_actor(BrandId.new()) for _ in range(2))
-    terms = Terms.flat(100_000, model=model, individual_ppm=300_000)
+    steps = (Tier(0, 50_000), Tier(100_000, 80_000), Tier(500_000, 100_000))
+    tiers = TierTerms(steps, "CNY", TierMode.RETROACTIVE) if model is AttributionModel.LINEAR else None
+    terms = Terms.flat(100_000, model=model, individual_ppm=300_000, tiers=tiers)
     return await make.market(session, merchant, promoter, clock, terms)
 
 
@@ -213,6 +228,7 @@ async def test_thousands_of_events_in_any_order_are_each_counted_once(
     async with db.reading(SYSTEM) as session:
         want, have = plain(await recounted(session)), plain(await kept(session))
         assert len(want) > 20
+        assert any("adjustment_minor" in sums for sums in want.values())
         assert have == want
         days = await counting.counted_days(session)
         assert days is not None
@@ -263,6 +279,42 @@ async def _what_happens_later(
                 text("UPDATE commission_lines SET status = :after WHERE order_id = :id AND status = :before"),
                 {"after": after, "before": before, "id": chosen},
             )
+
+
+async def test_what_a_retroactive_tier_owed_is_a_figure_beside_the_commission(
+    db: Database, clock: FixedClock
+) -> None:
+    """¥600.00 on one day at 5 %: 30.00. Another ¥600.00 reach the 8 % of ¥1,000.00 the day after: 48.00 for them, and
+    3 % of the first 600.00 owed at once: 18.00. It stays where it is when the second order is wholly refunded."""
+    async with db.unit_of_work(SYSTEM) as session:
+        market = await _market(session, clock, AttributionModel.LINEAR)
+        made = await make.link(session, market, clock)
+        token = await make.click(session, made, clock.now())
+    days = []
+    for _ in range(2):
+        clock.advance(DAY)
+        line = LineForAttribution(OrderLineId.new(), ProductId.new(), "sku", "beauty/skin", 1, 60_000)
+        order = OrderForAttribution(
+            OrderId.new(), market.merchant.brand_id, "CNY", clock.now(), [line], touch_tokens=[token],
+            paid_at=clock.now(),
+        )  # fmt: skip
+        async with db.unit_of_work(SYSTEM) as session:
+            await service.attribute(session, order, signer=SIGNER, clock=clock)
+        days.append(clock.now().date())
+    refund = [LineRefund(line.order_line_id, 60_000)]
+    async with db.unit_of_work(SYSTEM) as session:
+        await service.reverse_lines(session, RefundId.new(), refund, clock=clock)
+    await _count(db, clock)
+    wanted = PerformanceFilter(days[0], days[1])
+    for side in (market.merchant, market.promoter):
+        async with db.reading(SYSTEM) as session:
+            shown = await performance.all_days(session, side, wanted)
+        figures = {day.day: day.figures.money[0] for day in shown if day.figures.money}
+        assert [(each.commission_minor, each.adjustment_minor) for each in figures.values()] == [
+            (3_000, 0), (4_800, 1_800),
+        ]  # fmt: skip
+        assert figures[days[1]].reversed_minor == 4_800
+        assert performance.total(shown).money[0].adjustment_minor == 1_800
 
 
 async def test_a_click_that_commits_after_a_later_one_is_counted(db: Database, clock: FixedClock) -> None:
