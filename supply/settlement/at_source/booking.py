@@ -2,7 +2,7 @@
 
 The split is the usual one, merchant's part included, so that refunds take of everybody what the rules say. But what
 the merchant has of it never was here: a journal of such an order ends with the merchant's accounts telling what it
-owes of the commission that stands, which is what this file works out. Rule: docs/decisions/0031-own-checkout.md.
+owes of the commission that stands, which is what this file works out. Rule: docs/decisions/0027-own-checkout.md.
 """
 
 from __future__ import annotations
