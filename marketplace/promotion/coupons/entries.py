@@ -61,8 +61,8 @@ _TALLY = text(
     " WHERE c.exclusive AND c.leaked_since IS NULL AND n.entries >= :least ORDER BY c.id"
 )
 _FLAG = text(
-    "UPDATE coupons SET leaked_since = :since WHERE id = :id AND exclusive"
-    " AND (leaked_since IS NULL OR leaked_since > :since) RETURNING 1"
+    "UPDATE coupons SET leaked_since = :since WHERE id = ANY(:ids) AND exclusive"
+    " AND (leaked_since IS NULL OR leaked_since > :since) RETURNING id"
 )
 _CLEAR = text(
     "UPDATE coupons SET leaked_since = NULL WHERE id = :id AND leaked_since IS NOT NULL RETURNING 1"
@@ -156,10 +156,13 @@ async def tally_exclusive(session: AsyncSession, *, since: datetime, least_entri
     ]
 
 
-async def flag_leaked(session: AsyncSession, coupon_id: CouponId, *, since: datetime) -> bool:
-    """From ``since`` on the code has no precedence. A flag is only ever moved back in time; False when there is
-    nothing to change or the code is nobody's exclusively. SYSTEM session."""
-    return (await session.execute(_FLAG, {"id": coupon_id, "since": since})).first() is not None
+async def flag_leaked(
+    session: AsyncSession, coupon_ids: Sequence[CouponId], *, since: datetime
+) -> set[CouponId]:
+    """From ``since`` on these codes have no precedence; which of them that changes. A flag is only ever moved back in
+    time, and a code that is nobody's exclusively has none. One statement, SYSTEM session."""
+    flagged = await session.execute(_FLAG, {"ids": list(coupon_ids), "since": since})
+    return {CouponId.of(each) for each in flagged.scalars()}
 
 
 async def clear_leaked(session: AsyncSession, coupon_id: CouponId) -> bool:

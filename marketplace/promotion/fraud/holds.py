@@ -5,7 +5,7 @@ A held line is neither confirmed nor payable. Released, it goes on with the next
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.actor import SYSTEM
 from core.clock import Clock
-from core.ids import BrandId, CommissionLineId, OrderId, OrderLineId
+from core.ids import AgreementId, BrandId, CommissionLineId, OrderId, OrderLineId, TouchId
 from infra import outbox
 from infra.db.base import table_of
 from infra.db.rows import insert_rows
@@ -37,17 +37,26 @@ _CLEARED_AT_ONCE = 200
 _HOLDS = table_of(CommissionHold)
 # Two who lay a hold on one line take turns at the line.
 _LINES = (
-    "SELECT l.id, l.order_id, l.order_line_id, l.advertiser_id, l.promoter_brand_id FROM commission_lines l"
-    " WHERE {which} AND l.status IN ('PENDING', 'CONFIRMED') AND NOT EXISTS (SELECT FROM commission_holds h"
-    "  WHERE h.commission_line_id = l.id AND h.opened_by = :by) ORDER BY l.id FOR UPDATE OF l"
+    "SELECT l.id, l.order_id, l.order_line_id, l.advertiser_id, l.promoter_brand_id, n.opened_by"
+    " FROM (SELECT DISTINCT {doubted}) n JOIN commission_lines l ON {which}"
+    " WHERE l.status IN ('PENDING', 'CONFIRMED') AND NOT EXISTS (SELECT FROM commission_holds h"
+    "  WHERE h.commission_line_id = l.id AND h.opened_by = n.opened_by) ORDER BY l.id, n.opened_by FOR UPDATE OF l"
 )
-_OF_ORDERS = text(_LINES.format(which="l.order_id = ANY(:orders) AND l.agreement_id = :agreement"))
-_OF_TOUCHES = text(
+_OF_ORDERS = text(
     _LINES.format(
-        which="l.id IN (SELECT s.commission_line_id FROM commission_shares s WHERE s.touch_id = ANY(:touches))"
+        doubted="* FROM unnest(CAST(:by AS text[]), CAST(:orders AS uuid[]), CAST(:agreements AS uuid[]))"
+        " AS w (opened_by, order_id, agreement_id)",
+        which="l.order_id = n.order_id AND l.agreement_id = n.agreement_id",
     )
 )
-_ONE = text(_LINES.format(which="l.id = :id"))
+_OF_TOUCHES = text(
+    _LINES.format(
+        doubted="w.opened_by, s.commission_line_id FROM unnest(CAST(:by AS text[]), CAST(:touches AS uuid[]))"
+        " AS w (opened_by, touch_id) JOIN commission_shares s ON s.touch_id = w.touch_id",
+        which="l.id = n.commission_line_id",
+    )
+)
+_ONE = text(_LINES.format(doubted="CAST(:by AS text) AS opened_by", which="l.id = :id"))
 _OPEN = "SELECT * FROM commission_holds WHERE {which} AND status = 'OPEN' ORDER BY commission_line_id, id"
 _OPEN_ONE = text(_OPEN.format(which="id = :id") + " FOR UPDATE")
 _OPEN_OF_SIGNAL = text(_OPEN.format(which="signal_id = :signal") + " FOR UPDATE")
@@ -64,6 +73,25 @@ _CLEAR_SIGNALS = text(
 
 
 @dataclass(frozen=True, slots=True)
+class OrdersDoubted:
+    """What these orders earn from one agreement, by a signal."""
+
+    signal_id: SignalId
+    reason: str
+    agreement_id: AgreementId
+    orders: Sequence[OrderId]
+
+
+@dataclass(frozen=True, slots=True)
+class TouchesDoubted:
+    """What these touches won, alone or with others, by a signal."""
+
+    signal_id: SignalId
+    reason: str
+    touches: Sequence[TouchId]
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """``too_late``: lines whose commission had gone on before, so that it could not be found invalid."""
 
@@ -72,28 +100,21 @@ class Ended:
     too_late: tuple[CommissionLineId, ...] = ()
 
 
-async def hold_orders(
-    session: AsyncSession,
-    orders: Sequence[OrderId],
-    *,
-    agreement_id: Any,
-    signal_id: SignalId,
-    reason: str,
-    clock: Clock,
-) -> list[CommissionLineId]:
-    """Hold what these orders earn from one agreement. SYSTEM session."""
-    wanted = {"orders": list(orders), "agreement": agreement_id, "by": str(signal_id)}
-    rows = (await session.execute(_OF_ORDERS, wanted)).all()
-    return await _open(session, rows, str(signal_id), reason, clock, signal_id)
+async def hold_orders(session: AsyncSession, doubts: Sequence[OrdersDoubted], *, clock: Clock) -> None:
+    """As many statements for any number of doubts. SYSTEM session."""
+    named = [(each, order_id) for each in doubts for order_id in each.orders]
+    wanted = {
+        "by": [str(each.signal_id) for each, _ in named], "orders": [order_id for _, order_id in named],
+        "agreements": [each.agreement_id for each, _ in named],
+    }  # fmt: skip
+    await _open(session, (await session.execute(_OF_ORDERS, wanted)).all(), _openers(doubts), clock)
 
 
-async def hold_earned_from(
-    session: AsyncSession, touches: Sequence[Any], *, signal_id: SignalId, reason: str, clock: Clock
-) -> list[CommissionLineId]:
-    """Hold the lines that these touches won, alone or with others. SYSTEM session."""
-    wanted = {"touches": list(touches), "by": str(signal_id)}
-    rows = (await session.execute(_OF_TOUCHES, wanted)).all()
-    return await _open(session, rows, str(signal_id), reason, clock, signal_id)
+async def hold_earned_from(session: AsyncSession, doubts: Sequence[TouchesDoubted], *, clock: Clock) -> None:
+    """As many statements for any number of doubts. SYSTEM session."""
+    named = [(str(each.signal_id), touch_id) for each in doubts for touch_id in each.touches]
+    wanted = {"by": [by for by, _ in named], "touches": [touch_id for _, touch_id in named]}
+    await _open(session, (await session.execute(_OF_TOUCHES, wanted)).all(), _openers(doubts), clock)
 
 
 async def hold_line(
@@ -101,17 +122,21 @@ async def hold_line(
 ) -> list[CommissionLineId]:
     """By a person; empty when it is not there to be held, or was held by the same before. SYSTEM session."""
     rows = (await session.execute(_ONE, {"id": commission_line_id, "by": opened_by})).all()
-    return await _open(session, rows, opened_by, reason, clock, None)
+    return await _open(session, rows, {opened_by: (None, reason)}, clock)
+
+
+_Openers = Mapping[str, tuple[SignalId | None, str]]
+"""The signal, if one did it, and the reason, by who opens the hold."""
+
+
+def _openers(doubts: Sequence[OrdersDoubted | TouchesDoubted]) -> _Openers:
+    return {str(each.signal_id): (each.signal_id, each.reason) for each in doubts}
 
 
 async def _open(
-    session: AsyncSession,
-    lines: Sequence[Row[Any]],
-    opened_by: str,
-    reason: str,
-    clock: Clock,
-    signal_id: SignalId | None,
+    session: AsyncSession, lines: Sequence[Row[Any]], openers: _Openers, clock: Clock
 ) -> list[CommissionLineId]:
+    """A hold for each row: a line and who holds it."""
     if not lines:
         return []
     now = clock.now()
@@ -121,7 +146,8 @@ async def _open(
         {
             "id": id, "commission_line_id": line.id, "order_id": line.order_id, "order_line_id": line.order_line_id,
             "advertiser_id": line.advertiser_id, "promoter_brand_id": line.promoter_brand_id,
-            "signal_id": signal_id, "opened_by": opened_by, "reason": reason, "status": HoldStatus.OPEN.value,
+            "signal_id": openers[line.opened_by][0], "opened_by": line.opened_by,
+            "reason": openers[line.opened_by][1], "status": HoldStatus.OPEN.value,
             "opened_at": now, "clears_at": clears_at,
         }
         for id, line in zip(ids, lines, strict=True)
@@ -136,10 +162,18 @@ async def _open(
         back &= await pending_lines(session, [line.order_id for line in laid])
         await states.unconfirm(session, sorted(back))
         await budgets.reserve_again(session, sorted(back))
-    held = [CommissionLineId.of(line.id) for line in lines]
-    parties = BrandId.of(lines[0].advertiser_id), BrandId.of(lines[0].promoter_brand_id)
-    await outbox.record(session, CommissionHeld(tuple(held), *parties, reason, clears_at, now))
-    return held
+    by_opener: dict[str, list[Row[Any]]] = {}
+    for line in lines:
+        by_opener.setdefault(line.opened_by, []).append(line)
+    told = [
+        CommissionHeld(
+            tuple([CommissionLineId.of(line.id) for line in held]), BrandId.of(held[0].advertiser_id),
+            BrandId.of(held[0].promoter_brand_id), openers[by][1], clears_at, now,
+        )
+        for by, held in by_opener.items()
+    ]  # fmt: skip
+    await outbox.record(session, *told)
+    return [CommissionLineId.of(line.id) for line in lines]
 
 
 async def open_holds_of(session: AsyncSession, signal_id: SignalId) -> Sequence[Row[Any]]:

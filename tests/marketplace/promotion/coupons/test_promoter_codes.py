@@ -177,7 +177,7 @@ async def test_a_leaked_code_is_judged_at_the_moment_it_was_entered(
     clock.advance(HOUR)
     checkout_id, made = await placed(db, fair.shop, clock, code="MEI-10", tokens=(token,))
     async with db.unit_of_work(SYSTEM) as session:
-        assert await entries.flag_leaked(session, coupon_id, since=clock.now() + flagged_from)
+        assert await entries.flag_leaked(session, [coupon_id], since=clock.now() + flagged_from)
         await orders.pay(session, checkout_id, clock)
     async with db.unit_of_work(SYSTEM) as session:
         await orders.book(session, checkout_id, made, clock)
@@ -192,9 +192,9 @@ async def test_a_flag_is_moved_back_in_time_only_and_can_be_cleared(
     public = await code_of(db, fair, clock, code="ALL", exclusive=False)
     noon = clock.now()
     async with db.unit_of_work(SYSTEM) as session:
-        assert not await entries.flag_leaked(session, public, since=noon)
-        done = [await entries.flag_leaked(session, coupon_id, since=noon + n * HOUR) for n in (0, 1, 0, -1)]
-        assert done == [True, False, False, True]
+        both = [public, coupon_id]
+        done = [await entries.flag_leaked(session, both, since=noon + n * HOUR) for n in (0, 1, 0, -1)]
+        assert done == [{coupon_id}, set(), set(), {coupon_id}]
         assert (await codes.coupon(session, SYSTEM, coupon_id)).leaked_since == noon - HOUR
         assert [await entries.clear_leaked(session, coupon_id) for _ in range(2)] == [True, False]
         assert (await codes.coupon(session, SYSTEM, coupon_id)).leaked_since is None

@@ -12,14 +12,16 @@ from sqlalchemy import text
 
 from core.actor import SYSTEM
 from core.clock import FixedClock
-from core.ids import BrandId, DecisionId, OrderId, TouchId
+from core.ids import AgreementId, BrandId, DecisionId, OrderId, TouchId
 from infra.db.session import Database
 from infra.embedded.postgres import APPLICATION
 from marketplace.promotion import queries, service
-from marketplace.promotion.agreements.terms import Rule, Terms
+from marketplace.promotion.agreements import terms as agreed
 from marketplace.promotion.events import OrderCredited
 from marketplace.promotion.fraud import click_floods, rules, sale_patterns
 from marketplace.promotion.fraud.on_credit import on_order_credited
+from marketplace.promotion.fraud.recording import Found, Parties, record
+from marketplace.promotion.fraud.signals import Rule, Signal
 from marketplace.promotion.touches.clicks import Click
 from tests.conftest import TestDatabase
 from tests.factories import promotion
@@ -34,7 +36,7 @@ _FORGET = text("DELETE FROM credited_sales WHERE order_id = :order")
 
 @pytest.fixture
 async def at(db: Database, clock: FixedClock, postgres: TestDatabase, tmp_path: Path) -> AsyncIterator[Scene]:
-    terms = Terms((Rule(100_000, rate_new_ppm=200_000),))
+    terms = agreed.Terms((agreed.Rule(100_000, rate_new_ppm=200_000),))
     async with scene(db, clock, postgres.url(APPLICATION), tmp_path, terms=terms) as made:
         yield made
 
@@ -152,6 +154,66 @@ async def test_a_burst_that_goes_on_is_one_signal_that_grows(at: Scene) -> None:
     assert len(await at.signals()) == 1
     told = await at.rows("SELECT body FROM outbox WHERE name = 'promotion.fraud_signal_raised'")
     assert len(told) == 1
+
+
+_CROWD = text(
+    "INSERT INTO touches (id, link_id, agreement_id, advertiser_id, promoter_brand_id, at, kind, session_key, is_bot,"
+    " ip_prefix_hash, user_agent_hash) SELECT uuidv7(), link_id, agreement_id, advertiser_id, promoter_brand_id, at,"
+    " kind, session_key, is_bot, ip_prefix_hash, user_agent_hash FROM touches, generate_series(1, :more)"
+    " WHERE at > :since"
+)
+
+
+async def _flood(at: Scene, *, sources: int, bought: int) -> list[str]:
+    """So many sources that click thirty times each, of which the first win orders; the statements of the sweep."""
+    since = at.clock.now()
+    at.clock.advance(SECOND)
+    visits = [await at.visit(at.suspect) for _ in range(sources)]
+    for visit in visits[:bought]:
+        await at.buy(visit, browse=SECOND)
+    async with at.db.unit_of_work(SYSTEM) as session:
+        await session.execute(_CROWD, {"more": 29, "since": since})
+    at.clock.at = since + 5 * MINUTE
+    with statements_of(at.db) as asked:
+        await click_floods.sweep_bursts(at.db, clock=at.clock)
+    return asked
+
+
+async def test_a_flood_from_everywhere_is_as_many_statements_as_one_from_one_place(at: Scene) -> None:
+    await _flood(at, sources=1, bought=1)  # from here on the sweep knows how far it has looked
+    one = await _flood(at, sources=1, bought=1)
+    many = await _flood(at, sources=40, bought=3)
+    assert many == one
+    rows = await at.rows("SELECT evidence->>'clicks' AS clicks, status FROM fraud_signals")
+    assert [tuple(row) for row in rows] == [("30", "OPEN")] * 42
+    assert len(await _excluded(at.db)) == 42 * 30
+    (held,) = await at.rows("SELECT count(*) FROM commission_holds WHERE status = 'OPEN'")
+    told = await at.rows(
+        "SELECT name, count(*) FROM outbox WHERE name LIKE 'promotion.%' AND (name LIKE '%raised' OR name LIKE '%held')"
+        " GROUP BY name ORDER BY name"
+    )
+    assert (held[0], [row[1] for row in told]) == (1 + 1 + 3, [5, 42])
+
+
+async def test_the_same_found_twice_in_one_look_is_one_signal_with_the_later_figures(at: Scene) -> None:
+    await at.visit(at.suspect)
+    (click,) = await at.rows(
+        "SELECT id, link_id, agreement_id, advertiser_id, promoter_brand_id FROM touches"
+    )
+    brand = BrandId.of(click.promoter_brand_id)
+    parties = Parties(BrandId.of(click.advertiser_id), brand, AgreementId.of(click.agreement_id), brand)
+
+    def found(about: str, *, orders: int) -> Found:
+        return Found(Signal(Rule.VELOCITY, {"orders": orders}, {"most": 3}), parties, (about,))
+
+    async with at.db.unit_of_work(SYSTEM) as session:
+        those = [found("noon", orders=5), found("one", orders=7), found("noon", orders=6)]
+        first, other, again = await record(session, those, clock=at.clock)
+    assert (first, first != other) == (again, True)
+    rows = await at.rows("SELECT evidence->'orders' FROM fraud_signals ORDER BY 1")
+    assert [row[0] for row in rows] == [6, 7]
+    told = await at.rows("SELECT count(*) FROM outbox WHERE name = 'promotion.fraud_signal_raised'")
+    assert told[0][0] == 2
 
 
 async def test_sales_of_long_ago_do_not_make_an_hour_busy(at: Scene) -> None:
