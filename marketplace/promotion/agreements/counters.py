@@ -20,6 +20,8 @@ from core.clock import Clock
 from core.ids import AgreementId
 from marketplace.promotion.agreements.limits import (
     CAMPAIGN_BUDGET,
+    TIER,
+    TIER_PEAK,
     CapScope,
     CounterKey,
     Limit,
@@ -27,6 +29,7 @@ from marketplace.promotion.agreements.limits import (
     counter_keys,
 )
 from marketplace.promotion.agreements.terms import Terms
+from marketplace.promotion.commission.rules import TierMode
 from marketplace.promotion.events import CommissionReversed
 
 _COLUMNS = "agreement_id, kind, promoter, period_from, currency"
@@ -79,9 +82,12 @@ class Held:
     limit: Limit
     caps: tuple[tuple[CounterKey, int], ...]
     tier: CounterKey | None
+    peak: CounterKey | None = None
+    peak_minor: int = 0
 
     @property
     def keys(self) -> list[CounterKey]:
+        """Those that a reversal lowers again."""
         return [key for key, _ in self.caps] + ([self.tier] if self.tier else [])
 
 
@@ -108,7 +114,12 @@ async def hold(
     ]  # fmt: skip
     planned = [(each, keys) for each, keys in planned if keys[0] or keys[1]]
     counters = sorted(
-        {key for _, (caps, tier) in planned for key in (*(k for k, _ in caps), tier) if key is not None}
+        {
+            key
+            for each, (caps, tier) in planned
+            for key in (*(k for k, _ in caps), tier, _peak(each, tier))
+            if key is not None
+        }
     )
     amounts: Mapping[CounterKey, int] = {}
     if counters:
@@ -136,7 +147,8 @@ async def standing(session: AsyncSession, each: Wanted, *, currency: str, paid_a
     wanted = held_at(each, {}, currency=currency, paid_at=paid_at)
     if wanted is None or not wanted.keys:
         return wanted
-    amounts = {_key(row): row.amount_minor for row in await session.execute(_READ, _columns(wanted.keys))}
+    keys = [*wanted.keys, *([wanted.peak] if wanted.peak else [])]
+    amounts = {_key(row): row.amount_minor for row in await session.execute(_READ, _columns(keys))}
     return held_at(each, amounts, currency=currency, paid_at=paid_at)
 
 
@@ -151,15 +163,27 @@ def _held(each: Wanted, caps: Any, tier: CounterKey | None, amounts: Mapping[Cou
         for key, cap in caps
     )
     tiers = each.terms.tiers if tier is not None else None
+    peak = _peak(each, tier)
+    sold, most = (amounts.get(key, 0) if key else 0 for key in (tier, peak))
     limit = Limit(
         each.agreement_id,
         each.version,
         stood,
         tuple((t.from_basis_minor, t.rate_ppm) for t in tiers.tiers) if tiers else (),
         tiers.mode.value if tiers else "MARGINAL",
-        amounts.get(tier, 0) if tier else 0,
+        sold,
+        peak_basis_minor=most if most > sold else 0,
     )
-    return Held(limit, tuple((key, cap.limit_minor) for key, cap in caps if key is not None), tier)
+    limits = tuple((key, cap.limit_minor) for key, cap in caps if key is not None)
+    return Held(limit, limits, tier, peak, most)
+
+
+def _peak(each: Wanted, tier: CounterKey | None) -> CounterKey | None:
+    """Reaching a tier again owes nothing again: only RETROACTIVE asks."""
+    tiers = each.terms.tiers
+    if tier is None or tiers is None or tiers.mode is not TierMode.RETROACTIVE:
+        return None
+    return tier._replace(kind=TIER_PEAK)
 
 
 async def reserve(session: AsyncSession, held: Held, *, commission_minor: int, basis_minor: int) -> None:
@@ -169,6 +193,10 @@ async def reserve(session: AsyncSession, held: Held, *, commission_minor: int, b
         return
     amounts = [commission_minor] * len(held.caps) + [basis_minor] * (held.tier is not None)
     limits: list[int | None] = [limit for _, limit in held.caps] + [None] * (held.tier is not None)
+    if held.peak is not None:
+        sold = held.limit.prior_basis_minor + basis_minor
+        keys, limits = [*keys, held.peak], [*limits, None]
+        amounts.append(max(sold - held.peak_minor, 0))
     counted = await session.execute(_TAKE, {**_columns(keys), "amounts": amounts, "limits": limits})
     if len(counted.all()) != len(keys):
         raise CapMoved(f"a cap of {held.limit.agreement_id} moved while its order was credited")
@@ -185,7 +213,7 @@ async def on_commission_reversed(session: AsyncSession, event: CommissionReverse
     for row in await session.execute(_OF_LINES, {"ids": ids}):
         line = lines[str(type(ids[0]).of(row.id))]
         for key in read_keys(row.counters):
-            if key.kind == "TIER":
+            if key.kind == TIER:
                 freed[key] = freed.get(key, 0) + line.basis_minor
             elif key.kind != CAMPAIGN_BUDGET and _runs(key, row.status, now):
                 freed[key] = freed.get(key, 0) + line.commission_minor

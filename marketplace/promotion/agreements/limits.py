@@ -20,6 +20,8 @@ from marketplace.promotion.errors import BadTerms
 
 MOST_CAPS, MOST_TIERS = 10, 20
 CAMPAIGN_BUDGET = "CAMPAIGN"
+TIER, TIER_PEAK = "TIER", "TIER_PEAK"
+"""What was sold in a tier's period, less refunds; and the most that ever was."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -83,7 +85,8 @@ class TierTerms:
 
 
 class CounterKey(NamedTuple):
-    """One counter of an agreement: ``kind`` a cap's scope or ``TIER``; ``promoter`` only of ``PROMOTER``."""
+    """One counter of an agreement: ``kind`` a cap's scope, ``TIER`` or ``TIER_PEAK``; ``promoter`` only of
+    ``PROMOTER``."""
 
     agreement_id: str
     kind: str
@@ -116,6 +119,8 @@ class Limit:
     tier_mode: str = TierMode.MARGINAL
     prior_basis_minor: int = 0
     budget: BudgetLeft | None = None
+    peak_basis_minor: int = 0
+    """The highest the tier counter has stood at, where refunds have lowered it since and that matters (RETROACTIVE)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +148,7 @@ def limited(
             bases=bases,
             tiers=[Tier(*tier) for tier in limit.tiers],
             mode=TierMode(limit.tier_mode),
+            peak_basis_minor=limit.peak_basis_minor,
         )
     caps = [Cap(remaining, CapMode(mode), rate) for _, remaining, mode, rate in limit.caps]
     if limit.budget is not None:
@@ -219,7 +225,7 @@ def counter_keys(
                 held.append((CounterKey(agreement_id, scope, "", _EPOCH, currency), cap))
     if tiers is None or tiers.currency != currency:
         return held, None
-    return held, CounterKey(agreement_id, "TIER", "", tiers.period.at(paid_at), currency)
+    return held, CounterKey(agreement_id, TIER, "", tiers.period.at(paid_at), currency)
 
 
 def budget_key(agreement_id: str, campaign_id: str, currency: str) -> CounterKey:

@@ -80,7 +80,7 @@ class Amounts:
                 x.tiers,
                 x.tier_mode,
                 x.prior_basis_minor,
-                *([x.budget] if x.budget else []),
+                *_more_of(x),
             ]
             for x in self.limits
         ]
@@ -116,8 +116,17 @@ class Amounts:
         )
 
 
+def _more_of(limit: Limit) -> list[Any]:
+    """Said only where there is a budget, or the tier counter stood higher before."""
+    if limit.peak_basis_minor:
+        return [limit.budget, limit.peak_basis_minor]
+    return [limit.budget] if limit.budget else []
+
+
 def _limit_of(row: Sequence[Any]) -> Limit:
-    agreement, version, caps, tiers, mode, prior, *budget = row
+    agreement, version, caps, tiers, mode, prior, *more = row
+    budget = more[0] if more else None
+    peak = more[1] if len(more) > 1 else 0
     return Limit(
         agreement,
         version,
@@ -125,7 +134,8 @@ def _limit_of(row: Sequence[Any]) -> Limit:
         tuple(map(tuple, tiers)),
         mode,
         prior,
-        BudgetLeft(*budget[0]) if budget else None,
+        BudgetLeft(*budget) if budget else None,
+        peak,
     )
 
 

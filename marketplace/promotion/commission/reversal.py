@@ -291,8 +291,10 @@ _RESTORE = text(
     " refunded_basis_minor = CASE WHEN l.commission_minor = l.denied_minor THEN 0 ELSE"
     " round(l.basis_minor::numeric * (l.reversed_minor + b.amount) / (l.commission_minor - l.denied_minor)) END,"
     " status = CASE WHEN l.status = 'REVERSED' THEN 'PENDING' ELSE l.status END"
-    " FROM (SELECT commission_line_id, sum(amount_minor)::bigint AS amount FROM back GROUP BY 1) b"
-    " WHERE l.id = b.commission_line_id RETURNING l.id, l.counters, b.amount"
+    " FROM (SELECT commission_line_id, sum(amount_minor)::bigint AS amount FROM back GROUP BY 1) b,"
+    "  commission_lines was"
+    " WHERE l.id = b.commission_line_id AND was.id = l.id"
+    " RETURNING l.id, l.counters, b.amount, l.refunded_basis_minor - was.refunded_basis_minor AS basis"
 )
 
 
@@ -332,6 +334,6 @@ async def restore(session: AsyncSession, refund_id: RefundId, *, clock: Clock) -
     for each in (refund_id, _withheld_by(refund_id)):
         values = {"refund": each, "new": RefundId.new(), "now": clock.now()}
         restored += (await session.execute(_RESTORE, values)).all()
-    counted = [ReversedLine(CommissionLineId.of(r.id), r.amount, 0) for r in restored if r.counters]
+    counted = [ReversedLine(CommissionLineId.of(r.id), r.amount, r.basis) for r in restored if r.counters]
     if counted:
         await outbox.record(session, CommissionReversed(tuple(counted)))

@@ -292,12 +292,18 @@ def apply_caps(lines: Sequence[int], caps: Sequence[Cap], *, bases: Sequence[int
 
 
 def tier_commission(
-    *, prior_basis_minor: int, basis_minor: int, tiers: Sequence[Tier], mode: TierMode
+    *,
+    prior_basis_minor: int,
+    basis_minor: int,
+    tiers: Sequence[Tier],
+    mode: TierMode,
+    peak_basis_minor: int = 0,
 ) -> TieredCommission:
     """R5: one order's commission when the promoter brand's counter stands at ``prior_basis_minor``.
 
     ``tiers`` ascend by ``from_basis_minor`` and start at 0, else ``ValueError``. ``MARGINAL`` pays each slice
-    its own rate; the other two pay the whole order the rate the counter has reached with it.
+    its own rate; the other two pay the whole order the rate the counter has reached with it. ``peak_basis_minor`` is
+    the highest the counter has stood at, where refunds have lowered it since: reaching a tier again owes nothing.
     """
     _require_tiers(tiers)
     counter = prior_basis_minor + basis_minor
@@ -308,19 +314,29 @@ def tier_commission(
     commission = half_up_ratio(basis_minor * reached, PPM)
     if mode is TierMode.WHOLE_ORDER:
         return TieredCommission(commission)
-    raised = reached - _rate_at(prior_basis_minor, tiers)
+    stood = max(prior_basis_minor, peak_basis_minor)
+    raised = reached - _rate_at(stood, tiers) if counter > stood else 0
     return TieredCommission(commission, half_up_ratio(prior_basis_minor * raised, PPM))
 
 
 def tier_commission_of_lines(
-    *, prior_basis_minor: int, bases: Sequence[int], tiers: Sequence[Tier], mode: TierMode
+    *,
+    prior_basis_minor: int,
+    bases: Sequence[int],
+    tiers: Sequence[Tier],
+    mode: TierMode,
+    peak_basis_minor: int = 0,
 ) -> tuple[list[int], int]:
     """R5 brought back to the lines in proportion to their basis: every line of an order has one blended rate.
 
     Returns (line commissions, adjustment).
     """
     tiered = tier_commission(
-        prior_basis_minor=prior_basis_minor, basis_minor=sum(bases), tiers=tiers, mode=mode
+        prior_basis_minor=prior_basis_minor,
+        basis_minor=sum(bases),
+        tiers=tiers,
+        mode=mode,
+        peak_basis_minor=peak_basis_minor,
     )
     return allocate_minor(tiered.commission_minor, bases), tiered.adjustment_minor
 

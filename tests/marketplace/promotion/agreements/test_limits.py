@@ -13,12 +13,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.actor import SYSTEM
 from core.clock import FixedClock
+from core.events import from_body
 from core.ids import BrandId, OrderId, OrderLineId, ProductId, RefundId
 from infra.db.session import Database
 from marketplace.promotion import service
 from marketplace.promotion.agreements import counters
 from marketplace.promotion.agreements.limits import CapScope, CapTerm, Period, TierTerms
 from marketplace.promotion.agreements.terms import Rule, Terms, checked
+from marketplace.promotion.commission.reversal import restore
 from marketplace.promotion.commission.rules import CapMode, Tier, TierMode
 from marketplace.promotion.errors import BadTerms
 from marketplace.promotion.events import CommissionReversed, ReversedLine
@@ -177,6 +179,41 @@ async def test_retroactive_owes_the_earlier_orders_once(session: AsyncSession, c
     (owed,) = crossing.adjustments
     assert (owed.amount_minor, [share.amount_minor for share in owed.shares]) == (240, [228, 12])
     assert (await selling.order(6_000)).adjustments == ()
+
+
+async def test_a_tier_reached_again_after_refunds_owes_nothing_again(
+    session: AsyncSession, clock: FixedClock
+) -> None:
+    """8,000 and 6,000 reach 10,000, and 240 are owed. 6,000 go back: 8,000. What reaches 10,000 again earns its 8 %,
+    and nothing for orders that were paid up to it before; what reaches 50,000 owes 2 % on the 15,000 before it."""
+    tiers = TierTerms(TIERS, "CNY", TierMode.RETROACTIVE)
+    selling = await Selling.under(session, clock, tenth(tiers=tiers))
+    await selling.order(8_000)
+    crossing = await selling.order(6_000)
+    assert sum(each.amount_minor for each in crossing.adjustments) == 240
+    refund, (sold,) = RefundId.new(), crossing.lines
+    await service.reverse_lines(session, refund, [LineRefund(sold.order_line_id, 6_000)], clock=clock)
+    await _heard(session, clock)
+    assert await counted(session) == {"TIER": 8_000, "TIER_PEAK": 14_000}
+
+    again = await selling.order(7_000)
+    assert ([each.commission_minor for each in again.lines], again.adjustments) == ([560], ())
+    assert await counted(session) == {"TIER": 15_000, "TIER_PEAK": 15_000}
+    (owed,) = (await selling.order(40_000)).adjustments
+    assert owed.amount_minor == 300
+
+    await restore(session, refund, clock=clock)  # the bank sent the refund back
+    await _heard(session, clock)
+    assert (await counted(session))["TIER"] == 15_000 + 40_000 + 6_000
+
+
+async def _heard(session: AsyncSession, clock: FixedClock) -> None:
+    """The counters hear the latest news of a reversal."""
+    name = "promotion.commission_reversed"
+    latest = text("SELECT body FROM outbox WHERE name = :name ORDER BY id DESC LIMIT 1")
+    told = from_body(name, await session.scalar(latest, {"name": name}))
+    assert isinstance(told, CommissionReversed)
+    await counters.on_commission_reversed(session, told, clock=clock)
 
 
 async def test_a_refund_lowers_the_counter_for_future_orders_only(

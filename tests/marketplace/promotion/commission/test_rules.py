@@ -139,6 +139,21 @@ def test_retroactive_adjusts_once_at_the_crossing() -> None:
     assert adjustment(980_000, 4_100_000) == 49_000
 
 
+def test_a_counter_that_refunds_lowered_owes_for_what_is_above_its_peak_alone() -> None:
+    def adjustment(prior: int, basis: int, peak: int) -> int:
+        return tier_commission(
+            prior_basis_minor=prior, basis_minor=basis, peak_basis_minor=peak, tiers=TIERS,
+            mode=TierMode.RETROACTIVE,
+        ).adjustment_minor  # fmt: skip
+
+    assert adjustment(980_000, 60_000, 0) == 29_400
+    assert adjustment(980_000, 60_000, 1_040_000) == 0
+    assert adjustment(980_000, 60_000, 1_000_000) == 0
+    assert adjustment(980_000, 60_000, 999_999) == 29_400
+    # From 8 % on, which was reached, to 10 %.
+    assert adjustment(980_000, 4_100_000, 1_500_000) == 19_600
+
+
 def test_lines_of_a_tiered_order_share_one_blended_rate() -> None:
     lines, adjustment = tier_commission_of_lines(
         prior_basis_minor=980_000, bases=[45_000, 15_000], tiers=TIERS, mode=TierMode.MARGINAL
