@@ -47,9 +47,10 @@ class DebtPayment:
     intent_id: str
     client_secret: str
     pay_url: str | None
+    publishable_key: str | None
 
     @classmethod
-    def of(cls, row: OpenPayment, pay_url: str | None) -> DebtPayment:
+    def of(cls, row: OpenPayment, pay_url: str | None, publishable_key: str | None) -> DebtPayment:
         return cls(
             id=strawberry.ID(str(row.id)),
             amount=Money.minor(row.amount_minor, row.currency),
@@ -57,6 +58,7 @@ class DebtPayment:
             intent_id=row.intent_id or "",
             client_secret=row.client_secret or "",
             pay_url=pay_url,
+            publishable_key=publishable_key,
         )
 
 
@@ -102,4 +104,5 @@ class OwnDebtMutations:
             payments=context.gateways.payments, clock=context.clock,
         )  # fmt: skip
         url = paying.pay_url(found, payments=context.gateways.payments)
-        return CommissionDebtPayPayload(payment=DebtPayment.of(found, url))
+        key = context.gateways.settings.stripe_publishable_key or None
+        return CommissionDebtPayPayload(payment=DebtPayment.of(found, url, key))
