@@ -244,6 +244,15 @@ RULES: tuple[Rule, ...] = (
         " WHERE d.owed_minor <> s.minor",
     ),
     _rule(
+        6, "commission of a brand's own checkout is counted as come by no more than came off the brand's debts",
+        "SELECT d.payee_id || ' came ' || d.minor || ' ' || d.currency || ', off its debts ' || coalesce(c.minor, 0)"
+        " FROM (SELECT payee_id, currency, sum(covered_minor) AS minor FROM commission_dues GROUP BY 1, 2) d LEFT JOIN"
+        " (SELECT substr(a.owner, 7) AS payee_id, a.currency, -sum(e.amount_minor) AS minor FROM ledger_journals j"
+        "  JOIN ledger_entries e ON e.journal_id = j.id JOIN ledger_accounts a ON a.id = e.account_id"
+        "  WHERE a.code = 1100 AND j.kind IN ('netting', 'debt_paid', 'reversal', 'write_off', 'dispute_absorbed')"
+        "  GROUP BY 1, 2) c USING (payee_id, currency) WHERE d.minor > coalesce(c.minor, 0)",
+    ),
+    _rule(
         6, "commission of a brand's own checkout that was released has come: nobody is paid before",
         "SELECT d.order_line_id || ' released ' || s.minor || ', came ' || d.covered_minor FROM commission_dues d"
         " JOIN (SELECT l.order_line_id, sum(least(p.released_minor, p.amount_minor - p.by_line_minor"

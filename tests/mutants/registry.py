@@ -9,6 +9,9 @@ from itertools import count
 from types import ModuleType
 from typing import Any
 
+from sqlalchemy import text
+
+from core.actor import SYSTEM
 from supply.ledger.chart import Code
 from supply.ledger.journal import Journal, credit, debit
 from supply.settlement import (
@@ -22,6 +25,7 @@ from supply.settlement import (
     service,
     taking,
 )
+from supply.settlement.at_source import booking, covering
 from supply.settlement.composition import LineState, OrderState, Part, ShippingState
 from supply.settlement.disputes import freezing, posting
 from supply.settlement.kinds import Kind
@@ -220,6 +224,55 @@ def never_available(right: Wrong) -> Wrong:
     return due_later
 
 
+def due_at_once(right: Wrong) -> Wrong:
+    """What a merchant will owe for its own checkout's sales is owed from the beginning."""
+    return lambda book: debit(book.merchants(Code.RECEIVABLE), right(book).amount_minor)
+
+
+def all_has_come(right: Wrong) -> Wrong:
+    """Whatever a party still owes, all of its commission counts as come."""
+
+    def cover(session: Any, payee_id: str, currency: str, *, owed_minor: int) -> Any:
+        return right(session, payee_id, currency, owed_minor=0)
+
+    return cover
+
+
+def due_short_of_a_unit(right: Wrong) -> Wrong:
+    """A unit of what is due is never claimed."""
+
+    def due(row: Any, now: Any) -> Journal:
+        journal = right(row, now)
+        legs = tuple(
+            replace(leg, amount_minor=leg.amount_minor - (1 if leg.amount_minor > 0 else -1))
+            for leg in journal.legs
+        )
+        return replace(journal, legs=legs)
+
+    return due
+
+
+def nothing_is_uncovered(right: Wrong) -> Wrong:
+    """Lines whose commission has not come are looked for where it has."""
+
+    async def cover_due(db: Any, *, clock: Any) -> int:
+        async with db.unit_of_work(SYSTEM) as session:
+            await session.execute(text("UPDATE commission_dues SET covered_minor = owed_minor"))
+        return 0
+
+    return cover_due
+
+
+def keeps_what_was_paid(right: Wrong) -> Wrong:
+    """What a merchant had paid of a commission that is gone does not come back to it."""
+
+    async def change(*arguments: Any) -> tuple[int, int]:
+        later, _ = await right(*arguments)
+        return later, 0
+
+    return change
+
+
 MUTANTS = [
     Mutant("a refund by amount goes by the original weights", composition, "refund_amount", original_weights,
            scenarios.refunded),
@@ -253,6 +306,16 @@ MUTANTS = [
            scenarios.begun_with),
     Mutant("an opening balance never becomes available", opening, "_due_later", never_available,
            scenarios.begun_with),
+    Mutant("commission of an own checkout is due at once", capture, "owed_later", due_at_once,
+           scenarios.sold_at_source),
+    Mutant("commission counts as come while it is owed", covering, "cover", all_has_come,
+           scenarios.sold_at_source),
+    Mutant("commission that has not come is released", covering, "cover_due", nothing_is_uncovered,
+           scenarios.sold_at_source),
+    Mutant("commission that went back stays paid", booking, "_change", keeps_what_was_paid,
+           scenarios.sold_at_source),
+    Mutant("a commission is due short of a unit", covering, "_due", due_short_of_a_unit,
+           scenarios.sold_at_source),
     Mutant("a re-route moves money and not the parts", _module(service.reroute), "take", leaves_the_cell,
            scenarios.rerouted),
 ]  # fmt: skip

@@ -6,9 +6,9 @@ on paper from the order O1 of money.md §2.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,15 +17,21 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.actor import SYSTEM
 from core.clock import FixedClock
-from core.ids import OrderId, PayoutId, RefundId, SupplierId
+from core.ids import BrandId, OrderId, PayoutId, RefundId, SupplierId
 from core.money import Money
 from infra.db.session import Database
-from infra.payments.gateway import Balance, BalanceTransaction, Dispute
+from infra.payments.gateway import Balance, BalanceTransaction, Charge, Dispute
 from services.simulate.invariants import Violation, violations
 from supply.settlement import processing_fees, provider_funds, service
+from supply.settlement.at_source import covering
+from supply.settlement.at_source.delivering import deliver_at_source
+from supply.settlement.at_source.paying import book_payment
+from supply.settlement.at_source.queries import commission_debt
+from supply.settlement.at_source.refunding import SourceLine, SourceRefund, refund_at_source
 from supply.settlement.capture import CapturedOrder
 from supply.settlement.disputes.applying import apply_dispute
 from supply.settlement.late_payments import post_late_payment
+from supply.settlement.parties import at_source
 from supply.settlement.reconciliation.opening import start_from
 from supply.settlement.reconciliation.postings import collect_postings
 from supply.settlement.reconciliation.service import reconcile
@@ -35,6 +41,10 @@ from tests.factories.settlement import PAID_AT, Parties, line_of_o1, order_of
 
 _PAYOUT = text(
     "SELECT id, amount_minor FROM payouts WHERE payee_id = :payee ORDER BY created_at DESC LIMIT 1"
+)
+_DEBT_PAYMENT = text(
+    "INSERT INTO debt_payments (id, payee_id, tenant_id, currency, amount_minor, status, intent_id, created_at)"
+    " VALUES (gen_random_uuid(), :payee, :tenant, 'CNY', :amount, 'open', :intent, :now)"
 )
 
 
@@ -80,6 +90,21 @@ class Stage:
         async with self.act() as session:
             return await service.reserve_refund(session, plan, now=self.clock.now())
 
+    async def refund_at_source(self, order: CapturedOrder, refunds: Sequence[SourceRefund]) -> None:
+        async with self.act() as session:
+            await refund_at_source(
+                session, RefundId.new(), order.order_id, refunds, reference="told", now=self.clock.now()
+            )
+
+    async def pay_debt(self, party: BrandId, amount_minor: int) -> None:
+        """R15d, as the provider tells it."""
+        now, intent = self.clock.now(), f"pi_{amount_minor}"
+        charge = Charge(f"ch_{amount_minor}", amount_minor, 0, "CNY", "succeeded", intent, False, None, now)
+        values = {"payee": str(party), "tenant": party, "amount": amount_minor, "intent": intent, "now": now}
+        async with self.act() as session:
+            await session.execute(_DEBT_PAYMENT, values)
+            await book_payment(session, intent, charge, now=now)
+
     async def deliver(self, order: CapturedOrder, *lines: int) -> None:
         async with self.act() as session:
             for number in lines or range(len(order.lines)):
@@ -106,6 +131,38 @@ class Stage:
             payout = PayoutId.of(row.id)
             await service.settle_payout(session, payout, f"tr_{payout}", now=self.clock.now())
         return payout, row.amount_minor
+
+
+async def sold_at_source(stage: Stage) -> None:
+    """O1 sold in the merchant's own checkout: refunded in part, due, paid for, released, and all of it back.
+
+    1,350 is owed; the one of two that comes back leaves 675 (docs/rules/money.md, R15).
+    """
+    line = replace(
+        line_of_o1(stage.parties), supplier_id=None, supplier_cost_minor=0, platform_fee_minor=0, goods_minor=9_540,
+        tax_minor=0, basis_minor=9_000, shipping_minor=848, shipping_tax_minor=0, supplier_shipping_minor=0,
+    )  # fmt: skip
+    merchant = stage.parties.merchant
+    order = order_of(stage.parties, [line], charge_id="own:shop:1", provider=at_source(merchant))
+    async with stage.act() as session:
+        await service.open_split(session, order, clock=stage.clock)
+    back = [SourceRefund([SourceLine(line.order_line_id, 1)])]
+    await stage.refund_at_source(order, back)
+    async with stage.act() as session:
+        await deliver_at_source(session, order.order_id, at=stage.clock.now())
+    stage.later(15)
+    await covering.claim_due(stage.db, clock=stage.clock)
+    await stage.look()
+    await covering.cover_due(stage.db, clock=stage.clock)
+    await stage.release()
+    async with stage.act() as session:
+        debt = await commission_debt(session, merchant, "CNY")
+        assert debt.owed_minor == 675, "one of two came back"
+    for amount in (600, 75):
+        await stage.pay_debt(merchant, amount)
+        await covering.cover_due(stage.db, clock=stage.clock)
+        await stage.release()
+    await stage.refund_at_source(order, [*back, SourceRefund(everything=True)])
 
 
 async def refunded(stage: Stage) -> None:
