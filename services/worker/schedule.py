@@ -11,7 +11,7 @@ from marketplace.promotion.agreements import inviting
 from marketplace.promotion.agreements import lifecycle as agreements
 from marketplace.promotion.directory import recording
 from marketplace.promotion.disputes import lifecycle as commission_disputes
-from marketplace.promotion.fraud import click_floods, sale_patterns
+from marketplace.promotion.fraud import click_floods, late_clicks, sale_patterns
 from marketplace.promotion.fraud import holds as commission_holds
 from marketplace.promotion.links import lifecycle as links
 from marketplace.promotion.offers import campaigns
@@ -38,6 +38,7 @@ _TABLE: dict[str, tuple[Sweep, float]] = {
     "links.expired": (links.expire_links, 30),
     "directory.records": (recording.keep_track_records, 60),
     "fraud.bursts": (click_floods.sweep_bursts, 30),
+    "fraud.late_clicks": (late_clicks.sweep_late_clicks, 30),
     "fraud.hollow_days": (click_floods.sweep_hollow_days, 300),
     "fraud.velocity": (sale_patterns.sweep_velocity, 60),
     "fraud.patterns": (sale_patterns.sweep_patterns, 300),

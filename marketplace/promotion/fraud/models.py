@@ -76,6 +76,7 @@ class CreditedSale(Row, table=True):
         _marked("device"),
         _marked("instrument"),
         _marked("address"),
+        Index("ix_credited_sales_click_awaited", "paid_at", postgresql_where=text("click_awaited")),
     )
 
     order_id: OrderId = id_field(OrderId, primary_key=True)
@@ -96,6 +97,8 @@ class CreditedSale(Row, table=True):
     device: bytes | None = Field(default=None, sa_type=LargeBinary)
     instrument: str | None = None
     address: str | None = None
+    click_awaited: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
+    """The click that won still lay in the edge's spool: what its row shows is looked at when it comes home."""
 
 
 class ClickDay(Row, table=True):

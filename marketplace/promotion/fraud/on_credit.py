@@ -2,7 +2,7 @@
 
 Keeps what the sweeps look at of it (``credited_sales``). Its own rules: SELF_REFERRAL (decided in attribution, told
 here), TIME_TO_ORDER_SHORT, BANNED_SOURCE, DEVICE_REUSE against the promoter's other sales of the week, and CLICK_FLOOD
-around the click that won, however late that click came home.
+around the click that won. One that still lies in the edge's spool is looked at when it comes home (late_clicks.py).
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ _ALIKE = text(" UNION ALL ".join(_MARKED.format(kind=kind) for kind in ("device"
 
 
 @dataclass(frozen=True, slots=True)
-class _Sale:
-    """One award of the order, by its last winner: whose sale it is."""
+class Sale:
+    """One award of the order, by its last winner: whose sale it is. ``click`` is that touch's row, when it is there."""
 
     award: Award
     winner: Winner
@@ -105,16 +105,34 @@ async def on_order_credited(session: AsyncSession, event: OrderCredited, *, cloc
     by_id = {touch.id: touch for touch in touches}
     found = list(_self_referrals(order, decision, by_id, BrandId.parse(order.advertiser_id)))
     if decision.awards:
-        clicks = await _clicks(session, [winner.touch_id for winner in decision.winners])
-        sales = [_sale(order, award, by_id, clicks, agreements) for award in decision.awards]
+        sales = await sales_of(session, order, decision, by_id, agreements)
         await insert_rows(session, _SALES, _rows(order, sales))
-        sources = await _sources(session, decision.awards)
-        for sale in sales:
-            found += _too_fast(order, sale)
-            found += _forbidden(order, sale, sources[sale.award.agreement_id, sale.award.agreement_version])
-            found += await _flooded(session, sale)
-            found += await _reused(session, order, sale)
+        found += [each for sale in sales for each in _too_fast(order, sale)]
+        found += await shown_by_clicks(session, order, sales)
     await record(session, found, clock=clock)
+
+
+async def sales_of(
+    session: AsyncSession,
+    order: OrderFact,
+    decision: Decision,
+    by_id: Mapping[str, TouchFact],
+    agreements: Sequence[AgreementTerms],
+) -> list[Sale]:
+    """The awards with the rows of their clicks as they are now. One statement."""
+    clicks = await _clicks(session, [winner.touch_id for winner in decision.winners])
+    return [_sale(order, award, by_id, clicks, agreements) for award in decision.awards]
+
+
+async def shown_by_clicks(session: AsyncSession, order: OrderFact, sales: Sequence[Sale]) -> list[Found]:
+    """What the rows of the clicks show: where they came from, how crowded it was, and whose browser it was."""
+    sources = await _sources(session, [sale.award for sale in sales])
+    found: list[Found] = []
+    for sale in sales:
+        found += _forbidden(order, sale, sources[sale.award.agreement_id, sale.award.agreement_version])
+        found += await _flooded(session, sale)
+        found += await _reused(session, order, sale)
+    return found
 
 
 async def _clicks(session: AsyncSession, touch_ids: Sequence[str]) -> dict[str, Any]:
@@ -143,7 +161,7 @@ def _sale(
     by_id: Mapping[str, TouchFact],
     clicks: Mapping[str, Any],
     agreements: Sequence[AgreementTerms],
-) -> _Sale:
+) -> Sale:
     winner = award.winners[-1]
     terms = next(
         each
@@ -152,7 +170,7 @@ def _sale(
     )
     dearer = any(rule.rate_new_ppm not in (None, rule.rate_ppm) for rule in terms.rules)
     touch = by_id[winner.touch_id]
-    return _Sale(
+    return Sale(
         award, winner, touch, clicks.get(winner.touch_id), parties_of(touch, BrandId.parse(order.advertiser_id)),
         order.is_new_customer and dearer, terms.window_s,
     )  # fmt: skip
@@ -164,7 +182,7 @@ def parties_of(touch: TouchFact, advertiser_id: BrandId) -> Parties:
     return Parties(advertiser_id, brand, AgreementId.parse(touch.agreement_id), promoter)
 
 
-def _rows(order: OrderFact, sales: Sequence[_Sale]) -> list[dict[str, Any]]:
+def _rows(order: OrderFact, sales: Sequence[Sale]) -> list[dict[str, Any]]:
     """One per agreement: of several awards of one, the first stands for the order."""
     rows: dict[AgreementId, dict[str, Any]] = {}
     for sale in sales:
@@ -176,8 +194,9 @@ def _rows(order: OrderFact, sales: Sequence[_Sale]) -> list[dict[str, Any]]:
             "placement_id": PlacementId.parse(sale.touch.placement_id),
             "touch_id": TouchId.parse(sale.touch.id), "touch_at": sale.touch.touch_at,
             "ordered_at": order.created_at, "paid_at": _paid_at(order), "window_s": sale.window_s,
-            "at_new_rate": sale.at_new_rate, "buyer": _buyer(order), "device": _device(sale),
+            "at_new_rate": sale.at_new_rate, "buyer": _buyer(order), "device": device_of(sale),
             "instrument": order.payment_instrument_hash, "address": order.address_hash,
+            "click_awaited": sale.click is None and sale.touch.kind in _CLICKED,
         }  # fmt: skip
         rows.setdefault(parties.agreement_id, row)
     return list(rows.values())
@@ -191,7 +210,7 @@ def _buyer(order: OrderFact) -> str:
     return min(order.buyer_keys, default=order.id)
 
 
-def _device(sale: _Sale) -> bytes | None:
+def device_of(sale: Sale) -> bytes | None:
     """The browser that clicked: its cookie at the edge, as a keyed hash."""
     return None if sale.click is None else sale.click.session_key or None
 
@@ -211,7 +230,7 @@ def _self_referrals(
             yield Found(signal, parties, (order.id, str(parties.promoter)))
 
 
-def _too_fast(order: OrderFact, sale: _Sale) -> Iterator[Found]:
+def _too_fast(order: OrderFact, sale: Sale) -> Iterator[Found]:
     if sale.touch.kind not in _CLICKED:
         return
     signal = rules.time_to_order_short(
@@ -221,7 +240,7 @@ def _too_fast(order: OrderFact, sale: _Sale) -> Iterator[Found]:
         yield Found(signal, sale.parties, (order.id,))
 
 
-def _forbidden(order: OrderFact, sale: _Sale, sources: SourceTerms) -> Iterator[Found]:
+def _forbidden(order: OrderFact, sale: Sale, sources: SourceTerms) -> Iterator[Found]:
     if sale.click is None:
         return
     signal = rules.banned_source(
@@ -236,7 +255,7 @@ def _forbidden(order: OrderFact, sale: _Sale, sources: SourceTerms) -> Iterator[
         yield Found(signal, sale.parties, (order.id,), action=_ON_BREACH[sources.on_breach])
 
 
-async def _flooded(session: AsyncSession, sale: _Sale) -> list[Found]:
+async def _flooded(session: AsyncSession, sale: Sale) -> list[Found]:
     click = sale.click
     if click is None or click.crowd < rules.FLOOD_CLICKS:
         return []
@@ -261,13 +280,13 @@ def flood_of(parties: Parties, source: Any, signal: Signal) -> Found:
     return Found(signal, parties, about, link_id=LinkId.of(source.link_id))
 
 
-async def _reused(session: AsyncSession, order: OrderFact, sale: _Sale) -> list[Found]:
+async def _reused(session: AsyncSession, order: OrderFact, sale: Sale) -> list[Found]:
     if not sale.at_new_rate:
         return []
     parties, paid_at = sale.parties, _paid_at(order)
     await session.execute(_ONE_JUDGE, {"promoter": parties.promoter.hex})
     marks = {
-        "device": _device(sale), "instrument": order.payment_instrument_hash, "address": order.address_hash,
+        "device": device_of(sale), "instrument": order.payment_instrument_hash, "address": order.address_hash,
     }  # fmt: skip
     asked = {
         **marks, "promoter": parties.promoter, "agreement": parties.agreement_id, "since": paid_at - WEEK,
