@@ -11,7 +11,18 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks import checkout, clicks, closing, edge, inventory, posting, rules, storefront, verifying
+from benchmarks import (
+    checkout,
+    clicks,
+    closing,
+    edge,
+    floods,
+    inventory,
+    posting,
+    rules,
+    storefront,
+    verifying,
+)
 from benchmarks.frame import Measured, Options, lines_of
 from benchmarks.market import Market, fill
 from benchmarks.servers import Platform, platform
@@ -32,6 +43,7 @@ BY_THEMSELVES: dict[str, Callable[[Options], list[Measured]]] = {
     ),
     "rules": lambda options: rules.rules(options.seconds),
     "verifying": verifying.verifying,
+    "floods": floods.floods,
     "closing": closing.closing,
 }
 

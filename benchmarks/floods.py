@@ -1,10 +1,11 @@
 """The click sweeps over a million touches, beside counting those touches on the same server.
 
-    .venv/bin/python -m benchmarks.floods [--touches 1000000]
+    .venv/bin/python -m benchmarks.floods [--touches 1000000] [--sources 5000]
 
 All touches lie in ten minutes of one day: 100 links of 50 placements, 20,000 networks with 60 agents, and one in fifty
 of them a script's that clicks one link from one network and agent. Measured is the wall time of the two sweeps until
 nothing is left, their signals, exclusions and holds written; the yardstick is `SELECT count(*)` over the same rows.
+The next day 5,000 networks click thirty times within a minute each, together: as many signals in one look.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ import sys
 import time
 from datetime import UTC, datetime
 
-from benchmarks.frame import Beside, Measured, lines_of
+from benchmarks.frame import Beside, Measured, Options, lines_of
 from benchmarks.servers import Platform, database_only
 from core.clock import FixedClock
 from infra.db.session import Database, make_engine
 from infra.embedded.postgres import DEFAULT_DATABASE
 from marketplace.promotion.fraud.click_floods import Sweep, sweep_bursts, sweep_hollow_days
 
-TOUCHES = 1_000_000
+TOUCHES, SOURCES = 1_000_000, 5_000
 _NEXT_DAY = datetime(2026, 3, 3, 1, tzinfo=UTC)
 _COUNTS = 3
 # Triggers and foreign keys are off for this one transaction: an agreement and links are all the sweeps look at.
@@ -52,9 +53,24 @@ INSERT INTO touches (id, link_id, agreement_id, advertiser_id, promoter_brand_id
 COMMIT;
 ANALYZE;
 """
+FROM_EVERYWHERE = """
+BEGIN;
+SET LOCAL session_replication_role = replica;
+INSERT INTO touches (id, link_id, agreement_id, advertiser_id, promoter_brand_id, at, kind, session_key, is_bot,
+        ip_prefix_hash, user_agent_hash)
+    SELECT uuidv7(), ('00000000-0000-7000-8001-' || lpad((source % 100)::text, 12, '0'))::uuid,
+        '00000000-0000-7000-8000-000000000001', '00000000-0000-7000-8000-000000000002',
+        '00000000-0000-7000-8000-000000000003',
+        timestamptz '2026-03-03 12:00+00' + source * interval '1 min' / {sources} + click * interval '1 s',
+        'click', int4send(source * 100 + click), false, int4send(source), '\\x02'
+    FROM generate_series(0, {sources} - 1) AS source, generate_series(1, 30) AS click;
+COMMIT;
+ANALYZE;
+"""
 
 
-def floods(touches: int = TOUCHES) -> list[Measured]:
+def floods(options: Options, *, touches: int = TOUCHES, sources: int = SOURCES) -> list[Measured]:
+    """The sweeps go over everything there is, once: nothing of ``options`` changes them."""
     with database_only() as platform:
         started = time.monotonic()
         platform.postgres.execute(FILL.format(touches=touches), database=DEFAULT_DATABASE)
@@ -65,8 +81,18 @@ def floods(touches: int = TOUCHES) -> list[Measured]:
             "hollow days": _swept(platform, sweep_hollow_days, at=_NEXT_DAY),
         }
         found = platform.postgres.execute("SELECT count(*) FROM excluded_touches", database=DEFAULT_DATABASE)
+        platform.postgres.execute(FROM_EVERYWHERE.format(sources=sources), database=DEFAULT_DATABASE)
+        everywhere = _swept(platform, sweep_bursts, at=datetime(2026, 3, 3, 12, 11, tzinfo=UTC))
+        raised = platform.postgres.execute("SELECT count(*) FROM fraud_signals", database=DEFAULT_DATABASE)
+    if int(raised) != sources + 1:
+        raise SystemExit(f"{raised} signals of {sources + 1} floods")
     print(f"{int(found):,} clicks excluded", file=sys.stderr, flush=True)
     return [
+        Measured(
+            "floods", f"bursts from {sources:,} sources: their signals in {everywhere:.2f} s", 1, sources,
+            sources / everywhere, beside=[Beside("counting all touches", counted, [everywhere / counted], unit=" s")],
+        )
+    ] + [
         Measured(
             "floods", f"{name}: {touches:,} touches in {seconds:.2f} s", 1, touches, touches / seconds,
             beside=[Beside("counting them", counted, [seconds / counted], unit=" s")],
@@ -100,8 +126,9 @@ def _swept(platform: Platform, sweep: Sweep, *, at: datetime) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--touches", type=int, default=TOUCHES)
+    parser.add_argument("--sources", type=int, default=SOURCES)
     given = parser.parse_args()
-    print("\n".join(lines_of(floods(given.touches))))
+    print("\n".join(lines_of(floods(Options(), touches=given.touches, sources=given.sources))))
 
 
 if __name__ == "__main__":
