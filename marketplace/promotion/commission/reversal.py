@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import count
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from sqlalchemy import insert, text
-from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.clock import Clock
@@ -38,12 +38,9 @@ _SHARES = text(
     " ON r.commission_line_id = s.commission_line_id AND r.position = s.position AND r.refund_id = :refund"
     " WHERE s.commission_line_id = ANY(:lines) ORDER BY s.commission_line_id, s.position"
 )
-_REVERSALS = table_of(CommissionReversal)
-_NEW_REVERSALS = insert(_REVERSALS)
-_MORE_REVERSALS = upsert(_REVERSALS)
-_MORE_REVERSALS = _MORE_REVERSALS.on_conflict_do_update(
-    index_elements=[_REVERSALS.c.refund_id, _REVERSALS.c.commission_line_id, _REVERSALS.c.position],
-    set_={"amount_minor": _REVERSALS.c.amount_minor + _MORE_REVERSALS.excluded.amount_minor},
+_NEW_REVERSALS = insert(table_of(CommissionReversal))
+_NOTED = text(
+    "SELECT EXISTS (SELECT FROM commission_reversals WHERE refund_id = :name AND commission_line_id = :line)"
 )
 _TAKE = text(
     "UPDATE commission_shares s SET reversed_minor = s.reversed_minor + t.amount"
@@ -308,21 +305,26 @@ async def note_withheld(
 ) -> None:
     """A denial that was undone left these amounts, by position, with the merchant, because this refund would have taken
     them: they are in ``reversed_minor`` already, and come back with the refund."""
+    taken = {position: amount for position, amount in amounts.items() if amount}
+    if not taken:
+        return
+    times = 0
+    while await session.scalar(_NOTED, {"name": _withheld_by(refund_id, times), "line": commission_line_id}):
+        times += 1  # another denial of the line was undone before
     rows = [
         {
-            "refund_id": _withheld_by(refund_id), "commission_line_id": commission_line_id, "position": position,
-            "refunded_basis_minor": 0, "amount_minor": amount, "reversed_at": clock.now(),
+            "refund_id": _withheld_by(refund_id, times), "commission_line_id": commission_line_id,
+            "position": position, "refunded_basis_minor": 0, "amount_minor": amount, "reversed_at": clock.now(),
         }
-        for position, amount in amounts.items()
-        if amount
+        for position, amount in taken.items()
     ]  # fmt: skip
-    if rows:
-        await session.execute(_MORE_REVERSALS, rows)
+    await session.execute(_NEW_REVERSALS, rows)
 
 
-def _withheld_by(refund_id: RefundId) -> RefundId:
-    """The id under which is kept what a refund took in others' stead: what it took itself is told apart."""
-    return RefundId.of(uuid5(NAMESPACE_URL, f"withheld:{refund_id}"))
+def _withheld_by(refund_id: RefundId, times: int) -> RefundId:
+    """The id under which is kept what a refund took in others' stead: what it took itself is told apart. The rows are
+    append-only, so every denial that is undone has one of its own."""
+    return RefundId.of(uuid5(NAMESPACE_URL, f"withheld:{refund_id}:{times}"))
 
 
 async def restore(session: AsyncSession, refund_id: RefundId, *, clock: Clock) -> None:
@@ -330,10 +332,17 @@ async def restore(session: AsyncSession, refund_id: RefundId, *, clock: Clock) -
 
     Call it once per refund. A line that was wholly reversed waits for its confirmation again.
     """
-    restored: list[Any] = []
-    for each in (refund_id, _withheld_by(refund_id)):
-        values = {"refund": each, "new": RefundId.new(), "now": clock.now()}
-        restored += (await session.execute(_RESTORE, values)).all()
+    restored = await _restore(session, refund_id, clock)
+    for times in count():
+        back = await _restore(session, _withheld_by(refund_id, times), clock)
+        restored += back
+        if not back:
+            break
     counted = [ReversedLine(CommissionLineId.of(r.id), r.amount, r.basis) for r in restored if r.counters]
     if counted:
         await outbox.record(session, CommissionReversed(tuple(counted)))
+
+
+async def _restore(session: AsyncSession, refund_id: RefundId, clock: Clock) -> list[Any]:
+    values = {"refund": refund_id, "new": RefundId.new(), "now": clock.now()}
+    return list((await session.execute(_RESTORE, values)).all())

@@ -142,6 +142,42 @@ async def test_what_was_withheld_for_a_refund_comes_back_when_that_fails(
     assert await sale.line() == ("PENDING", 0, 0)
 
 
+async def test_what_two_undone_denials_withheld_for_one_refund_comes_back_with_it(
+    db: Database, clock: FixedClock
+) -> None:
+    """500 and 385 of 1,770 denied, then half of the goods refunded: of the 885 left R6 takes half_up(442.5) = 443. Both
+    undone, the payees have half, 885; the refund fails, and they have all."""
+    sale = await promoted(db, clock)
+    async with db.reading(SYSTEM) as session:
+        (line,) = (await queries.lines_of(session, [sale.order_id]))[sale.order_id]
+        commission = CommissionLineId.of(await session.scalar(text("SELECT id FROM commission_lines")))
+    async with db.unit_of_work(SYSTEM) as session:
+        for reference, amount in (("one", 500), ("two", 385)):
+            await denials.deny_part(
+                session,
+                commission,
+                amount,
+                reference=reference,
+                reason="a look",
+                approved_by="usr_1",
+                clock=clock,
+            )
+    refund_id = await sale.refund(lines=[RefundLine(line.id, 1)])
+    await sale.provider_says(refund_id, "succeeded")
+    assert sum((await sale.held()).values()) == 1_770 - 443  # of the record's shares; what is denied is apart
+    async with db.unit_of_work(SYSTEM) as session:
+        for reference in ("one", "two"):
+            await denials.give_back_part(
+                session, commission, reference=reference, reason="wrong", approved_by="usr_1", clock=clock
+            )
+    assert sum((await sale.held()).values()) == 885
+    assert (await sale.held())["promoter_brand"] == await sale.in_books()
+
+    await sale.provider_says(refund_id, "failed")
+    assert await sale.held() == {"platform": 88, "promoter_brand": 1_682}
+    assert await sale.in_books() == 1_682
+
+
 async def test_a_refund_that_fails_after_it_succeeded_gives_the_commission_back(
     db: Database, clock: FixedClock
 ) -> None:
