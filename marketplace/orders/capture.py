@@ -59,9 +59,10 @@ _ORDERS = text(
 )
 # A brand's own checkout may know its buyer by several identifiers.
 _EARLIER = text(
-    "SELECT merchant_id, paid_at, refunded_minor = total_minor AS wholly_refunded FROM orders"
-    " WHERE (buyer_key = ANY(:buyers) OR id IN (SELECT order_id FROM told_orders WHERE buyer_keys && :buyers))"
-    " AND merchant_id = ANY(:merchants) AND paid_at >= :since AND checkout_id <> :id"
+    "SELECT o.merchant_id, o.paid_at, o.refunded_minor = o.total_minor AS wholly_refunded FROM orders o JOIN"
+    " (SELECT id FROM orders WHERE buyer_key = ANY(CAST(:buyers AS bytea[])) UNION SELECT order_id FROM told_orders"
+    "  WHERE buyer_keys && CAST(:buyers AS bytea[])) b ON b.id = o.id"
+    " WHERE o.merchant_id = ANY(:merchants) AND o.paid_at >= :since AND o.checkout_id <> :id"
 )
 _ROLES = {
     ShareRole.INDIVIDUAL: Part.INDIVIDUAL,

@@ -185,6 +185,7 @@ class Order(Row, table=True):
         Index("ix_orders_merchant_id_id", "merchant_id", "id"),
         Index("ix_orders_seller_id_id", "seller_id", "id"),
         Index("ix_orders_checkout_id", "checkout_id"),
+        Index("ix_orders_buyer_key", "buyer_key"),
     )
 
     id: OrderId = id_field(OrderId, primary_key=True)
