@@ -115,8 +115,8 @@ async def take_in(
 
 async def _known(session: AsyncSession, shop: StorefrontFacts, rows: Sequence[Telling]) -> _Batch:
     # Names that PostgreSQL could not even be asked for are refused with their rows.
-    references = {row.reference for row in rows if row.reference.isascii() and row.reference.isprintable()}
-    ids = {e.id for row in rows for e in row.events if e.id.isascii() and e.id.isprintable()}
+    references = {row.reference for row in rows if told.is_reference(row.reference)}
+    ids = {event.id for row in rows for event in row.events if told.is_reference(event.id)}
     where = {"storefront": shop.id}
     orders = await session.execute(_KNOWN_ORDERS, {**where, "references": list(references)})
     events = await session.execute(_KNOWN_EVENTS, {**where, "events": list(ids)})

@@ -14,6 +14,7 @@ from marketplace.brands.queries import StorefrontFacts
 from marketplace.orders.models import FulfillmentStatus, PaymentStatus
 from marketplace.orders.own_checkout.errors import ToldOrderNotFound
 from marketplace.orders.own_checkout.models import EventKind
+from marketplace.orders.own_checkout.told import is_reference
 from marketplace.promotion.commission.standing import LineStanding, commission_of_order
 from supply.settlement.at_source.queries import OrderDue, dues_of
 
@@ -61,7 +62,7 @@ class ToldOrderState:
 async def told_order(session: AsyncSession, shop: StorefrontFacts, reference: str) -> ToldOrderState:
     """Of the shop's own. Raises ``ToldOrderNotFound``."""
     where = {"storefront": shop.id, "reference": reference}
-    row = (await session.execute(_ORDER, where)).one_or_none()
+    row = (await session.execute(_ORDER, where)).one_or_none() if is_reference(reference) else None
     if row is None:
         raise ToldOrderNotFound("no order was told under this reference", field="reference")
     order_id = OrderId.of(row.id)

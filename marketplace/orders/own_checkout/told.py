@@ -147,7 +147,9 @@ class LineReckoned:
 def check(telling: Telling, *, now: datetime) -> None:
     """Raises ``BadTelling`` and ``TotalDiffers``."""
     _require(
-        _is_id(telling.reference), "reference", f"1 to {_LONGEST_ID} printable characters without spaces"
+        is_reference(telling.reference),
+        "reference",
+        f"1 to {_LONGEST_ID} printable characters without spaces",
     )
     _require(bool(telling.content or telling.events), "order", "an order, events of it, or both")
     _require(len(telling.events) <= MOST_EVENTS, "events", f"at most {MOST_EVENTS} in a row")
@@ -186,7 +188,7 @@ def _check_content(order: OrderContent, now: datetime) -> None:
 
 
 def _check_line(line: LineTold) -> None:
-    _require(_is_id(line.reference), "lines.reference", f"1 to {_LONGEST_ID} printable characters")
+    _require(is_reference(line.reference), "lines.reference", f"1 to {_LONGEST_ID} printable characters")
     _require(line.sku is not None or bool(line.title), "lines.title", "without a SKU a line needs its title")
     texts = (line.sku or "", line.title, line.category)
     fits = all(len(each) <= _LONGEST_TEXT and storable(each) for each in texts)
@@ -203,7 +205,7 @@ def _check_line(line: LineTold) -> None:
 
 
 def _check_event(event: EventTold, now: datetime) -> None:
-    _require(_is_id(event.id), "events.id", f"1 to {_LONGEST_ID} printable characters without spaces")
+    _require(is_reference(event.id), "events.id", f"1 to {_LONGEST_ID} printable characters without spaces")
     _require(event.at <= now + CLOCK_SKEW, "events.at", "not to come")
     _require(len(event.reason) <= _LONGEST_TEXT and storable(event.reason), "events.reason", "a short text")
     refunds = event.kind is EventKind.REFUNDED
@@ -288,7 +290,8 @@ def discounts_of(content: dict[str, Any]) -> list[DiscountTold]:
     return [DiscountTold(amount, Funder(funder)) for amount, funder in content["discounts"]]
 
 
-def _is_id(value: str) -> bool:
+def is_reference(value: str) -> bool:
+    """Whether it can be a shop's name for an order, a line or an event."""
     return 1 <= len(value) <= _LONGEST_ID and value.isascii() and value.isprintable() and " " not in value
 
 

@@ -293,7 +293,8 @@ async def test_one_brands_orders_are_nothing_to_another(
     secret, other = await secret_of(db, clock, shop), await own_shop(db, clock)
     others = await secret_of(db, clock, other)
     await post(served, shop, clock, secret, told("W-1", order(shop, clock), paid(clock)))
-    assert (await state(served, other, clock, others, "W-1"))["error"] == "TOLD_ORDER_NOT_FOUND"
+    for nothing in ("W-1", "a/b", "a%00b", "%E2%82%AC"):
+        assert (await state(served, other, clock, others, nothing))["error"] == "TOLD_ORDER_NOT_FOUND"
 
     _, answer = await post(served, other, clock, others, told("W-1", order(other, clock), paid(clock)))
     await served.work()
