@@ -67,6 +67,12 @@ def paid(order: Any, payees: Iterable[Any]) -> tuple[Leg, ...]:
     return tuple(legs)
 
 
+def fee_returned(order: Any, amount_minor: int) -> tuple[Leg, ...]:
+    """The platform gave back of what it was paid. Other businesses' returns are between them and the rail."""
+    ours = provider_account(Code.PROVIDER_AVAILABLE, order.rail, order.currency)
+    return debit(platform_account(Code.FEE_REVENUE, order.currency), amount_minor), credit(ours, amount_minor)
+
+
 def finished(order: Any, unpaid: Iterable[Any]) -> tuple[Leg, ...]:
     """Everything that is left is the merchant's: its own part, and what others were not paid."""
     merchant = entitled_merchant(order)

@@ -15,3 +15,4 @@ class RailKind(StrEnum):
     REFUND_RESERVED = "rail_refund_reserved"
     REFUND_SETTLED = "rail_refund_settled"
     REFUND_VOIDED = "rail_refund_voided"
+    FEE_RETURNED = "rail_fee_returned"

@@ -26,6 +26,7 @@ from infra.payments.sharing import SharingRail
 from supply.ledger import service as ledger
 from supply.ledger.chart import Code
 from supply.ledger.journal import AccountKey, Journal, Leg, credit, debit, merged, mirrored
+from supply.settlement.parties import PLATFORM
 from supply.settlement.rails import books
 from supply.settlement.rails.errors import (
     RailRefundChanged,
@@ -82,7 +83,7 @@ _CLAIM = text(
 _RETURNS = text("SELECT * FROM rail_returns WHERE refund_id = :id ORDER BY payee_id")
 _RETURN_ENDED = text(
     "UPDATE rail_returns SET status = :status, failure = :failure"
-    " WHERE refund_id = :id AND request_id = :request_id AND payee_id = :payee_id"
+    " WHERE refund_id = :id AND request_id = :request_id AND payee_id = :payee_id AND status = 'asked' RETURNING 1"
 )
 _SENDING = text("UPDATE rail_refunds SET status = 'sending' WHERE refund_id = :id AND status = 'reserved'")
 _END = text(
@@ -324,16 +325,29 @@ async def _all_came_back(
             waiting = True
             continue
         done = found.state == "SUCCESS"
-        values = {
-            "id": refund.refund_id, "request_id": row.request_id, "payee_id": row.payee_id,
-            "status": "done" if done else "failed", "failure": found.failure,
-        }  # fmt: skip
-        async with db.unit_of_work(SYSTEM) as session:
-            await session.execute(_RETURN_ENDED, values)
+        await _end_return(db, order, row, done=done, failure=found.failure, clock=clock)
         if not done:
             await _refuse(db, refund, found.failure or "RETURN_FAILED", clock=clock)
             return False
     return not waiting
+
+
+async def _end_return(
+    db: Database, order: Any, row: Any, *, done: bool, failure: str | None, clock: Clock
+) -> None:
+    """Once. What the platform gave back is gone from its own balance there, whatever becomes of the refund."""
+    now, refund_id = clock.now(), RefundId.of(row.refund_id)
+    values = {
+        "id": refund_id, "request_id": row.request_id, "payee_id": row.payee_id,
+        "status": "done" if done else "failed", "failure": failure,
+    }  # fmt: skip
+    async with db.unit_of_work(SYSTEM) as session:
+        ended = (await session.execute(_RETURN_ENDED, values)).first()
+        if ended is None or not done or row.payee_id != PLATFORM:
+            return
+        step = f"returned:{RailRequestId.of(row.request_id)}"
+        legs = books.fee_returned(order, row.amount_minor)
+        await ledger.post(session, _journal(refund_id, order, step, legs, now), now=now)
 
 
 async def _settle(db: Database, claimed: Any, fee_back_minor: int, *, clock: Clock) -> None:
@@ -421,9 +435,10 @@ _KINDS = {
     "reserve": RailKind.REFUND_RESERVED,
     "settle": RailKind.REFUND_SETTLED,
     "void": RailKind.REFUND_VOIDED,
+    "returned": RailKind.FEE_RETURNED,
 }
 
 
 def _journal(refund_id: RefundId, order: Any, step: str, legs: Sequence[Leg], now: datetime) -> Journal:
     order_id, id = OrderId.of(order.order_id), RefundId.of(refund_id)
-    return Journal(f"rail:{id}:{step}", _KINDS[step], merged(legs), now, order_id, str(id))
+    return Journal(f"rail:{id}:{step}", _KINDS[step.partition(":")[0]], merged(legs), now, order_id, str(id))

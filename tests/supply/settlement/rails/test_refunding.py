@@ -123,7 +123,10 @@ async def test_a_refund_after_the_end_comes_out_of_what_the_merchant_has(o1: Pai
     assert await refunded(o1) == 4_770
     assert o1.received(str(o1.parties.supplier)) == 2_800
     assert o1.received(str(o1.parties.merchant)) == MERCHANT - 1_870 + 28 - 225
-    assert await o1.memo() == before
+    # Of the platform's 450 it gave 225 back.
+    assert o1.received("platform") == 225
+    ours, revenue = (Code.PROVIDER_AVAILABLE, f"psp:{RAIL}"), (Code.FEE_REVENUE, "platform")
+    assert before | {ours: 225, revenue: -225} == await o1.memo()
 
 
 async def test_nobody_bears_more_than_it_has_and_nothing_moves_then(o1: Paid) -> None:
