@@ -129,7 +129,7 @@ class OfferSimulation(Row, table=True):
 
 
 class OfferSimulationPayee(Row, table=True):
-    """What one payee earned through one promoter brand, and would have."""
+    """What one payee earned through one promoter brand, what of it went back with refunds; and what would have."""
 
     __tablename__ = "offer_simulation_payees"
     __table_args__ = (one_of("role", ShareRole, name="known_role"),)
@@ -141,6 +141,8 @@ class OfferSimulationPayee(Row, table=True):
     promoter_brand_id: BrandId = id_field(BrandId, primary_key=True)
     before_minor: int = minor_field()
     after_minor: int = minor_field()
+    before_reversed_minor: int = _sum()
+    after_reversed_minor: int = _sum()
     orders_before: int
     orders_after: int
 

@@ -1,9 +1,9 @@
-"""Past orders under other terms: what everybody earned, and what they would have. Pure.
+"""Past orders under other terms: what everybody earned and gave back, and what they would have. Pure.
 
 An order's stored inputs are decided again by the engine of the handlers, with the terms of the agreements in question
 exchanged and everything else as it was: which touches there were, which agreements and campaigns ran, who the buyer
-was. Caps and tiers of the new terms count from zero at the first order and go on from order to order, so orders come
-in the sequence in which they were credited. Refunds are left out on both sides, and so are campaigns' budgets.
+was. Orders and refunds come in the sequence in which they happened, because caps, tiers and budgets go on from one to
+the next (replayed_limits.py). A refund takes by R6 of the commission that would have been; what fraud denied stands.
 """
 
 from __future__ import annotations
@@ -16,12 +16,16 @@ from typing import Any, NamedTuple
 import orjson
 
 from core.ids import AgreementId, BrandId
+from core.money import allocate_minor, cumulative_part
+from marketplace.insights.past_refunds import LineBack, OrderBack, PastRefund
 from marketplace.insights.preview import split_of
-from marketplace.promotion.agreements import counters
-from marketplace.promotion.agreements.limits import CounterKey
+from marketplace.insights.replayed_limits import NOTHING_RUNS, Running, Standing
+from marketplace.promotion.agreements.counters import Held
+from marketplace.promotion.agreements.limits import CounterKey, Limit
 from marketplace.promotion.agreements.terms import Terms, terms_in_force
-from marketplace.promotion.attribution.crediting import Amounts, Credit, credit
+from marketplace.promotion.attribution.crediting import Amounts, Credit, LineEarned, credit
 from marketplace.promotion.attribution.decision import decide
+from marketplace.promotion.commission.rules import reverse_line
 from marketplace.promotion.facts import AgreementTerms, OrderFact, TouchFact, read_inputs
 from marketplace.promotion.models import ShareRole
 
@@ -40,8 +44,12 @@ class Payee(NamedTuple):
 
 @dataclass(slots=True)
 class Change:
+    """Earned, and of that gone back with refunds: what was, and what would have been."""
+
     before_minor: int = 0
     after_minor: int = 0
+    before_reversed_minor: int = 0
+    after_reversed_minor: int = 0
     orders_before: int = 0
     orders_after: int = 0
 
@@ -65,16 +73,47 @@ class _Earned(NamedTuple):
     amount_minor: int
 
 
+@dataclass(slots=True)
+class _Line:
+    """A line of which something goes back later, as it would have earned. ``held`` is by share, in R3's order."""
+
+    agreement_id: str
+    currency: str
+    basis_minor: int
+    commission_minor: int
+    payees: list[Payee]
+    earned: list[int]
+    held: list[int]
+    keys: list[CounterKey]
+    refunded_minor: int = 0
+
+
 class Replay:
-    """``agreement_ids`` are those whose terms are exchanged, all of the advertiser's when absent."""
+    """``agreement_ids`` are those whose terms are exchanged, all of the advertiser's when absent. ``refunds`` are all
+    that are going to be told: of other lines nothing is remembered."""
 
     def __init__(
-        self, terms: Terms, *, advertiser_id: BrandId, agreement_ids: Collection[AgreementId] | None = None
+        self,
+        terms: Terms,
+        *,
+        advertiser_id: BrandId,
+        agreement_ids: Collection[AgreementId] | None = None,
+        runs: Running = NOTHING_RUNS,
+        refunds: Iterable[PastRefund] = (),
     ) -> None:
         self._terms, self._advertiser_id = terms, advertiser_id
         self._only = None if agreement_ids is None else frozenset(map(str, agreement_ids))
         self._exchanged: dict[tuple[str, int, str], AgreementTerms] = {}
-        self._counters: dict[CounterKey, int] = {}
+        self._standing = Standing(terms, runs)
+        refunds = list(refunds)
+        self._refunded_lines = {each.order_line_id for each in refunds if isinstance(each, LineBack)}
+        self._refunded_orders = {each.order_id for each in refunds if isinstance(each, OrderBack)}
+        self._lines: dict[str, _Line] = {}
+        self._unsold: dict[str, list[_Line]] = {}
+        """By order: lines that nobody had sold, of orders that are refunded."""
+        self._order_refunds: dict[str, int] = {}
+        self._reversed: dict[str, int] = {}
+        """By order line: what really went back of its commission."""
         self.changes: dict[Payee, Change] = {}
         self.totals = Totals()
 
@@ -86,12 +125,27 @@ class Replay:
             self.totals.unreadable += 1
             return
         amounts = Amounts.read(amounts_text)
-        before = _as_stored(result_text, amounts.currency)
-        if any(self._concerns(touch.agreement_id) for touch in touches):
-            after = self._after(order, touches, agreements, amounts)
-        else:
-            after = before
+        before = after = _as_stored(result_text, amounts.currency)
+        if self._may_change(order, touches):
+            after = self._after(order, touches, agreements, amounts, before)
         self._compare(before, after)
+
+    def refund(self, back: PastRefund) -> None:
+        """What went back next."""
+        if isinstance(back, OrderBack):
+            self._refund_order(back)
+        elif back.earlier:
+            self._standing.free_earlier(back.campaign_id, back.amount_minor, back.at)
+        else:
+            self._refund_line(back)
+
+    def _may_change(self, order: OrderFact, touches: Sequence[TouchFact]) -> bool:
+        return (
+            any(self._concerns(touch.agreement_id) for touch in touches)
+            or self._standing.any
+            or order.id in self._refunded_orders
+            or any(line.id in self._refunded_lines for line in order.lines)
+        )
 
     def _concerns(self, agreement_id: str) -> bool:
         return self._only is None or agreement_id in self._only
@@ -102,21 +156,93 @@ class Replay:
         touches: Sequence[TouchFact],
         agreements: Sequence[AgreementTerms],
         amounts: Amounts,
+        before: Sequence[_Earned],
     ) -> list[_Earned]:
         exchanged = [self._exchange(terms, amounts.currency) for terms in agreements]
-        splits = [
+        splits = tuple(
             split_of(split.agreement_id, split.version, self._terms)
             if self._concerns(split.agreement_id)
             else split
             for split in amounts.splits
-        ]
-        kept = [limit for limit in amounts.limits if not self._concerns(limit.agreement_id)]
-        held = self._hold(order, touches, exchanged, amounts.currency)
-        limits = (*kept, *(each.limit for each in held))
-        earned = credit(order, touches, exchanged, replace(amounts, splits=tuple(splits), limits=limits))
-        for each in held:
-            self._count(each, earned)
+        )
+        held, limits = self._limits(order, touches, exchanged, amounts)
+        earned = credit(order, touches, exchanged, replace(amounts, splits=splits, limits=limits))
+        self._standing.count(held, earned, amounts.currency)
+        keys = {each.limit.agreement_id: each.keys for each in held}
+        self._remember(
+            order, amounts, earned, keys, {each.order_line_id for each in before if each.amount_minor}
+        )
         return _as_credited(earned, amounts.currency)
+
+    def _limits(
+        self,
+        order: OrderFact,
+        touches: Sequence[TouchFact],
+        agreements: Sequence[AgreementTerms],
+        amounts: Amounts,
+    ) -> tuple[list[Held], tuple[Limit, ...]]:
+        if not (self._standing.any or amounts.limits):
+            return [], ()
+        awards = decide(order, touches, agreements).awards
+        mine = frozenset(award.agreement_id for award in awards if self._concerns(award.agreement_id))
+        return self._standing.hold(awards, amounts, mine, order.paid_at or order.created_at)
+
+    def _remember(
+        self,
+        order: OrderFact,
+        amounts: Amounts,
+        earned: Credit,
+        keys: Mapping[str, list[CounterKey]],
+        sold: Collection[str],
+    ) -> None:
+        for line in earned.lines:
+            if line.order_line_id in self._refunded_lines:
+                self._lines[line.order_line_id] = _line(line, amounts.currency, keys)
+            elif (
+                order.id in self._refunded_orders and line.commission_minor and line.order_line_id not in sold
+            ):
+                self._unsold.setdefault(order.id, []).append(_line(line, amounts.currency, keys))
+
+    def _refund_line(self, back: LineBack) -> None:
+        for share in back.shares:
+            payee = Payee(back.currency, share.role, share.payee, back.promoter_brand_id)
+            self.changes.setdefault(payee, Change()).before_reversed_minor += share.amount_minor
+        gone = self._reversed.get(back.order_line_id, 0) + back.amount_minor
+        self._reversed[back.order_line_id] = gone
+        line = self._lines.get(back.order_line_id)
+        if line is not None:
+            known = back.refunded_minor if back.amount_minor >= 0 else 0
+            self._bring_to(
+                line, known or cumulative_part(back.basis_minor, gone, back.commission_minor), back.at
+            )
+
+    def _refund_order(self, back: OrderBack) -> None:
+        gone = min(self._order_refunds.get(back.order_id, 0) + back.amount_minor, back.total_minor)
+        self._order_refunds[back.order_id] = gone
+        for line in self._unsold.get(back.order_id, ()):
+            self._bring_to(line, cumulative_part(line.basis_minor, gone, back.total_minor), back.at)
+
+    def _bring_to(self, line: _Line, refunded_minor: int, at: datetime) -> None:
+        """R6: so much of the line's basis has gone back in all."""
+        refunded_minor = min(refunded_minor, line.basis_minor)
+        gone = line.commission_minor - sum(line.held)
+        due = cumulative_part(line.commission_minor, refunded_minor, line.basis_minor)
+        if due >= gone:
+            taken = reverse_line(
+                commission_minor=line.commission_minor, basis_minor=line.basis_minor,
+                refunded_basis_minor=refunded_minor, held=line.held,
+            )  # fmt: skip
+        else:
+            without = [had - has for had, has in zip(line.earned, line.held, strict=True)]
+            taken = [-amount for amount in allocate_minor(gone - due, without)]
+        line.held = [has - gives for has, gives in zip(line.held, taken, strict=True)]
+        for payee, amount in zip(line.payees, taken, strict=True):
+            self.changes.setdefault(payee, Change()).after_reversed_minor += amount
+        self._standing.free(
+            line.agreement_id, line.currency, line.keys, commission_minor=sum(taken),
+            basis_minor=refunded_minor - line.refunded_minor, at=at,
+        )  # fmt: skip
+        line.refunded_minor = refunded_minor
 
     def _exchange(self, terms: AgreementTerms, currency: str) -> AgreementTerms:
         if not self._concerns(terms.agreement_id):
@@ -133,34 +259,6 @@ class Replay:
                 currency=currency,
             )
         return self._exchanged[key]
-
-    def _hold(
-        self,
-        order: OrderFact,
-        touches: Sequence[TouchFact],
-        agreements: Sequence[AgreementTerms],
-        currency: str,
-    ) -> list[counters.Held]:
-        if not (self._terms.caps or self._terms.tiers):
-            return []
-        found = []
-        for award in decide(order, touches, agreements).awards:
-            if self._concerns(award.agreement_id):
-                promoter = award.winners[-1].promoter_id or award.winners[-1].promoter_brand_id
-                wanted = counters.Wanted(award.agreement_id, award.agreement_version, self._terms, promoter)
-                paid_at = order.paid_at or order.created_at
-                found.append(counters.held_at(wanted, self._counters, currency=currency, paid_at=paid_at))
-        return [each for each in found if each is not None]
-
-    def _count(self, held: counters.Held, earned: Credit) -> None:
-        lines = [line for line in earned.lines if line.agreement_id == held.limit.agreement_id]
-        owed = [a.amount_minor for a in earned.adjustments if a.agreement_id == held.limit.agreement_id]
-        commission = sum(line.commission_minor for line in lines) + sum(owed)
-        for key, _ in held.caps:
-            self._counters[key] = self._counters.get(key, 0) + commission
-        if held.tier is not None:
-            basis = sum(line.basis_minor for line in lines)
-            self._counters[held.tier] = self._counters.get(held.tier, 0) + basis
 
     def _compare(self, before: Sequence[_Earned], after: Sequence[_Earned]) -> None:
         self.totals.replayed += 1
@@ -180,6 +278,15 @@ class Replay:
             change = self.changes.setdefault(payee, Change())
             change.after_minor += amount
             change.orders_after += 1
+
+
+def _line(line: LineEarned, currency: str, keys: Mapping[str, list[CounterKey]]) -> _Line:
+    amounts = [share.amount_minor for share in line.shares]
+    payees = [Payee(currency, share.role, share.payee, line.promoter_brand_id) for share in line.shares]
+    return _Line(
+        line.agreement_id, currency, line.basis_minor, line.commission_minor, payees, amounts, list(amounts),
+        list(keys.get(line.agreement_id, [])),
+    )  # fmt: skip
 
 
 def _as_stored(result_text: str, currency: str) -> list[_Earned]:

@@ -6,6 +6,7 @@ again) writes nothing any more, and starting over changes nothing: the orders ar
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -29,6 +30,8 @@ from marketplace.insights.errors import BadPeriod, BadSimulation, SimulationNotF
 from marketplace.insights.events import SimulationRequested
 from marketplace.insights.ids import SimulationId
 from marketplace.insights.models import OfferSimulation, OfferSimulationPayee, SimulationStatus
+from marketplace.insights.past_refunds import past_refunds
+from marketplace.insights.replayed_limits import running
 from marketplace.insights.replaying import Change, Payee, Replay
 from marketplace.promotion import queries as promotion
 from marketplace.promotion.agreements.terms import Terms, checked
@@ -51,7 +54,7 @@ _ORDERS = (
 _COUNT = text(f"SELECT count(*) {_ORDERS}")
 _SEQUENCE = text(f"SELECT order_id {_ORDERS} ORDER BY decided_at, order_id LIMIT :most")
 _TEXTS = text(
-    "SELECT order_id, input, amounts, result FROM attribution_decisions WHERE order_id = ANY(:orders)"
+    "SELECT order_id, decided_at, input, amounts, result FROM attribution_decisions WHERE order_id = ANY(:orders)"
     " ORDER BY decided_at, order_id"
 )
 _START = text(
@@ -68,17 +71,20 @@ _FINISH = text(
     " WHERE id = :id AND attempt = :attempt AND status = 'RUNNING' RETURNING 1"
 )
 _SELECT = (
-    "SELECT s.*, coalesce((SELECT jsonb_agg(jsonb_build_array(t.currency, t.before_minor, t.after_minor)"
-    "  ORDER BY t.currency) FROM (SELECT currency, sum(before_minor)::bigint AS before_minor,"
-    "  sum(after_minor)::bigint AS after_minor FROM offer_simulation_payees p WHERE p.simulation_id = s.id"
-    "  GROUP BY currency) t), '[]') AS costs FROM offer_simulations s"
+    "SELECT s.*, coalesce((SELECT jsonb_agg(jsonb_build_array(t.currency, t.before_minor, t.after_minor,"
+    "  t.before_reversed, t.after_reversed) ORDER BY t.currency) FROM (SELECT currency,"
+    "  sum(before_minor)::bigint AS before_minor, sum(after_minor)::bigint AS after_minor,"
+    "  sum(before_reversed_minor)::bigint AS before_reversed, sum(after_reversed_minor)::bigint AS after_reversed"
+    "  FROM offer_simulation_payees p WHERE p.simulation_id = s.id GROUP BY currency) t), '[]') AS costs"
+    " FROM offer_simulations s"
 )
 _MINE = "(CAST(:me AS uuid) IS NULL OR s.advertiser_id = CAST(:me AS uuid))"
 _ONE = text(f"{_SELECT} WHERE s.id = :id AND {_MINE}")
 _PAGE = text(
     f"{_SELECT} WHERE {_MINE} AND (CAST(:after AS uuid) IS NULL OR s.id < :after) ORDER BY s.id DESC LIMIT :limit"
 )
-_KEY = "after_minor - before_minor, currency, role, payee, promoter_brand_id"
+_CHANGE = "after_minor - after_reversed_minor - before_minor + before_reversed_minor"
+_KEY = f"{_CHANGE}, currency, role, payee, promoter_brand_id"
 _AFTER = (
     "CAST(:change AS bigint), CAST(:currency AS bpchar), CAST(:role AS text), CAST(:payee AS text),"
     " CAST(:brand AS uuid)"
@@ -107,6 +113,14 @@ class Cost:
 
     before: Money
     after: Money
+    before_reversed: Money
+    """Of it, gone back with refunds."""
+    after_reversed: Money
+
+    @property
+    def change(self) -> Money:
+        """What it would have cost more, refunds off."""
+        return (self.after - self.after_reversed) - (self.before - self.before_reversed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +151,15 @@ class PayeeRow:
     promoter_brand_id: BrandId
     before: Money
     after: Money
+    before_reversed: Money
+    after_reversed: Money
     orders_before: int
     orders_after: int
 
     @property
     def change(self) -> Money:
-        return self.after - self.before
+        """What it would have more, refunds off."""
+        return (self.after - self.after_reversed) - (self.before - self.before_reversed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,21 +234,34 @@ async def on_simulation_requested(db: Database, event: SimulationRequested, *, c
         return
     only = None if job.agreement_ids is None else [AgreementId.of(each) for each in job.agreement_ids]
     advertiser_id = BrandId.of(job.advertiser_id)
-    replay = Replay(Terms.from_json(job.terms), advertiser_id=advertiser_id, agreement_ids=only)
     period = {"advertiser": advertiser_id, "since": job.since, "until": job.until, "most": MOST_ORDERS}
     async with db.reading(SYSTEM) as session:
         orders: Sequence[UUID] = (await session.execute(_SEQUENCE, period)).scalars().all()
+        refunds = await past_refunds(session, advertiser_id, job.since, job.until)
+        runs = await running(session, advertiser_id, job.since, job.until)
+    replay = Replay(
+        Terms.from_json(job.terms),
+        advertiser_id=advertiser_id,
+        agreement_ids=only,
+        runs=runs,
+        refunds=refunds,
+    )
+    waiting = deque(refunds)
     done = 0
     for chunk in _chunks(orders):
         async with db.reading(SYSTEM) as session:
             rows = (await session.execute(_TEXTS, {"orders": chunk})).all()
         for row in rows:
+            while waiting and waiting[0].at < row.decided_at:
+                replay.refund(waiting.popleft())
             replay.add(row.input, row.amounts, row.result)
         done += len(rows)
         async with db.unit_of_work(SYSTEM) as session:
             noted = {"id": event.simulation_id, "attempt": job.attempt, "done": done}
             if (await session.execute(_PROGRESS, noted)).first() is None:
                 return
+    for back in waiting:
+        replay.refund(back)
     async with db.unit_of_work(SYSTEM) as session:
         await _finish(session, event.simulation_id, job.attempt, replay, done, clock.now())
 
@@ -258,7 +288,8 @@ def _row(id: SimulationId, payee: Payee, change: Change) -> Mapping[str, Any]:
     return {
         "simulation_id": id, "currency": payee.currency, "role": payee.role.value, "payee": payee.payee,
         "promoter_brand_id": BrandId.parse(payee.promoter_brand_id), "before_minor": change.before_minor,
-        "after_minor": change.after_minor, "orders_before": change.orders_before,
+        "after_minor": change.after_minor, "before_reversed_minor": change.before_reversed_minor,
+        "after_reversed_minor": change.after_reversed_minor, "orders_before": change.orders_before,
         "orders_after": change.orders_after,
     }  # fmt: skip
 
@@ -316,12 +347,13 @@ def _simulation(row: Row[Any]) -> SimulationRow:
         None if only is None else tuple(AgreementId.of(each) for each in only), row.since, row.until,
         row.orders_total, row.orders_done, row.orders_changed, row.orders_won, row.orders_lost,
         row.orders_unreadable, row.requested_at, row.finished_at,
-        tuple(Cost(Money(before, currency), Money(after, currency)) for currency, before, after in row.costs),
+        tuple(Cost(*[Money(minor, currency) for minor in sums]) for currency, *sums in row.costs),
     )  # fmt: skip
 
 
 def _payee(row: Row[Any]) -> PayeeRow:
     return PayeeRow(
         ShareRole(row.role), row.payee, BrandId.of(row.promoter_brand_id), Money(row.before_minor, row.currency),
-        Money(row.after_minor, row.currency), row.orders_before, row.orders_after,
+        Money(row.after_minor, row.currency), Money(row.before_reversed_minor, row.currency),
+        Money(row.after_reversed_minor, row.currency), row.orders_before, row.orders_after,
     )  # fmt: skip

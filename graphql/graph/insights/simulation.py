@@ -28,11 +28,17 @@ strawberry.enum(SimulationStatus, name="SimulationStatus")
 strawberry.enum(PayeeSort, name="SimulationPayeeSort", description="Who gains most first, or who loses most.")
 
 
-@strawberry.type(description="All commissions of one currency, the platform's part included, before refunds.")
+_REVERSED = "Of it, gone back with refunds."
+_CHANGE = "What would be left after refunds, less what is."
+
+
+@strawberry.type(description="All commissions of one currency as earned, the platform's part included.")
 class SimulationCost:
     before: Money
+    before_reversed: Money = strawberry.field(description=_REVERSED)
     after: Money
-    change: Money
+    after_reversed: Money = strawberry.field(description=_REVERSED)
+    change: Money = strawberry.field(description=_CHANGE)
 
 
 @strawberry.type(description="What one payee earned through one promoter brand, and would have earned.")
@@ -40,8 +46,10 @@ class SimulationPayee:
     role: ShareRole
     payee: str
     before: Money
+    before_reversed: Money = strawberry.field(description=_REVERSED)
     after: Money
-    change: Money
+    after_reversed: Money = strawberry.field(description=_REVERSED)
+    change: Money = strawberry.field(description=_CHANGE)
     orders_before: int
     orders_after: int
     row: strawberry.Private[PayeeRow]
@@ -52,7 +60,9 @@ class SimulationPayee:
             role=row.role,
             payee=row.payee,
             before=Money.of(row.before),
+            before_reversed=Money.of(row.before_reversed),
             after=Money.of(row.after),
+            after_reversed=Money.of(row.after_reversed),
             change=Money.of(row.change),
             orders_before=row.orders_before,
             orders_after=row.orders_after,
@@ -66,7 +76,7 @@ class SimulationPayee:
 
 @strawberry.type(
     description="Orders decided again from their stored inputs, under new terms for those agreements. Caps and"
-    " tiers count from zero at the first order; refunds and campaigns' budgets are left out."
+    " tiers count from zero at the first order, budgets from where they stood; refunds happen as they did."
 )
 class OfferSimulation:
     id: strawberry.ID
@@ -115,8 +125,10 @@ class OfferSimulation:
             costs=[
                 SimulationCost(
                     before=Money.of(cost.before),
+                    before_reversed=Money.of(cost.before_reversed),
                     after=Money.of(cost.after),
-                    change=Money.of(cost.after - cost.before),
+                    after_reversed=Money.of(cost.after_reversed),
+                    change=Money.of(cost.change),
                 )
                 for cost in row.costs
             ],
