@@ -22,11 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
+import uvloop
 
 from benchmarks.browsers import Browsers, Clicked, Market, follow, market_of
-from benchmarks.edge import edge_process, one_click
+from benchmarks.edge import database_pid, edge_process, one_click
 from benchmarks.frame import Beside, Goal, Measured, Options, lines_of, percentile
-from benchmarks.load import pgbench
+from benchmarks.load import counting, pgbench
 from infra.db.migrate import upgrade
 from infra.embedded.postgres import APPLICATION, DEFAULT_DATABASE, SUPERUSER, EmbeddedPostgres
 from marketplace.promotion.touches.touch_token import TouchSigner
@@ -42,6 +43,8 @@ class Round:
     seconds: float
     buckets: Mapping[float, float]
     """Redirects the edge counted, by upper bound in seconds, cumulative."""
+    cpu_ms: Mapping[str, float]
+    """Per redirect, by who spent it."""
     commit_ms: float
     """Of one click by one connection of pgbench."""
 
@@ -69,18 +72,28 @@ async def _buckets(port: int) -> dict[float, float]:
 
 
 async def _round(
-    port: int, url: str, signer: TouchSigner, market: Market, *, rate: float, seconds: float, commit_ms: float
+    port: int,
+    url: str,
+    signer: TouchSigner,
+    market: Market,
+    processes: Mapping[str, int],
+    *,
+    rate: float,
+    seconds: float,
+    commit_ms: float,
 ) -> Round:
     clicked = Clicked()
     browsers = Browsers(port, market.code, clicked)
     before, started = await _buckets(port), time.perf_counter()
     following = asyncio.create_task(follow(browsers, port, url, signer, market, clicked))
-    await browsers.click(int(rate * seconds), rate)
-    took = time.perf_counter() - started
+    with counting(processes) as cpu:
+        await browsers.click(int(rate * seconds), rate)
+        took = time.perf_counter() - started
     browsers.away = True  # ends the following
     await following
     after = await _buckets(port)
-    return Round(clicked, took, {upper: count - before[upper] for upper, count in after.items()}, commit_ms)
+    buckets = {upper: count - before[upper] for upper, count in after.items()}
+    return Round(clicked, took, buckets, cpu.per_operation_ms(len(clicked.given)), commit_ms)
 
 
 def _commit_ms(postgres: EmbeddedPostgres, market: Market, home: Path) -> float:
@@ -113,11 +126,15 @@ def clicks(options: Options, *, rate: float = RATE) -> list[Measured]:
             environment = {
                 "APP_DATABASE_URL": url, "LIANYU_SECRET_KEY": secret, "LIANYU_DATA_DIR": str(home / "data"),
             }  # fmt: skip
-            with edge_process("services.edge.app:create_app", environment) as (port, _):
+            with (
+                edge_process("services.edge.app:create_app", environment) as (port, pid),
+                asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+            ):
+                processes = {"edge": pid, "database": database_pid(postgres)}
                 rounds = [
-                    asyncio.run(
+                    runner.run(
                         _round(
-                            port, url, TouchSigner(secret), market, rate=rate, seconds=options.seconds,
+                            port, url, TouchSigner(secret), market, processes, rate=rate, seconds=options.seconds,
                             commit_ms=_commit_ms(postgres, market, home),
                         )
                     )
@@ -151,6 +168,7 @@ def _measured(rounds: list[Round], rate: float) -> list[Measured]:
             statistics.median(each.rate for each in rounds),
             percentile(seen, 50),
             percentile(seen, 99),
+            cpu_ms={who: statistics.median(each.cpu_ms[who] for each in rounds) for who in rounds[0].cpu_ms},
             beside=[
                 Beside(
                     f"the rate asked for, {rate:,.0f}/s", rate, [r.rate / rate for r in rounds], Goal(0.99)

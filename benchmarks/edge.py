@@ -113,9 +113,12 @@ def _cpu_s(processes: Sequence[psutil.Process]) -> float:
     return total
 
 
+def database_pid(postgres: EmbeddedPostgres) -> int:
+    return int((postgres.cluster / "postmaster.pid").read_text().split()[0])
+
+
 def _database(postgres: EmbeddedPostgres) -> list[psutil.Process]:
-    pid = int((postgres.cluster / "postmaster.pid").read_text().split()[0])
-    postmaster = psutil.Process(pid)
+    postmaster = psutil.Process(database_pid(postgres))
     return [postmaster, *postmaster.children(recursive=True)]
 
 
