@@ -310,6 +310,7 @@ def _order_fact(order: OrderForAttribution, found: TouchesOfOrder) -> OrderFact:
         is_new_customer=order.is_new_customer,
         buyer_keys=order.buyer_keys,
         buyer_staff_of=found.buyer_staff_of | {str(brand) for brand in order.buyer_staff_of},
+        buyer_payout_hash=found.buyer_payout_hash,
         payment_instrument_hash=order.payment_instrument_hash,
         address_hash=order.address_hash,
     )

@@ -45,6 +45,16 @@ _CLICKED = frozenset({TouchKind.CLICK, TouchKind.SCAN})
 _ON_BREACH = {SourceBreach.HOLD: Action.HOLD, SourceBreach.INVALID: Action.INVALIDATE}
 _SALES = table_of(CreditedSale)
 
+# Where a promoter's own orders go and what they are paid with is what somebody else's must not share (cps.md §3.6).
+_LEARN = (
+    "{known} = CASE WHEN CAST(:{digest} AS varchar) IS NULL OR CAST(:{digest} AS varchar) = ANY({known})"
+    " OR cardinality({known}) >= :most THEN {known} ELSE {known} || CAST(:{digest} AS varchar) END"
+)
+_KNOWN_BY = text(
+    f"UPDATE promoters SET {_LEARN.format(known='instrument_hashes', digest='instrument')},"
+    f" {_LEARN.format(known='address_hashes', digest='address')} WHERE person_keys && CAST(:buyer AS varchar[])"
+)
+_MOST_KNOWN = 20
 _DECIDED = text(
     "SELECT input FROM attribution_decisions d WHERE order_id = :order"
     " AND NOT EXISTS (SELECT FROM credited_sales s WHERE s.order_id = d.order_id)"
@@ -93,12 +103,13 @@ class Sale:
 
 
 async def on_order_credited(session: AsyncSession, event: OrderCredited, *, clock: Clock) -> None:
-    """Four statements for an order that shows nothing, two more where it earns a rate for new customers, one where
+    """Five statements for an order that shows nothing, two more where it earns a rate for new customers, two where
     nobody had touched the buyer."""
     row = (await session.execute(_DECIDED, {"order": event.order_id})).first()
     if row is None:
         return
     order, touches, agreements = read_inputs(row.input)
+    await _know_promoter(session, order)
     if not touches:
         return
     decision = decide(order, touches, agreements)
@@ -110,6 +121,16 @@ async def on_order_credited(session: AsyncSession, event: OrderCredited, *, cloc
         found += [each for sale in sales for each in _too_fast(order, sale)]
         found += await shown_by_clicks(session, order, sales)
     await record(session, found, clock=clock)
+
+
+async def _know_promoter(session: AsyncSession, order: OrderFact) -> None:
+    """Of a buyer who promotes for somebody: by which digests their household is known."""
+    if order.buyer_keys and (order.payment_instrument_hash or order.address_hash):
+        known = {
+            "buyer": sorted(order.buyer_keys), "instrument": order.payment_instrument_hash,
+            "address": order.address_hash, "most": _MOST_KNOWN,
+        }  # fmt: skip
+        await session.execute(_KNOWN_BY, known)
 
 
 async def sales_of(

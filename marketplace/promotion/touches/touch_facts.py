@@ -68,7 +68,9 @@ SELECT b.id, b.link_id, b.at, b.kind, b.rank, b.is_bot, b.duplicate_of,
         AND f.status <> 'DISMISSED') AS watched,
     coalesce(c.exclusive, false) AS coupon_exclusive, coalesce(c.leaked_since <= b.at, false) AS coupon_leaked,
     ARRAY(SELECT DISTINCT staff.brand_id FROM promoters staff
-        WHERE staff.kind = 'staff' AND staff.person_keys && CAST(:buyer AS varchar[])) AS buyer_staff_of
+        WHERE staff.kind = 'staff' AND staff.person_keys && CAST(:buyer AS varchar[])) AS buyer_staff_of,
+    p.payout_hash IS NOT NULL AND EXISTS (SELECT FROM promoters own WHERE own.payout_hash = p.payout_hash
+        AND own.person_keys && CAST(:buyer AS varchar[])) AS paid_to_buyer
 FROM best b JOIN tracked_links l ON l.id = b.link_id
 LEFT JOIN agreements a ON a.id = l.agreement_id
 LEFT JOIN campaigns k ON k.id = a.campaign_id
@@ -89,6 +91,8 @@ class TouchesOfOrder:
     agreements: tuple[AgreementTerms, ...] = ()
     splits: tuple[SplitRule, ...] = ()
     buyer_staff_of: frozenset[str] = frozenset()
+    buyer_payout_hash: str | None = None
+    """The account of one of these touches' promoters that the buyer is paid to as well, promoting for whomever."""
     links: Mapping[str, LinkId] = field(default_factory=dict)
     """By touch id."""
     limited: Mapping[tuple[str, int], Terms] = field(default_factory=dict)
@@ -139,6 +143,7 @@ async def touch_facts_for(
     limited: dict[tuple[str, int], Terms] = {}
     budgets: dict[str, CampaignId] = {}
     staff_of: frozenset[str] = frozenset()
+    payout_hash: str | None = None
     watched = set()
     for row in rows:
         fact = _touch(row)
@@ -146,6 +151,8 @@ async def touch_facts_for(
         if row.watched:
             watched.add(fact.id)
         links[fact.id] = LinkId.of(row.link_id)
+        if row.paid_to_buyer:
+            payout_hash = row.payout_hash
         staff_of = frozenset(str(BrandId.of(brand)) for brand in row.buyer_staff_of)
         key = (fact.agreement_id, fact.agreement_version)
         if row.version is not None and key not in agreements:
@@ -175,6 +182,7 @@ async def touch_facts_for(
         tuple(agreements.values()),
         tuple(splits.values()),
         staff_of,
+        payout_hash,
         links,
         limited,
         budgets,

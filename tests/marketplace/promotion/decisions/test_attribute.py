@@ -19,7 +19,9 @@ from marketplace.promotion.agreements.terms import Rule, Terms
 from marketplace.promotion.attribution.decision import RejectReason
 from marketplace.promotion.commission.rules import Funder, OrderDiscount
 from marketplace.promotion.errors import DecisionNotFound, RefundBeyondBasis
+from marketplace.promotion.events import OrderCredited
 from marketplace.promotion.facts import AttributionModel, ScopeKind
+from marketplace.promotion.fraud.on_credit import on_order_credited
 from marketplace.promotion.models import CommissionStatus, ShareRole
 from marketplace.promotion.service import LineForAttribution, LineRefund, OrderForAttribution
 from marketplace.promotion.touches.clicks import Click
@@ -296,6 +298,46 @@ async def test_buying_through_ones_own_link_earns_nothing(session: AsyncSession,
     ):
         order = _order(clock, [token], buyer_keys=frozenset({buyer}))
         _, why = await _attributed(session, clock, order)
+        assert why == {_touch(token): expected}
+
+
+async def test_what_a_promoters_household_or_second_account_buys_earns_nothing(
+    session: AsyncSession, clock: FixedClock
+) -> None:
+    """Mei once bought for herself. Her cousin has another name but her door, her brother her card; and Mei is paid to
+    one account by two brands, so that the other one's person, who is her, does not help."""
+    market = await make.market(session, MERCHANT, PROMOTER, clock)
+    promoters = [
+        await service.create_promoter(
+            session, brand, name="Mei", kind="koc", identifiers=[(IdentifierKind.EMAIL, email)],
+            payout_account="6222 0001", vault=people.VAULT, clock=clock,
+        )
+        for brand, email in ((PROMOTER, "mei@example.com"), (MERCHANT, "m2@example.com"))
+    ]  # fmt: skip
+    token = await make.click(
+        session, await make.link(session, market, clock, promoter_id=promoters[0]), clock.now()
+    )
+    mei, other = (
+        people.VAULT.person(IdentifierKind.EMAIL, email) for email in ("mei@example.com", "m2@example.com")
+    )
+    clock.advance(DAY)
+    cousin: dict[str, Any] = {"buyer_keys": frozenset({"cousin"}), "address_hash": "door"}
+    brother: dict[str, Any] = {"buyer_keys": frozenset({"brother"}), "payment_instrument_hash": "card"}
+    for household in (cousin, brother):
+        _, why = await _attributed(session, clock, _order(clock, [token], **household))
+        assert why == {_touch(token): None}  # nobody knows yet
+    own = _order(clock, [], buyer_keys=frozenset({mei}), address_hash="door", payment_instrument_hash="card")
+    done = await service.attribute(session, own, signer=make.SIGNER, clock=clock)
+    for _ in range(2):
+        await on_order_credited(session, OrderCredited(done.order_id, done.decision_id), clock=clock)
+    for facts, expected in (
+        (cousin, RejectReason.SHARED_ADDRESS),
+        (brother, RejectReason.SHARED_INSTRUMENT),
+        ({"buyer_keys": frozenset({other})}, RejectReason.SHARED_PAYOUT),
+        ({"buyer_keys": frozenset({"fan"}), "address_hash": "elsewhere"}, None),
+        ({"buyer_keys": frozenset({"stranger"})}, None),  # of whom neither is known
+    ):
+        _, why = await _attributed(session, clock, _order(clock, [token], **facts))
         assert why == {_touch(token): expected}
 
 

@@ -126,8 +126,9 @@ async def test_an_order_that_shows_nothing_is_a_handful_of_statements(at: Scene)
         await session.execute(_FORGET, {"order": orders[1]})
         with statements_of(at.db) as asked:
             await on_order_credited(session, OrderCredited(orders[1], DecisionId.new()), clock=at.clock)
-        # Its decision, its clicks, its row, its agreement; the lock and the sales alike for the new-customer rate.
-        assert len(asked) == 6
+        # Its decision, whether the buyer promotes, its clicks, its row, its agreement; the lock and the sales alike for
+        # the new-customer rate.
+        assert len(asked) == 7
     assert await at.signals() == []
 
 
