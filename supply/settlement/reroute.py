@@ -70,6 +70,8 @@ async def reroute(
         await ledger.post(session, journal, now=now)
 
 
+_OF_THE_GOODS = frozenset({Part.MERCHANT, Part.COUPON, Part.SUPPLIER})
+"""A supplier keeps the cost of what it did not take back, and the merchant the rest."""
 _PARTY = (Code.PENDING, Code.AVAILABLE, Code.RECEIVABLE)
 
 
@@ -96,17 +98,27 @@ def _cut(book: OrderBook, line: BookLine, quantity: int) -> BookLine:
     returned = min(line.returned_quantity, units[0])
     accepted = min(line.accepted_quantity, units[0])
     moved_value = 0 if returned == line.returned_quantity else _in_proportion(line.by_quantity_minor, units)
+    charged = _in_proportion(line.charged_minor, units)
+    by_value = _in_proportion(line.by_value_minor, units)
+    gave = line.by_quantity_minor - moved_value + line.by_value_minor - by_value
+    # Nothing of what stays was kept, so nothing of its commission, tax and fee is.
+    all_back = returned == line.returned_quantity > 0 and gave == line.charged_minor - charged
     cut = replace(
         line,
         id=SplitLineId.new(),
         quantity=quantity,
-        cells={seat: _cut_cell(cell, units, line.returned_quantity > 0) for seat, cell in line.cells.items()},
-        charged_minor=_in_proportion(line.charged_minor, units),
+        cells={
+            seat: _rest_of(cell)
+            if all_back and cell.part not in _OF_THE_GOODS
+            else _cut_cell(cell, units, line.returned_quantity > 0)
+            for seat, cell in line.cells.items()
+        },
+        charged_minor=charged,
         basis_minor=_in_proportion(line.basis_minor, units),
         returned_quantity=line.returned_quantity - returned,
         accepted_quantity=line.accepted_quantity - accepted,
         by_quantity_minor=moved_value,
-        by_value_minor=_in_proportion(line.by_value_minor, units),
+        by_value_minor=by_value,
         delivered_quantity=0,
         captured_minor=0,
         discounts={},
@@ -122,6 +134,21 @@ def _in_proportion(amount: int, units: Sequence[int]) -> int:
     """The second part of an amount that may be below zero."""
     share = allocate_minor(abs(amount), units)[1]
     return share if amount >= 0 else -share
+
+
+def _rest_of(cell: Cell) -> Cell:
+    """Everything that is held of a cell; ``cell`` keeps what was taken of it."""
+    rest = replace(
+        cell,
+        amount_minor=cell.held_minor,
+        by_line_minor=0,
+        by_amount_minor=0,
+        captured_minor=0,
+        captured_payee="",
+    )
+    cell.amount_minor -= rest.amount_minor
+    cell.pending_minor = cell.released_minor = 0
+    return rest
 
 
 def _cut_cell(cell: Cell, units: Sequence[int], came_back: bool) -> Cell:

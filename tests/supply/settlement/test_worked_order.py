@@ -19,7 +19,8 @@ from infra.payments.gateway import BalanceTransaction
 from supply.ledger import queries as ledger
 from supply.ledger.chart import Code
 from supply.settlement import queries, service
-from supply.settlement.capture import CapturedOrder
+from supply.settlement.capture import CapturedOrder, CommissionShare
+from supply.settlement.composition import Part
 from supply.settlement.errors import NothingToRefund, RefundChanged, RefundEnded
 from supply.settlement.parties import party_account
 from supply.settlement.refunds import LineRefund, RefundPlan, ShippingRefund
@@ -409,6 +410,39 @@ async def test_a_returned_unit_of_a_rerouted_line_comes_from_its_supplier(
 
     assert (P.PENDING, f"party:{parties.supplier}", 2_000) in await legs(session, f"refund:{first}:reserve")
     assert (P.PENDING, f"party:{other}", 2_150) in await legs(session, f"refund:{second}:reserve")
+    assert await holds(session, order.order_id)
+
+
+async def test_a_line_that_came_back_in_slices_leaves_no_commission_although_it_was_cut_in_between(
+    session: AsyncSession, clock: FixedClock, parties: Parties
+) -> None:
+    """5 × 32, commission 17 + 6 + 1. Of four units half_up(24 × 128 / 160) = 19 came back, 5 are left for one."""
+    commission = (
+        CommissionShare(str(parties.promoter_brand), Part.PROMOTER_BRAND, 17),
+        CommissionShare(str(parties.individual), Part.INDIVIDUAL, 6),
+        CommissionShare("", Part.PLATFORM_COMMISSION, 1),
+    )
+    line = line_of_o1(
+        parties, quantity=5, goods_minor=160, tax_minor=0, supplier_cost_minor=100, shipping_minor=0,
+        shipping_tax_minor=0, supplier_shipping_minor=0, platform_fee_minor=10, commission=commission,
+    )  # fmt: skip
+    order = order_of(parties, [line])
+    await service.open_split(session, order, clock=clock)
+
+    async def refund(units: int) -> None:
+        plan = RefundPlan(RefundId.new(), order.order_id, lines=[LineRefund(line.order_line_id, units)])
+        await service.reserve_refund(session, plan, now=NOW)
+
+    promoters = [str(parties.promoter_brand), str(parties.individual)]
+    await refund(4)
+    left = await queries.party_balances(session, promoters)
+    assert sum(each.net_minor for each in left) == 5
+    move = MovedUnits(line.order_line_id, 1, parties.supplier, SupplierId.new(), 20)
+    await service.reroute(session, order.order_id, [move], reference="ful_1", now=NOW)
+    assert sum(each.net_minor for each in await queries.party_balances(session, promoters)) == 5
+    await refund(1)
+
+    assert [each.net_minor for each in await queries.party_balances(session, promoters)] == [0, 0]
     assert await holds(session, order.order_id)
 
 
