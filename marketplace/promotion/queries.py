@@ -463,7 +463,8 @@ class PurchaseFact:
 
 
 async def purchases_of(session: AsyncSession, order_id: OrderId) -> list[PurchaseFact]:
-    """The lines of a credited order, read back from its decision. Needs a SYSTEM session. Two statements."""
+    """The lines of a credited order, read back from its decision, but for what no catalog knows: a shop of its own may
+    sell that, too. Needs a SYSTEM session. Two statements."""
     row = (await session.execute(_DECIDED, {"order": order_id})).first()
     if row is None:
         return []
@@ -475,6 +476,8 @@ async def purchases_of(session: AsyncSession, order_id: OrderId) -> list[Purchas
     }
     merchant, facts = BrandId.parse(order.advertiser_id), []
     for line in order.lines:
+        if not line.product_id:
+            continue
         line_id = OrderLineId.parse(line.id)
         through = sold.get(line_id)
         facts.append(
