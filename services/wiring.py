@@ -35,6 +35,7 @@ def make_payments(settings: Settings) -> StripeGateway:
         secret_key=settings.stripe_api_key.get_secret_value(),
         webhook_secret=settings.stripe_webhook_secret.get_secret_value(),
         api_base=settings.stripe_api_base,
+        instrument_secret=settings.secret_key.get_secret_value(),
     )
 
 

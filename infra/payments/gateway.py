@@ -162,6 +162,8 @@ class Charge:
     disputed: bool
     balance_transaction: BalanceTransaction | None
     created_at: datetime
+    instrument: str | None = None
+    """A keyed digest of the card it was paid with: the same card, the same digest."""
 
 
 @dataclass(frozen=True, slots=True)

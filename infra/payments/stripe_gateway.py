@@ -6,6 +6,8 @@ that a worker never hangs on a provider, and retries re-use the caller's key, wh
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
@@ -74,7 +76,8 @@ CAPABILITIES = Capabilities(
 
 class StripeGateway:
     """``api_base`` is paysim's address, or None for Stripe itself; ``http`` carries the calls where it is not a
-    socket of its own. Close it when done."""
+    socket of its own. Cards are told apart by digests under ``instrument_secret``, and without one not at all.
+    Close it when done."""
 
     def __init__(
         self,
@@ -85,6 +88,7 @@ class StripeGateway:
         max_network_retries: int = 2,
         answer_timeout_s: float = ANSWER_TIMEOUT_S,
         http: stripe.HTTPXClient | None = None,
+        instrument_secret: str = "",
     ) -> None:
         timeout = httpx.Timeout(answer_timeout_s, connect=CONNECT_TIMEOUT_S)
         self._http = http or stripe.HTTPXClient(timeout=timeout)
@@ -95,6 +99,7 @@ class StripeGateway:
             max_network_retries=max_network_retries,
         )
         self._api_base, self._webhook_secret = api_base, webhook_secret
+        self._instrument_secret = instrument_secret
 
     def capabilities(self) -> Capabilities:
         return CAPABILITIES
@@ -152,7 +157,14 @@ class StripeGateway:
 
     async def retrieve_charge(self, charge_id: str) -> Charge:
         params = {"expand": ["balance_transaction"]}
-        return charge_of(await self._fetch(self._client.v1.charges.retrieve_async, charge_id, params))
+        row = await self._fetch(self._client.v1.charges.retrieve_async, charge_id, params)
+        return charge_of(row, self._instrument)
+
+    def _instrument(self, fingerprint: str) -> str | None:
+        if not self._instrument_secret:
+            return None
+        said = f"instrument\x1e{fingerprint}".encode()
+        return hmac.digest(self._instrument_secret.encode(), said, hashlib.sha256)[:16].hex()
 
     async def refund(
         self,

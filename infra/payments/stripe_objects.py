@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -53,8 +53,11 @@ def intent_of(row: Json) -> PaymentIntent:
     )
 
 
-def charge_of(row: Json) -> Charge:
+def charge_of(row: Json, digest: Callable[[str], str | None]) -> Charge:
+    """``digest`` of what says which card it was."""
     transaction = row.get("balance_transaction")
+    card = (row.get("payment_method_details") or {}).get("card") or {}
+    fingerprint = card.get("fingerprint")
     return Charge(
         id=row["id"],
         amount_minor=row["amount"],
@@ -65,6 +68,7 @@ def charge_of(row: Json) -> Charge:
         disputed=row["disputed"],
         balance_transaction=transaction_of(transaction) if isinstance(transaction, Mapping) else None,
         created_at=when(row["created"]),
+        instrument=digest(fingerprint) if fingerprint else None,
     )
 
 

@@ -69,10 +69,6 @@ def address_key(secret: str, address: Address) -> bytes:
     return _keyed(secret, "address", "\x1f".join(" ".join(p.casefold().split()) for p in parts))
 
 
-def instrument_key(secret: str, fingerprint: str) -> str:
-    return _keyed(secret, "instrument", fingerprint).hex()
-
-
 def _keyed(secret: str, purpose: str, value: str) -> bytes:
     text = unicodedata.normalize("NFKC", value)
     return hmac.digest(secret.encode(), f"{purpose}\x1e{text}".encode(), hashlib.sha256)[:16]

@@ -88,7 +88,7 @@ async def refresh_intent(db: Database, intent_id: str, *, payments: PaymentGatew
         intent_id=intent.id,
         charge_id=charge.id,
         amount=Money(charge.amount_minor, charge.currency),
-        instrument_key=None,
+        instrument_key=charge.instrument,
         at=charge.created_at,
     )
     async with db.unit_of_work(SYSTEM) as session:

@@ -102,8 +102,12 @@ def from_details(tx: Tx, details: JsonDict) -> JsonDict:
     return _create(tx, named)
 
 
-def card_details(card: Card) -> JsonDict:
+def card_details(method: JsonDict) -> JsonDict:
     """``payment_method_details.card`` of a charge."""
+    return _details(card_of(method), method["card"]["fingerprint"])
+
+
+def _details(card: Card, fingerprint: str) -> JsonDict:
     return {
         "brand": card.brand,
         "checks": {
@@ -114,7 +118,7 @@ def card_details(card: Card) -> JsonDict:
         "country": "US",
         "exp_month": 12,
         "exp_year": 2034,
-        "fingerprint": f"paysim{card.last4}{card.brand}",
+        "fingerprint": fingerprint,
         "funding": "credit",
         "last4": card.last4,
         "network": card.brand,
@@ -124,11 +128,12 @@ def card_details(card: Card) -> JsonDict:
 
 
 def _create(tx: Tx, token: str) -> JsonDict:
-    card = CARDS[token]
-    details = card_details(card)
+    card, id = CARDS[token], new_id("pm")
+    # Buyers who all pay with the same test token are not one buyer: each payment method is a card of its own.
+    details = _details(card, f"paysim{card.last4}{id[-12:]}")
     del details["network"], details["three_d_secure"]
     method: JsonDict = {
-        "id": new_id("pm"),
+        "id": id,
         "object": "payment_method",
         "allow_redisplay": "unspecified",
         "billing_details": blank_billing(),

@@ -17,7 +17,6 @@ def create(
     tx: Tx, intent: JsonDict, method: JsonDict, *, decline_code: str | None, capture: bool
 ) -> JsonDict:
     """A charge of the whole intent: failed, authorised only, or captured at once."""
-    card = cards.card_of(method)
     failed = decline_code is not None
     charge: JsonDict = {
         "id": new_id("ch"),
@@ -48,7 +47,7 @@ def create(
         "paid": not failed,
         "payment_intent": intent["id"],
         "payment_method": method["id"],
-        "payment_method_details": {"card": cards.card_details(card), "type": "card"},
+        "payment_method_details": {"card": cards.card_details(method), "type": "card"},
         "radar_options": {},
         "receipt_email": intent["receipt_email"],
         "receipt_number": None,

@@ -54,6 +54,29 @@ async def test_an_order_is_paid_refunded_and_its_transactions_are_listed(
     assert not [row async for row in gateway.balance_transactions(created_to=charge.created_at)]
 
 
+async def test_a_card_is_told_apart_by_a_digest_under_the_platforms_secret(paysim: Any) -> None:
+    async def instruments(secret: str) -> list[str | None]:
+        made = StripeGateway(
+            secret_key="sk_test_suite", webhook_secret=SECRET, api_base=paysim.url, instrument_secret=secret
+        )
+        try:
+            return [(await made.retrieve_charge(charge["id"])).instrument for charge in (first, again, other)]
+        finally:
+            await made.close()
+
+    first, other = (paysim.get(f"/v1/charges/{paysim.paid()['latest_charge']}").json() for _ in range(2))
+    card = first["payment_method"]
+    intent = paysim.ok("/v1/payment_intents", amount=1_000, currency="usd")
+    paid = paysim.ok(f"/v1/payment_intents/{intent['id']}/confirm", payment_method=card)
+    again = {"id": paid["latest_charge"]}
+
+    one, the_same, another = await instruments("ours")
+    assert one == the_same != another
+    assert first["payment_method_details"]["card"]["fingerprint"] not in str(one)
+    assert not {one, another} & set(await instruments("theirs"))
+    assert await instruments("") == [None, None, None]
+
+
 async def test_a_party_is_paid_and_pays_back(gateway: StripeGateway, paysim: Any) -> None:
     paysim.funded(50_000)
     account = await gateway.create_account(party_ref="P1", country="US", key="P1", individual=True)

@@ -93,7 +93,9 @@ class Paying:
 @pytest.fixture
 async def paying_shopper(provider: Paysim, receiver: Receiver, db: Database) -> AsyncIterator[Paying]:
     receiver.deliveries.clear()
-    gateway = StripeGateway(secret_key=SECRET_KEY, webhook_secret=WEBHOOK_SECRET, api_base=provider.url)
+    gateway = StripeGateway(
+        secret_key=SECRET_KEY, webhook_secret=WEBHOOK_SECRET, api_base=provider.url, instrument_secret="test"
+    )
     async with serving(db, provider.clock, payments=gateway) as served:
         yield Paying(served, await open_shop(db, provider.clock, stock=5), provider, receiver, db)
     await gateway.close()

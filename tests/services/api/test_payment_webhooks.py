@@ -63,6 +63,8 @@ async def test_goods_are_accepted_shipped_and_delivered_in_this_order_only(payin
     signature, raw = shopper.pay(intent)
     assert (await shopper.tell(raw, signature)).status_code == 200
     await shopper.served.work()
+    # What attribution and fraud rules know the card by: 16 bytes under the platform's secret.
+    assert await shopper.one("SELECT length(instrument_key) FROM payments") == 32
 
     for verb, body in (("ship", parcel), ("deliver", {})):
         assert await tried(verb, body) == (*refused, ["accept", "accept_partial", "reject"])
