@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import (
+    attributable,
     checkout,
     clicks,
     closing,
@@ -37,6 +38,7 @@ ON_THE_MARKET: dict[str, Callable[[Platform, Market, Options], list[Measured]]] 
 BY_THEMSELVES: dict[str, Callable[[Options], list[Measured]]] = {
     "redirect": lambda options: edge.redirect(options.seconds / 2, clients=32),
     "clicks": clicks.clicks,
+    "attributable": attributable.attributable,
     "posting": posting.posting,
     "inventory": lambda options: inventory.reservations(
         writers=16, seconds=options.seconds, rounds=options.rounds

@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from base64 import urlsafe_b64decode
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -25,7 +26,7 @@ from marketplace.promotion import service as promotion
 from marketplace.promotion.agreements.terms import Terms
 from marketplace.promotion.links.destinations import DestinationPolicy
 from marketplace.promotion.touches.touch_facts import touch_facts_for
-from marketplace.promotion.touches.touch_token import TouchSigner
+from marketplace.promotion.touches.touch_token import SignedTouch, TouchSigner
 
 FOLLOW_EVERY_S = 0.25
 _AGENT = b"Mozilla/5.0 (iPhone; CPU iPhone OS 19_0 like Mac OS X) Safari/605"
@@ -48,12 +49,15 @@ class Clicked:
 
 @dataclass(frozen=True, slots=True)
 class Market:
+    """``links`` are the codes of further links, by id."""
+
     code: str
     advertiser: BrandId
+    links: Mapping[UUID, str] = field(default_factory=dict)
 
 
-async def market_of(url: str) -> Market:
-    """Two brands, their agreement, one link of it."""
+async def market_of(url: str, *, links: int = 0) -> Market:
+    """Two brands, their agreement, one link of it and so many more."""
     db, clock = Database(make_engine(url)), SystemClock()
     async with db.unit_of_work(SYSTEM) as session:
         actors = []
@@ -79,12 +83,15 @@ async def market_of(url: str) -> Market:
         placement = await audiences.create_placement(
             session, promoter, community_id=community, kind=PlacementKind.POST, name="post", clock=clock
         )
-        link = await promotion.create_link(
-            session, promoter, agreement_id=opened.agreement_id, placement_id=placement,
-            destination="https://shop.example.com/cream?utm=1", policy=DestinationPolicy(), clock=clock,
-        )  # fmt: skip
+        link, *further = [
+            await promotion.create_link(
+                session, promoter, agreement_id=opened.agreement_id, placement_id=placement,
+                destination="https://shop.example.com/cream?utm=1", policy=DestinationPolicy(), clock=clock,
+            )
+            for _ in range(1 + links)
+        ]  # fmt: skip
     await db.close()
-    return Market(link.code, advertiser.brand_id)
+    return Market(link.code, advertiser.brand_id, {each.id: each.code for each in further})
 
 
 class Browsers:
@@ -139,23 +146,27 @@ async def follow(
             started = time.perf_counter()
             token = await browsers.ask(reader, writer)
             if token is not None:
-                signed = signer.read(token.decode())
-                async with db.reading(SYSTEM) as session:
-                    # The token alone would do for attribution; what is measured is the click's own row.
-                    await _readable(session, signed.touch_id)
-                    found = await touch_facts_for(
-                        session,
-                        advertiser_id=market.advertiser,
-                        currency="CNY",
-                        signed=[signed],
-                        until=SystemClock().now(),
-                    )
-                assert found.touches, "attribution does not see the click"
+                await read_by_attribution(db, signer.read(token.decode()), market)
                 clicked.attributable_ms.append(1000 * (time.perf_counter() - started))
             await asyncio.sleep(FOLLOW_EVERY_S)
     finally:
         writer.close()
         await db.close()
+
+
+async def read_by_attribution(db: Database, signed: SignedTouch, market: Market) -> None:
+    """Returns when the click's row is there and attribution's own query has found it."""
+    async with db.reading(SYSTEM) as session:
+        # The token alone would do for attribution; what is measured is the click's own row.
+        await _readable(session, signed.touch_id)
+        found = await touch_facts_for(
+            session,
+            advertiser_id=market.advertiser,
+            currency="CNY",
+            signed=[signed],
+            until=SystemClock().now(),
+        )
+    assert found.touches, "attribution does not see the click"
 
 
 async def _readable(session: AsyncSession, touch_id: TouchId) -> None:
