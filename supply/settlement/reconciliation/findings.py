@@ -2,7 +2,8 @@
 
 A group is everything about one thing at the provider (a charge, a refund, a transfer …) in one direction: its rows
 there, its journals here. It matches when, in every currency, the journals sum to the rows' amount and the booked
-fees to the rows' fee, or the journals to the net where a fee is inside its journal (a dispute's).
+fees to the rows' fee, or the journals to the net where a fee is inside its journal (a dispute's). A row whose fee ate
+all of it still needs its journals.
 """
 
 from __future__ import annotations
@@ -82,12 +83,14 @@ class Side:
     net_minor: int = 0
     booked_minor: int = 0
     booked_fee_minor: int = 0
+    booked: bool = False
+    """Whether there is a journal at all."""
 
     @property
     def matches(self) -> bool:
         apart = (self.booked_minor, self.booked_fee_minor) == (self.amount_minor, self.fee_minor)
         inside = (self.booked_minor, self.booked_fee_minor) == (self.net_minor, 0)
-        return apart or inside
+        return apart or (inside and self.booked)
 
 
 def sides(rows: Sequence[RowFact], postings: Sequence[PostingFact]) -> dict[str, Side]:
@@ -104,6 +107,7 @@ def _side(currency: str, rows: Sequence[RowFact], postings: Sequence[PostingFact
         net_minor=sum(row.net_minor for row in listed),
         booked_minor=sum(p.amount_minor for p in booked if p.role is not Role.FEE),
         booked_fee_minor=-sum(p.amount_minor for p in booked if p.role is Role.FEE),
+        booked=bool(booked),
     )
 
 

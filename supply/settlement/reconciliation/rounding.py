@@ -39,8 +39,11 @@ async def absorb(session: AsyncSession, provider: str, groups: Sequence[Group], 
 
 
 def _is_odd_unit(group: Group) -> bool:
-    missing = [amount for amount in group.unbooked().values() if amount]
-    return group.finding is Finding.AMOUNT_DIFFERS and len(group.rows) == 1 and missing in ([1], [-1])
+    """Of the row's own currency: a unit of the customer's is a conversion that is missing."""
+    if group.finding is not Finding.AMOUNT_DIFFERS or len(group.rows) != 1:
+        return False
+    missing = {currency: amount for currency, amount in group.unbooked().items() if amount}
+    return missing.keys() == {group.rows[0].currency} and abs(missing[group.rows[0].currency]) == 1
 
 
 def _journal(provider: str, group: Group) -> Journal:

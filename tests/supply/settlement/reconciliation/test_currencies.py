@@ -9,6 +9,7 @@ from core.actor import SYSTEM
 from core.ids import BrandId, OrderLineId, PayoutId, RefundId
 from core.money import Money
 from core.pagination import PageRequest
+from infra.payments.gateway import BalanceTransaction
 from supply.ledger import queries as ledger
 from supply.settlement import queries, service
 from supply.settlement.capture import CapturedLine
@@ -16,6 +17,9 @@ from supply.settlement.currency_positions import remember_rate
 from supply.settlement.payout_costs import frozen_cost
 from supply.settlement.processing_fees import set_fee_bearer
 from supply.settlement.provider_funds import collect_fees
+from supply.settlement.reconciliation.findings import Finding
+from supply.settlement.reconciliation.intake import keep_rows
+from supply.settlement.reconciliation.matching import disagreeing, match
 from supply.settlement.reconciliation.models import Bearer
 from supply.settlement.refunds import RefundPlan
 from tests.factories.settlement import order_of
@@ -68,6 +72,20 @@ async def test_a_charge_that_settles_in_another_currency(platform: Any) -> None:
     assert await balances(platform) == expected
     async with platform.db.reading(SYSTEM) as session:
         assert (await queries.order_identity(session, order.order_id)).holds
+
+
+async def test_a_charge_whose_fee_ate_all_of_it_is_not_explained_before_its_capture(platform: Any) -> None:
+    now = platform.clock.now()
+    row = BalanceTransaction(
+        id="txn_penny", type="charge", reporting_category="charge", source_id="ch_penny", amount_minor=1,
+        fee_minor=1, net_minor=0, currency="USD", status="pending", exchange_rate="1.08", created_at=now,
+        available_on=now + 2 * DAY,
+    )  # fmt: skip
+    await keep_rows(platform.db, "stripe", [row], now)
+    async with platform.db.unit_of_work(SYSTEM) as session:
+        assert await match(session, "stripe", now=now) == []
+        (group,) = await disagreeing(session, "stripe")
+    assert group.finding is Finding.NO_JOURNAL
 
 
 async def test_reconciliation_alone_books_the_conversion_too(platform: Any) -> None:
