@@ -50,6 +50,7 @@ from services.running import running_stack
 CLICKS, RATE = 300, 500.0
 DECIDED_GOAL_MS, COUNTED_GOAL_MS = 1_000.0, 10_000.0
 EVERY_S = 0.5
+_AGENTS = 3_000
 _PATIENCE_S = 30.0
 _PORTS = 21_340
 _CONFIGURED = ("DATABASE_URL", "APP_DATABASE_URL", "BROKER_URL", "STRIPE_API_KEY", "LIANYU_CLOCK_FILE")
@@ -203,7 +204,7 @@ async def _measured(
     ports = [urlsplit(each).port or 0 for each in (settings.edge_url, settings.brand_url)]
     shop = await _shop(db, market, ports[1], secret_key)
     clicked, followed, told = Clicked(), list[Followed](), asyncio.Event()
-    browsers = Browsers(ports[0], market.code, clicked)
+    browsers = Browsers(ports[0], market.code, clicked, agents=_AGENTS)
     background = asyncio.create_task(browsers.click(sys.maxsize, rate))
     watching = asyncio.create_task(_watch(db, followed, told))
     await asyncio.sleep(2)  # links are known to the edge, caches are warm

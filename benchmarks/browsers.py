@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 import time
 from base64 import urlsafe_b64decode
@@ -95,11 +96,17 @@ async def market_of(url: str, *, links: int = 0) -> Market:
 
 
 class Browsers:
-    """Clicks at a steady rate over a few connections, each click a browser without a cookie."""
+    """Clicks at a steady rate over a few connections, each click a browser without a cookie; of so many ``agents``,
+    where one that clicks twenty times a minute must not be taken for a script."""
 
-    def __init__(self, port: int, code: str, clicked: Clicked) -> None:
+    def __init__(self, port: int, code: str, clicked: Clicked, *, agents: int = 1) -> None:
         self._port, self._clicked = port, clicked
-        self._request = b"GET /l/%s HTTP/1.1\r\nhost: l\r\nuser-agent: %s\r\n\r\n" % (code.encode(), _AGENT)
+        self._requests = itertools.cycle(
+            [
+                b"GET /l/%s HTTP/1.1\r\nhost: l\r\nuser-agent: %s.%d\r\n\r\n" % (code.encode(), _AGENT, n)
+                for n in range(agents)
+            ]
+        )
         self.sent = 0
         self.away = False
 
@@ -122,7 +129,7 @@ class Browsers:
 
     async def ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes | None:
         """One click; its token when it was redirected."""
-        writer.write(self._request)
+        writer.write(next(self._requests))
         head = await reader.readuntil(b"\r\n\r\n")
         length = re.search(rb"content-length: (\d+)", head)
         if length is not None and int(length[1]):
