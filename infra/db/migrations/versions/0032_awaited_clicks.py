@@ -15,7 +15,9 @@ down_revision = "0031"
 
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
-    awaited: sa.Column[bool] = sa.Column("click_awaited", sa.Boolean(), nullable=False, server_default=sa.text("false"))
+    awaited: sa.Column[bool] = sa.Column(
+        "click_awaited", sa.Boolean(), nullable=False, server_default=sa.text("false")
+    )
     op.add_column("credited_sales", awaited)
     op.create_index(
         "ix_credited_sales_click_awaited",
