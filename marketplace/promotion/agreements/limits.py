@@ -183,6 +183,9 @@ def checked_limits(caps: Sequence[CapTerm], tiers: TierTerms | None, *, highest_
     _require(
         all(0 <= t.rate_ppm <= highest_rate_ppm for t in tiers.tiers), "ratePpm", f"0 to {highest_rate_ppm}"
     )
+    # A lower rate for orders that were credited would be a debt of the promoter for what it was promised.
+    rises = all(a.rate_ppm <= b.rate_ppm for a, b in pairwise(tiers.tiers))
+    _require(tiers.mode is not TierMode.RETROACTIVE or rises, "ratePpm", "not falling with RETROACTIVE")
 
 
 def _require(holds: bool, field: str, allowed: str) -> None:

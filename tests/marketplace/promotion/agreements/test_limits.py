@@ -266,6 +266,7 @@ async def test_racing_orders_never_pay_more_than_the_budget(db: Database, clock:
         (tenth(tiers=TierTerms((Tier(5, 1),), "CNY")), "fromBasisMinor"),
         (tenth(tiers=TierTerms((Tier(0, 1), Tier(0, 2)), "CNY")), "fromBasisMinor"),
         (tenth(tiers=TierTerms((Tier(0, 999_999),), "CNY")), "ratePpm"),
+        (tenth(tiers=TierTerms((Tier(0, 9), Tier(5, 8)), "CNY", TierMode.RETROACTIVE)), "ratePpm"),
     ],
 )
 def test_limits_out_of_bounds_are_refused(terms: Terms, field: str) -> None:
