@@ -27,7 +27,7 @@ async def lived(server: Scratch, name: str, settings: dict[str, str]) -> tuple[R
     trace: list[str] = []
     with server.database(name, settings=settings) as url:
         result = await simulate(
-            url, 6, orders=ORDERS, listen=trace.append, kill_server=server.kill, power_cut_one_in=2
+            url, 9, orders=ORDERS, listen=trace.append, kill_server=server.kill, power_cut_one_in=2
         )
         return result, trace
 
