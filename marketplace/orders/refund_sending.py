@@ -23,7 +23,7 @@ from core.money import Money, allocate_remaining
 from infra import outbox
 from infra.db.session import Database
 from infra.payments.errors import IdempotencyMismatch, ProviderRefused, ProviderUnavailable
-from infra.payments.gateway import PaymentGateway
+from infra.payments.gateway import Charge, PaymentGateway
 from infra.payments.gateway import Refund as ProviderRefund
 from marketplace.orders import refund_commission, refunding
 from marketplace.orders.errors import NotYet
@@ -39,7 +39,7 @@ from marketplace.orders.refunding import RefundCommand, lines_of_json
 from supply.settlement import refunds as settlement
 from supply.settlement.composition import RefundTooLarge
 from supply.settlement.errors import NothingToRefund, OrderDisputed
-from supply.settlement.late_payments import post_late_payment
+from supply.settlement.late_payments import SentBack, post_late_payment
 
 LOOK_UP_AFTER = timedelta(minutes=10)
 """A refund without an answer is looked up this long after each try, later each time."""
@@ -47,6 +47,9 @@ EQUAL_ANSWERS = 3
 """A provider that stored a failure under a key replays it: after so many tries a new key is due."""
 _BATCH = 50
 log = structlog.get_logger("refunds")
+LATE_TRIES = 5
+"""How often a payment that came late is sent back, when what was sent comes back."""
+_LATE = "late_payment"
 _FINAL_YES, _FINAL_NO = "succeeded", frozenset({"failed", "canceled"})
 _PROVIDERS_REASONS = frozenset(
     {RefundCause.DUPLICATE, RefundCause.FRAUDULENT, RefundCause.REQUESTED_BY_CUSTOMER}
@@ -130,8 +133,11 @@ async def on_refund(
     ours = found.metadata.get("refund", "")
     if ours.startswith(f"{RefundId.prefix}_"):
         await apply_provider_refund(db, RefundId.parse(ours), found, clock=clock)
-    elif "late_payment" not in found.metadata:
+    elif _LATE not in found.metadata:
         await _adopt(db, found, clock=clock)
+    elif found.charge_id is not None:
+        charge = await payments.retrieve_charge(found.charge_id)
+        await _give_back_late(db, found.metadata[_LATE], charge, payments=payments, clock=clock)
 
 
 async def apply_provider_refund(
@@ -305,24 +311,42 @@ async def _share_out(
 async def on_payment_came_late(
     db: Database, event: PaymentCameLate, *, payments: PaymentGateway, clock: Clock
 ) -> None:
-    """Paid after the hold ran out: the whole charge goes back, and the books say both.
+    """Paid after the hold ran out: the whole charge goes back, and the books say both."""
+    charge = await payments.retrieve_charge(event.charge_id)
+    await _give_back_late(db, str(event.payment_id), charge, payments=payments, clock=clock)
 
-    Looked up first: when this message comes again, its key may be forgotten.
+
+async def _give_back_late(
+    db: Database, payment: str, charge: Charge, *, payments: PaymentGateway, clock: Clock
+) -> None:
+    """One attempt that has not failed, ``LATE_TRIES`` in all; then it is owed (2100, aged) until somebody looks.
+
+    Looked up first: when the message comes again, its key may be forgotten.
     """
-    known = await payments.find_refunds(event.charge_id)
-    answer = next((each for each in known if "late_payment" in each.metadata), None)
-    answer = answer or await payments.refund(
-        charge_or_intent=event.charge_id,
-        amount_minor=event.amount_minor,
-        key=f"late:{event.payment_id}",
-        metadata={"late_payment": str(event.payment_id)},
-    )
+    known = [each for each in await payments.find_refunds(charge.id) if _LATE in each.metadata]
+    if all(each.status in _FINAL_NO for each in known):
+        if len(known) < LATE_TRIES:
+            key = f"late:{payment}" if not known else f"late:{payment}:a{len(known) + 1}"
+            answer = await payments.refund(
+                charge_or_intent=charge.id,
+                amount_minor=charge.amount_minor,
+                key=key,
+                metadata={_LATE: payment},
+            )
+            known.append(answer)
+        else:
+            log.error(
+                "a late payment cannot be given back", payment=payment, charge=charge.id, tries=len(known)
+            )
+    left = [
+        SentBack(each.id, failed=each.status in _FINAL_NO) for each in known if each.balance_transaction_id
+    ]
     async with db.unit_of_work(SYSTEM) as session:
         await post_late_payment(
             session,
-            charge_id=event.charge_id,
-            amount=Money(event.amount_minor, event.currency),
-            refund_ref=answer.id,
-            captured_at=event.at,
+            charge_id=charge.id,
+            amount=Money(charge.amount_minor, charge.currency),
+            sent_back=sorted(left, key=lambda each: each.refund_ref),
+            captured_at=charge.created_at,
             now=clock.now(),
         )

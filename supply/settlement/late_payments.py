@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -9,10 +11,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.money import Money
 from supply.ledger import service as ledger
 from supply.ledger.chart import Code
-from supply.ledger.journal import AccountKey, Journal, credit, debit
+from supply.ledger.journal import AccountKey, Journal, credit, debit, mirrored
 from supply.settlement.capture import register_charge
 from supply.settlement.kinds import Kind
 from supply.settlement.parties import provider_account
+
+
+@dataclass(frozen=True, slots=True)
+class SentBack:
+    """One attempt of the provider to give it back. ``failed``: the money left, and is at the provider again."""
+
+    refund_ref: str
+    failed: bool = False
 
 
 async def post_late_payment(
@@ -20,26 +30,32 @@ async def post_late_payment(
     *,
     charge_id: str,
     amount: Money,
-    refund_ref: str,
+    sent_back: Sequence[SentBack],
     captured_at: datetime,
     now: datetime,
     provider: str = "stripe",
 ) -> None:
-    """Both journals, keyed by the charge: again, nothing happens. The provider keeps its fee (R2)."""
+    """Each journal once, by the charge and the attempt: again, nothing happens. The provider keeps its fee (R2).
+
+    ``sent_back``: the attempts whose money has left, of the whole amount each. What came back is owed again.
+    """
     await register_charge(
         session, charge_id, provider=provider, currency=amount.currency, captured_at=captured_at
     )
     owed = AccountKey(Code.REFUND_PENDING, f"customer:{charge_id}", amount.currency)
     pending = provider_account(Code.PROVIDER_PENDING, provider, amount.currency)
     available = provider_account(Code.PROVIDER_AVAILABLE, provider, amount.currency)
-    minor = amount.amount_minor
-    came = Journal(
-        f"late:{charge_id}", Kind.CAPTURE, (debit(pending, minor), credit(owed, minor)), captured_at,
-        provider_ref=charge_id,
-    )  # fmt: skip
-    went = Journal(
-        f"late:{charge_id}:refund", Kind.REFUND_SETTLED, (debit(owed, minor), credit(available, minor)), now,
-        provider_ref=refund_ref,
-    )  # fmt: skip
-    await ledger.post(session, came, now=now)
-    await ledger.post(session, went, now=now)
+    minor, key = amount.amount_minor, f"late:{charge_id}"
+    legs = debit(pending, minor), credit(owed, minor)
+    journals = [Journal(key, Kind.CAPTURE, legs, captured_at, provider_ref=charge_id)]
+    for each in sent_back:
+        legs = debit(owed, minor), credit(available, minor)
+        went = f"{key}:refund:{each.refund_ref}"
+        journals.append(Journal(went, Kind.REFUND_SETTLED, legs, now, provider_ref=each.refund_ref))
+        if each.failed:
+            back = mirrored(legs)
+            journals.append(
+                Journal(f"{went}:void", Kind.REFUND_VOIDED, back, now, provider_ref=each.refund_ref)
+            )
+    for journal in journals:
+        await ledger.post(session, journal, now=now)

@@ -30,7 +30,7 @@ from supply.settlement.at_source.queries import commission_debt
 from supply.settlement.at_source.refunding import SourceLine, SourceRefund, refund_at_source
 from supply.settlement.capture import CapturedOrder
 from supply.settlement.disputes.applying import apply_dispute
-from supply.settlement.late_payments import post_late_payment
+from supply.settlement.late_payments import SentBack, post_late_payment
 from supply.settlement.parties import at_source
 from supply.settlement.reconciliation.opening import start_from
 from supply.settlement.reconciliation.postings import collect_postings
@@ -250,8 +250,8 @@ async def paid_too_late(stage: Stage) -> None:
     for _ in range(2):
         async with stage.act() as session:
             await post_late_payment(
-                session, charge_id=charge, amount=Money(1_000, "CNY"), refund_ref="re_1", captured_at=PAID_AT,
-                now=stage.clock.now(),
+                session, charge_id=charge, amount=Money(1_000, "CNY"), sent_back=[SentBack("re_1")],
+                captured_at=PAID_AT, now=stage.clock.now(),
             )  # fmt: skip
 
 

@@ -62,11 +62,15 @@ class Paying:
     def pay(self, intent: str) -> tuple[str, bytes]:
         """Pays at the provider; the signed notice of it, as it arrived."""
         self.provider.ok(f"/v1/payment_intents/{intent}/confirm", payment_method="pm_card_visa")
-        self.receiver.wait("payment_intent.succeeded")
+        return self.heard("payment_intent.succeeded", intent)
+
+    def heard(self, news: str, about: str) -> tuple[str, bytes]:
+        """The signed notice of it, as it arrived."""
+        self.receiver.wait(news, about=about)
         return next(
             (signature, raw)
             for signature, raw in self.receiver.deliveries
-            if json.loads(raw)["type"] == "payment_intent.succeeded" and intent.encode() in raw
+            if json.loads(raw)["type"] == news and about.encode() in raw
         )
 
     async def tell(self, raw: bytes, signature: str | None) -> httpx.Response:

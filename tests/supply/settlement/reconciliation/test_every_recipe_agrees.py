@@ -14,7 +14,7 @@ from supply.ledger import queries as ledger
 from supply.ledger.chart import Code
 from supply.settlement import service
 from supply.settlement.disputes import applying
-from supply.settlement.late_payments import post_late_payment
+from supply.settlement.late_payments import SentBack, post_late_payment
 from supply.settlement.refunds import RefundPlan
 
 DAY = timedelta(days=1)
@@ -88,7 +88,7 @@ async def test_a_payment_that_came_too_late_and_went_back(platform: Any) -> None
     answer = await platform.payments.refund(charge_or_intent=charge, amount_minor=2_000, key="late")
     async with platform.db.unit_of_work(SYSTEM) as session:
         await post_late_payment(
-            session, charge_id=charge, amount=Money(2_000, "USD"), refund_ref=answer.id,
+            session, charge_id=charge, amount=Money(2_000, "USD"), sent_back=[SentBack(answer.id)],
             captured_at=platform.clock.now(), now=platform.clock.now(),
         )  # fmt: skip
     assert await agrees(platform, charge)
