@@ -289,7 +289,9 @@ class PaymentGateway(Protocol):
 
     async def retrieve_refund(self, refund_id: str) -> Refund: ...
 
-    async def find_refunds(self, charge_or_intent: str) -> list[Refund]: ...
+    async def find_refunds(self, charge_or_intent: str) -> list[Refund]:
+        """All of them, the newest first."""
+        ...
 
     async def create_account(
         self,

@@ -323,7 +323,8 @@ async def _give_back_late(
 
     Looked up first: when the message comes again, its key may be forgotten.
     """
-    known = [each for each in await payments.find_refunds(charge.id) if _LATE in each.metadata]
+    newest_first = [each for each in await payments.find_refunds(charge.id) if _LATE in each.metadata]
+    known = sorted(reversed(newest_first), key=lambda each: each.created_at)
     if all(each.status in _FINAL_NO for each in known):
         if len(known) < LATE_TRIES:
             key = f"late:{payment}" if not known else f"late:{payment}:a{len(known) + 1}"
@@ -346,7 +347,7 @@ async def _give_back_late(
             session,
             charge_id=charge.id,
             amount=Money(charge.amount_minor, charge.currency),
-            sent_back=sorted(left, key=lambda each: each.refund_ref),
+            sent_back=left,
             captured_at=charge.created_at,
             now=clock.now(),
         )

@@ -37,7 +37,8 @@ async def post_late_payment(
 ) -> None:
     """Each journal once, by the charge and the attempt: again, nothing happens. The provider keeps its fee (R2).
 
-    ``sent_back``: the attempts whose money has left, of the whole amount each. What came back is owed again.
+    ``sent_back``: the attempts whose money has left, of the whole amount each, oldest first: what came back is owed
+    again before the next takes it, and 2100 never goes below zero.
     """
     await register_charge(
         session, charge_id, provider=provider, currency=amount.currency, captured_at=captured_at
