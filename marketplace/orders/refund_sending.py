@@ -323,8 +323,8 @@ async def _give_back_late(
 
     Looked up first: when the message comes again, its key may be forgotten.
     """
-    newest_first = [each for each in await payments.find_refunds(charge.id) if _LATE in each.metadata]
-    known = sorted(reversed(newest_first), key=lambda each: each.created_at)
+    newest_first = await payments.find_refunds(charge.id)
+    known = [each for each in reversed(newest_first) if _LATE in each.metadata]
     if all(each.status in _FINAL_NO for each in known):
         if len(known) < LATE_TRIES:
             key = f"late:{payment}" if not known else f"late:{payment}:a{len(known) + 1}"
