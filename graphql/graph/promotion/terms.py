@@ -82,6 +82,10 @@ class TermsInput:
         default=AttributionModel.LAST_TOUCH, description="In a campaign, the campaign's."
     )
     allow_self_purchase: bool = False
+    checkout_touch_earns: bool = strawberry.field(
+        default=False,
+        description="A touch at checkout earns where there is no earlier one; it never displaces one.",
+    )
     lead_binding_days: int = 0
     fee_ppm: Ppm = strawberry.field(
         default=Ppm(PLATFORM_FEE_PPM), description="The platform's part; never below its own fee."
@@ -107,6 +111,7 @@ class TermsInput:
             return_window_days=self.return_window_days,
             model=self.model,
             allow_self_purchase=self.allow_self_purchase,
+            checkout_touch_earns=self.checkout_touch_earns,
             lead_binding_days=self.lead_binding_days,
             caps=tuple(cap.parsed() for cap in self.caps),
             tiers=self.tiers.parsed() if self.tiers else None,
@@ -162,6 +167,9 @@ class Terms:
     return_window_days: int
     model: AttributionModel
     allow_self_purchase: bool
+    checkout_touch_earns: bool = strawberry.field(
+        description="Whether a touch at checkout earns where there is no earlier one."
+    )
     lead_binding_days: int
     caps: list[CommissionCap]
     tiers: CommissionTiers | None
@@ -182,6 +190,7 @@ class Terms:
             return_window_days=terms.return_window_days,
             model=terms.model,
             allow_self_purchase=terms.allow_self_purchase,
+            checkout_touch_earns=terms.checkout_touch_earns,
             lead_binding_days=terms.lead_binding_days,
             caps=[CommissionCap.of(cap) for cap in terms.caps],
             tiers=CommissionTiers.of(terms.tiers) if terms.tiers else None,

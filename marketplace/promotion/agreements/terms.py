@@ -71,6 +71,8 @@ class Terms:
     return_window_days: int = 15
     model: AttributionModel = AttributionModel.LAST_TOUCH
     allow_self_purchase: bool = False
+    checkout_touch_earns: bool = False
+    """A touch at checkout with no earlier one earns; it never displaces an earlier one (cps.md §3.5)."""
     lead_binding_days: int = 0
     caps: tuple[CapTerm, ...] = ()
     tiers: TierTerms | None = None
@@ -249,6 +251,7 @@ def terms_in_force(
         model=terms.model,
         lead_binding_days=terms.lead_binding_days,
         allow_self_purchase=terms.allow_self_purchase,
+        checkout_touch_earns=terms.checkout_touch_earns,
     )
 
 

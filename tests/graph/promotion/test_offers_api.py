@@ -25,7 +25,7 @@ ERRORS = "userErrors { code message field facts }"
 BUDGET = "budget { limit { amount } reserved { amount } spent { amount } left { amount } mode }"
 CAMPAIGN = f"id name status running endsAt budgetUsedUp {BUDGET}"
 OFFER = """id status visibility advertiser { name } campaign { id name running budget { left { amount } } }
-  current { version name contentHash terms { noticeDays fixedCapPpm
+  current { version name contentHash terms { noticeDays fixedCapPpm checkoutTouchEarns allowSelfPurchase
     rules { ratePpm scope scopeId fixed { amount currencyCode } }
     sources { paidAllowed bannedHosts onBreach } disputes { openDays answerDays } } }
   draft { name contentHash terms { rules { ratePpm } } } versions { version }"""
@@ -239,6 +239,7 @@ async def test_every_clause_of_an_offer_is_read_back(brands: tuple[Client, Clien
         rules=[{"ratePpm": 0, "scope": "CATEGORY", "scopeId": "beauty", "fixed": {"amount": "5.00", **YUAN}}],
         fixedCapPpm=200_000,
         noticeDays=14,
+        checkoutTouchEarns=True,
         sources={
             "paidAllowed": False,
             "bannedHosts": ["B.example.com", "a.example.com"],
@@ -250,6 +251,8 @@ async def test_every_clause_of_an_offer_is_read_back(brands: tuple[Client, Clien
     assert answer["data"]["offer"]["current"]["terms"] == {
         "noticeDays": 14,
         "fixedCapPpm": 200_000,
+        "checkoutTouchEarns": True,
+        "allowSelfPurchase": False,
         "rules": [
             {
                 "ratePpm": 0, "scope": "CATEGORY", "scopeId": "beauty",

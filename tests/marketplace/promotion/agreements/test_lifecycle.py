@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -10,10 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.actor import SYSTEM, Actor, MissingScope, WrongTenant
 from core.clock import FixedClock
-from core.ids import BrandId, InvitationId, ProductId
+from core.ids import AgreementId, BrandId, InvitationId, ProductId
 from infra.db.session import Database
 from marketplace.promotion import queries, service
-from marketplace.promotion.agreements.terms import Rule, Terms, checked
+from marketplace.promotion.agreements.origin import WITHOUT_ORIGIN
+from marketplace.promotion.agreements.terms import Rule, Terms, checked, version_hash
 from marketplace.promotion.errors import (
     AgreementInAnotherState,
     AgreementNotFound,
@@ -28,7 +30,7 @@ from marketplace.promotion.errors import (
     NotYoursToAnswer,
     PausedByTheOther,
 )
-from marketplace.promotion.facts import ScopeKind
+from marketplace.promotion.facts import AttributionModel, ScopeKind
 from marketplace.promotion.models import AgreementStatus, InvitationStatus
 from tests.factories import promotion as make
 from tests.factories.brands import brand_actor, shopper
@@ -68,6 +70,26 @@ async def test_an_agreement_is_active_once_both_signed_the_same_text(
     [version] = (await queries.versions_of(session, [opened.agreement_id]))[opened.agreement_id]
     assert [signature.brand_id for signature in version.signatures] == [MERCHANT.brand_id, PROMOTER.brand_id]
     assert version.terms == make.TEN_PERCENT
+
+
+@pytest.mark.parametrize(
+    "clause",
+    [
+        {"allow_self_purchase": True}, {"checkout_touch_earns": True}, {"lead_binding_days": 1},
+        {"return_window_days": 30}, {"individual_ppm": 1}, {"window_s": 3_600}, {"fixed_cap_ppm": 299_999},
+        {"notice_days": 8}, {"model": AttributionModel.LINEAR},
+    ],
+)  # fmt: skip
+def test_a_signature_is_of_every_clause(clause: dict[str, Any]) -> None:
+    agreement_id, at = AgreementId.new(), datetime(2026, 3, 1, tzinfo=UTC)
+
+    def signed(terms: Terms) -> str:
+        return version_hash(
+            agreement_id, 1, advertiser_id=MERCHANT.brand_id, promoter_brand_id=PROMOTER.brand_id,
+            effective_at=at, terms=terms, origin=WITHOUT_ORIGIN,
+        )  # fmt: skip
+
+    assert signed(make.TEN_PERCENT) != signed(Terms.flat(100_000, **clause))
 
 
 async def test_a_counter_offer_supersedes_and_changes_who_answers(
@@ -291,6 +313,7 @@ def test_terms_survive_their_stored_form() -> None:
         (Rule(80_000, ScopeKind.CATEGORY, "beauty", rate_new_ppm=120_000, priority=3), Rule(50_000)),
         individual_ppm=600_000,
         allow_self_purchase=True,
+        checkout_touch_earns=True,
     )
     assert Terms.from_json(terms.to_json()) == checked(terms)
 

@@ -201,6 +201,29 @@ async def test_the_last_touch_wins_unless_at_the_checkout(session: AsyncSession,
     }
 
 
+@pytest.mark.parametrize("signed", [False, True])
+async def test_a_lone_touch_at_the_checkout_earns_where_both_brands_signed_it(
+    session: AsyncSession, clock: FixedClock, signed: bool
+) -> None:
+    terms = Terms((Rule(100_000),), checkout_touch_earns=signed)
+    market = await make.market(session, MERCHANT, PROMOTER, clock, terms)
+    link = await make.link(session, market, clock)
+    earlier = await make.click(session, link, clock.now())
+    started = clock.advance(DAY)
+    sniped = await make.click(session, link, started + timedelta(seconds=5))
+    clock.advance(timedelta(minutes=5))
+    lone = _order(clock, [sniped], checkout_started_at=started)
+    led = _order(clock, [earlier, sniped], checkout_started_at=started)
+
+    done, why = await _attributed(session, clock, lone)
+
+    assert why == {_touch(sniped): None if signed else RejectReason.CHECKOUT_STAGE}
+    assert [line.commission_minor for line in done.lines] == ([1_000] if signed else [])
+    # Whatever was signed: it displaces nobody who came before.
+    _, why = await _attributed(session, clock, led)
+    assert why == {_touch(earlier): None, _touch(sniped): RejectReason.CHECKOUT_STAGE}
+
+
 async def test_a_forged_token_is_worth_nothing_and_stops_nothing(
     session: AsyncSession, clock: FixedClock
 ) -> None:

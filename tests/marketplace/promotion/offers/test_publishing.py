@@ -43,6 +43,7 @@ RICH = Terms(
     window_s=7 * 86_400,
     return_window_days=30,
     allow_self_purchase=True,
+    checkout_touch_earns=True,
     lead_binding_days=30,
     caps=(CapTerm(CapScope.ORDER, 9_000, "CNY"),),
     notice_days=14,
