@@ -266,6 +266,7 @@ class Payment(Row, table=True):
         UniqueConstraint("checkout_id"),
         UniqueConstraint("intent_id"),
         CheckConstraint("refunded_minor BETWEEN 0 AND captured_minor", name="refunded"),
+        Index("ix_payments_give_back", "give_back_at", postgresql_where=text("give_back_at IS NOT NULL")),
     )
 
     id: PaymentId = id_field(PaymentId, primary_key=True)
@@ -282,6 +283,10 @@ class Payment(Row, table=True):
     refunded_minor: int = minor_field(default=0)
     created_at: datetime = utc_field()
     captured_at: datetime | None = utc_field(nullable=True, default=None)
+    came_late_at: datetime | None = utc_field(nullable=True, default=None)
+    """When we heard of a capture whose checkout had been given up: it goes back (late_payments.py)."""
+    give_back_at: datetime | None = utc_field(nullable=True, default=None)
+    """When what is owed of it is sent the next time."""
 
 
 class Refund(Row, table=True):

@@ -40,6 +40,11 @@ _CAPTURED = text(
     "UPDATE payments SET status = 'paid', captured_minor = :amount, charge_id = :charge, captured_at = :now,"
     " instrument_key = :instrument WHERE id = :id"
 )
+# Its handler gives it back; should the message be lost, the sweep does when it has not been done by then.
+_CAME_LATE = text(
+    "UPDATE payments SET came_late_at = :now, give_back_at = CAST(:now AS timestamptz) + interval '10 minutes'"
+    " WHERE id = :id"
+)
 _CHECKOUT_PAID = text("UPDATE checkouts SET status = 'paid', paid_at = :now WHERE id = :id")
 _ORDERS_PAID = text(
     "WITH paid AS (UPDATE orders SET payment_status = 'paid', paid_at = :now, version = version + 1"
@@ -112,6 +117,7 @@ async def record_captured(session: AsyncSession, captured: Captured, *, clock: C
     }  # fmt: skip
     await session.execute(_CAPTURED, values)
     if payment.checkout_status is not CheckoutStatus.PLACED:
+        await session.execute(_CAME_LATE, {"id": payment.id, "now": now})
         late = PaymentCameLate(
             checkout_id=payment.checkout_id,
             payment_id=payment.id,

@@ -23,12 +23,11 @@ from core.money import Money, allocate_remaining
 from infra import outbox
 from infra.db.session import Database
 from infra.payments.errors import IdempotencyMismatch, ProviderRefused, ProviderUnavailable
-from infra.payments.gateway import Charge, PaymentGateway
+from infra.payments.gateway import PaymentGateway
 from infra.payments.gateway import Refund as ProviderRefund
-from marketplace.orders import refund_commission, refunding
+from marketplace.orders import late_payments, refund_commission, refunding
 from marketplace.orders.errors import NotYet
 from marketplace.orders.events import (
-    PaymentCameLate,
     ProviderNotified,
     RefundFailed,
     RefundRequested,
@@ -39,7 +38,6 @@ from marketplace.orders.refunding import RefundCommand, lines_of_json
 from supply.settlement import refunds as settlement
 from supply.settlement.composition import RefundTooLarge
 from supply.settlement.errors import NothingToRefund, OrderDisputed
-from supply.settlement.late_payments import SentBack, post_late_payment
 
 LOOK_UP_AFTER = timedelta(minutes=10)
 """A refund without an answer is looked up this long after each try, later each time."""
@@ -47,9 +45,6 @@ EQUAL_ANSWERS = 3
 """A provider that stored a failure under a key replays it: after so many tries a new key is due."""
 _BATCH = 50
 log = structlog.get_logger("refunds")
-LATE_TRIES = 5
-"""How often a payment that came late is sent back, when what was sent comes back."""
-_LATE = "late_payment"
 _FINAL_YES, _FINAL_NO = "succeeded", frozenset({"failed", "canceled"})
 _PROVIDERS_REASONS = frozenset(
     {RefundCause.DUPLICATE, RefundCause.FRAUDULENT, RefundCause.REQUESTED_BY_CUSTOMER}
@@ -133,11 +128,22 @@ async def on_refund(
     ours = found.metadata.get("refund", "")
     if ours.startswith(f"{RefundId.prefix}_"):
         await apply_provider_refund(db, RefundId.parse(ours), found, clock=clock)
-    elif _LATE not in found.metadata:
+    elif not await _of_late_payment(db, found, payments=payments, clock=clock):
         await _adopt(db, found, clock=clock)
-    elif found.charge_id is not None:
-        charge = await payments.retrieve_charge(found.charge_id)
-        await _give_back_late(db, found.metadata[_LATE], charge, payments=payments, clock=clock)
+
+
+async def _of_late_payment(
+    db: Database, found: ProviderRefund, *, payments: PaymentGateway, clock: Clock
+) -> bool:
+    """Whoever made it: what of such a payment is back is looked up anew."""
+    async with db.reading(SYSTEM) as session:
+        late = await late_payments.late_payment_of(
+            session, charge_id=found.charge_id, intent_id=found.intent_id
+        )
+    if late is None or found.charge_id is None:
+        return False
+    await late_payments.give_back(db, late, found.charge_id, payments=payments, clock=clock)
+    return True
 
 
 async def apply_provider_refund(
@@ -306,48 +312,3 @@ async def _share_out(
         await session.execute(_ADOPTED, {"id": refund_id, "provider": found.id})
         made.append(refund_id)
     return made
-
-
-async def on_payment_came_late(
-    db: Database, event: PaymentCameLate, *, payments: PaymentGateway, clock: Clock
-) -> None:
-    """Paid after the hold ran out: the whole charge goes back, and the books say both."""
-    charge = await payments.retrieve_charge(event.charge_id)
-    await _give_back_late(db, str(event.payment_id), charge, payments=payments, clock=clock)
-
-
-async def _give_back_late(
-    db: Database, payment: str, charge: Charge, *, payments: PaymentGateway, clock: Clock
-) -> None:
-    """One attempt that has not failed, ``LATE_TRIES`` in all; then it is owed (2100, aged) until somebody looks.
-
-    Looked up first: when the message comes again, its key may be forgotten.
-    """
-    newest_first = await payments.find_refunds(charge.id)
-    known = [each for each in reversed(newest_first) if _LATE in each.metadata]
-    if all(each.status in _FINAL_NO for each in known):
-        if len(known) < LATE_TRIES:
-            key = f"late:{payment}" if not known else f"late:{payment}:a{len(known) + 1}"
-            answer = await payments.refund(
-                charge_or_intent=charge.id,
-                amount_minor=charge.amount_minor,
-                key=key,
-                metadata={_LATE: payment},
-            )
-            known.append(answer)
-        else:
-            log.error(
-                "a late payment cannot be given back", payment=payment, charge=charge.id, tries=len(known)
-            )
-    left = [
-        SentBack(each.id, failed=each.status in _FINAL_NO) for each in known if each.balance_transaction_id
-    ]
-    async with db.unit_of_work(SYSTEM) as session:
-        await post_late_payment(
-            session,
-            charge_id=charge.id,
-            amount=Money(charge.amount_minor, charge.currency),
-            sent_back=left,
-            captured_at=charge.created_at,
-            now=clock.now(),
-        )

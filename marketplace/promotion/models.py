@@ -385,6 +385,14 @@ class CommissionLine(Row, table=True):
         Index("ix_commission_lines_txid", "txid"),
         Index("ix_commission_lines_created_at", "created_at"),
         Index("ix_commission_lines_agreement_id_id", "agreement_id", "id"),
+        Index(
+            "ix_commission_lines_emptied",
+            "expected_pay_at",
+            postgresql_where=text(
+                "status IN ('PENDING', 'CONFIRMED', 'PAYABLE')"
+                " AND (commission_minor = 0 OR reversed_minor + denied_minor > 0)"
+            ),
+        ),
     )
 
     id: CommissionLineId = id_field(CommissionLineId, primary_key=True)

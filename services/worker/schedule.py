@@ -6,9 +6,10 @@ from collections.abc import Awaitable, Callable
 
 from marketplace.insights import counting, measuring
 from marketplace.matching import documents
-from marketplace.orders import missed_notices, notices, paying, refund_sending, returning
+from marketplace.orders import late_payments, missed_notices, notices, paying, refund_sending, returning
 from marketplace.promotion.agreements import inviting
 from marketplace.promotion.agreements import lifecycle as agreements
+from marketplace.promotion.commission import nothing_to_pay
 from marketplace.promotion.directory import recording
 from marketplace.promotion.disputes import lifecycle as commission_disputes
 from marketplace.promotion.fraud import click_floods, late_clicks, sale_patterns
@@ -43,6 +44,7 @@ _TABLE: dict[str, tuple[Sweep, float]] = {
     "fraud.velocity": (sale_patterns.sweep_velocity, 60),
     "fraud.patterns": (sale_patterns.sweep_patterns, 300),
     "fraud.holds": (commission_holds.clear_holds, 60),
+    "commissions.nothing_to_pay": (nothing_to_pay.end_lines, 60),
     "commissions.disputes": (commission_disputes.end_silent_disputes, 60),
     "matching.stock": (documents.refresh_stock, 30),
     "insights.performance": (counting.keep_performance, 2),
@@ -50,6 +52,7 @@ _TABLE: dict[str, tuple[Sweep, float]] = {
     # Paying
     "orders.checkouts": (paying.sweep_checkouts, 5),
     "orders.payments": (paying.sweep_payments, 60),
+    "orders.late_payments": (late_payments.sweep_late_payments, 60),
     "orders.refunds": (refund_sending.sweep_refunds, 60),
     "orders.notices": (notices.sweep_notices, 15),
     "orders.notices_missed": (missed_notices.find_missed_notices, 60),

@@ -15,6 +15,7 @@ from marketplace.matching import handlers as matching
 from marketplace.orders import (
     capture,
     coupon_returns,
+    late_payments,
     notices,
     paying,
     progress,
@@ -67,7 +68,7 @@ SUBSCRIPTIONS: dict[type[Event], tuple[Handler, ...]] = {
     ProviderNotified: (notices.on_provider_notified,),
     PaymentCaptured: (capture.on_payment_captured,),
     OrderTold: (own_checkout.on_order_told,),
-    PaymentCameLate: (refund_sending.on_payment_came_late,),
+    PaymentCameLate: (late_payments.on_payment_came_late,),
     OrderCredited: (
         matching.on_order_credited,
         on_credit.on_order_credited,

@@ -27,8 +27,10 @@ _PAID = text(
     "  AND p.currency = n.currency AND p.status = 'paid' AND p.created_at >= n.at ORDER BY p.created_at LIMIT 1) p"
 )
 _DUE = text(
+    # The merchant's part is due when the commission is, and there also where nobody earned any.
     "SELECT l.order_line_id, max(p.due_at) AS due_at FROM split_lines l JOIN split_parts p ON p.line_id = l.id"
-    " WHERE l.order_id = :order_id AND p.part IN ('promoter_brand', 'individual') GROUP BY l.order_line_id"
+    " WHERE l.order_id = :order_id AND l.kind <> 'shipping' AND p.part IN ('merchant', 'promoter_brand', 'individual')"
+    " GROUP BY l.order_line_id"
 )
 _STATED = text(
     "SELECT closed_at FROM statements WHERE payee_id = :payee AND currency = :currency AND period_to > :at"
@@ -36,7 +38,13 @@ _STATED = text(
 )
 _PENDING = text(
     "SELECT DISTINCT l.order_line_id FROM split_lines l JOIN split_parts p ON p.line_id = l.id"
-    " WHERE l.order_id = ANY(:orders) AND p.part IN ('promoter_brand', 'individual') AND p.pending_minor > 0"
+    " WHERE l.order_id = ANY(:orders) AND p.part IN ('promoter_brand', 'individual', 'platform_commission')"
+    " AND p.pending_minor > 0"
+)
+_OVER = text(
+    "SELECT l.order_line_id FROM split_lines l JOIN split_parts p ON p.line_id = l.id AND p.part = 'merchant'"
+    " WHERE l.order_line_id = ANY(:lines) AND l.kind <> 'shipping' GROUP BY l.order_line_id"
+    " HAVING max(p.due_at) <= :now AND max(l.open_holds) = 0"
 )
 _CYCLES = text(
     "SELECT payee_id, cycle, time_zone FROM settlement_terms WHERE payee_id = ANY(:payees)"
@@ -97,6 +105,14 @@ async def commission_due(session: AsyncSession, order_id: OrderId) -> dict[Order
     return {OrderLineId.of(row.order_line_id): row.due_at for row in rows}
 
 
+async def windows_over(
+    session: AsyncSession, order_line_ids: Sequence[OrderLineId], now: datetime
+) -> set[OrderLineId]:
+    """Those of the lines whose return window is over, with no after-sale open. Orders without a split are out."""
+    over = await session.execute(_OVER, {"lines": list(order_line_ids), "now": now})
+    return {OrderLineId.of(each) for each in over.scalars()}
+
+
 async def statement_closed(
     session: AsyncSession, payee_id: str, currency: str, at: datetime
 ) -> datetime | None:
@@ -108,7 +124,7 @@ async def statement_closed(
 
 
 async def pending_lines(session: AsyncSession, order_ids: Sequence[OrderId]) -> set[OrderLineId]:
-    """The lines of these orders of which a promoter's share is still, or again, pending."""
+    """The lines of these orders of which a share of the commission is still, or again, pending."""
     pending = await session.execute(_PENDING, {"orders": list(order_ids)})
     return {OrderLineId.of(each) for each in pending.scalars()}
 

@@ -19,9 +19,10 @@ from supply.settlement.parties import provider_account
 
 @dataclass(frozen=True, slots=True)
 class SentBack:
-    """One attempt of the provider to give it back. ``failed``: the money left, and is at the provider again."""
+    """One attempt to give it back, or a part of it. ``failed``: the money left, and is at the provider again."""
 
     refund_ref: str
+    amount_minor: int
     failed: bool = False
 
 
@@ -34,11 +35,11 @@ async def post_late_payment(
     captured_at: datetime,
     now: datetime,
     provider: str = "stripe",
-) -> None:
+) -> int:
     """Each journal once, by the charge and the attempt: again, nothing happens. The provider keeps its fee (R2).
 
-    ``sent_back``: the attempts whose money has left, of the whole amount each, oldest first: what came back is owed
-    again before the next takes it, and 2100 never goes below zero.
+    ``sent_back``: the attempts whose money has left, oldest first: what came back is owed again before the next takes
+    it, and 2100 never goes below zero. Returns what is owed to the customer then.
     """
     await register_charge(
         session, charge_id, provider=provider, currency=amount.currency, captured_at=captured_at
@@ -50,7 +51,7 @@ async def post_late_payment(
     legs = debit(pending, minor), credit(owed, minor)
     journals = [Journal(key, Kind.CAPTURE, legs, captured_at, provider_ref=charge_id)]
     for each in sent_back:
-        legs = debit(owed, minor), credit(available, minor)
+        legs = debit(owed, each.amount_minor), credit(available, each.amount_minor)
         went = f"{key}:refund:{each.refund_ref}"
         journals.append(Journal(went, Kind.REFUND_SETTLED, legs, now, provider_ref=each.refund_ref))
         if each.failed:
@@ -60,3 +61,4 @@ async def post_late_payment(
             )
     for journal in journals:
         await ledger.post(session, journal, now=now)
+    return (await ledger.hold(session, [owed]))[owed]

@@ -14,7 +14,6 @@ from infra import outbox
 from infra.db.session import Database
 from supply.ledger import service as ledger
 from supply.ledger.journal import Journal, Leg, credit, debit, merged
-from supply.settlement.composition import Part
 from supply.settlement.events import CommissionReleased
 from supply.settlement.holds import COMMISSION_PARTS, NOT_HELD, mark_held
 from supply.settlement.kinds import Kind
@@ -22,7 +21,6 @@ from supply.settlement.order_book import OrderBook, load_many, save
 from supply.settlement.parties import pending_account, released_account
 
 ORDERS_AT_ONCE = 100
-_COMMISSION = (Part.PROMOTER_BRAND, Part.INDIVIDUAL)
 _TXID = text("SELECT pg_current_xact_id()::text::bigint")
 _DUE = text(
     "SELECT order_id FROM split_orders WHERE order_id IN (SELECT p.order_id FROM split_parts p"
@@ -51,13 +49,13 @@ async def release_due(db: Database, *, clock: Clock) -> int:
 
 
 def pending_commissions(books: Iterable[OrderBook]) -> set[tuple[OrderId, OrderLineId]]:
-    """Order lines of which a promoter's share is pending."""
+    """Order lines of which a share of the commission, the platform's included, is pending."""
     return {
         (book.order_id, line.order_line_id)
         for book in books
         for line in book.lines
         for cell in line.cells.values()
-        if cell.part in _COMMISSION and cell.pending_minor
+        if cell.part in COMMISSION_PARTS and cell.pending_minor
     }
 
 

@@ -250,7 +250,7 @@ async def paid_too_late(stage: Stage) -> None:
     for _ in range(2):
         async with stage.act() as session:
             await post_late_payment(
-                session, charge_id=charge, amount=Money(1_000, "CNY"), sent_back=[SentBack("re_1")],
+                session, charge_id=charge, amount=Money(1_000, "CNY"), sent_back=[SentBack("re_1", 1_000)],
                 captured_at=PAID_AT, now=stage.clock.now(),
             )  # fmt: skip
 

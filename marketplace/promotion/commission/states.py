@@ -3,7 +3,7 @@
 CONFIRMED when settlement released it: its return window is over, no after-sale and no hold is open. PAYABLE once the
 statement of the promoter brand (of the individual, where the brand keeps nothing) that holds the release is closed.
 PAID when the payout after that statement succeeded. Every handler advances as far as the facts go, so that their
-order does not matter. A hold takes a confirmed line back to PENDING with its money, and keeps one whose money is gone
+order does not matter. What leaves nothing to pay ends by itself (nothing_to_pay.py). A hold takes a confirmed line back to PENDING with its money, and keeps one whose money is gone
 from becoming PAYABLE. REVERSED and INVALID are set elsewhere.
 """
 
@@ -18,21 +18,25 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.clock import Clock
 from core.ids import OrderId, OrderLineId
+from marketplace.promotion.commission.nothing_to_pay import end_confirmed
 from supply.fulfillment.events import FulfillmentOrderDelivered
 from supply.settlement import commission_progress as progress
 from supply.settlement.commission_progress import ReleasedMoney, StatedMoney
 from supply.settlement.events import CommissionReleased, PayoutPaid, StatementsClosed
 
-# The payee whose statement and payout decide.
-_LEAD = (
-    " CROSS JOIN LATERAL (SELECT s.payee FROM commission_shares s WHERE s.commission_line_id = l.id"
-    "  AND s.role <> 'platform' AND s.earned_minor > 0 ORDER BY s.role = 'promoter_brand' DESC, s.position LIMIT 1)"
-    " lead"
+# The payee whose statement and payout decide: the first that still has a part.
+_PAYEE = (
+    "(SELECT s.payee FROM commission_shares s WHERE s.commission_line_id = l.id AND s.role <> 'platform'"
+    "  AND s.earned_minor > s.reversed_minor + s.denied_minor"
+    "  ORDER BY s.role = 'promoter_brand' DESC, s.position LIMIT 1) lead"
 )
+_LEAD = f" CROSS JOIN LATERAL {_PAYEE}"
 _ORDERS = text("SELECT DISTINCT order_id FROM commission_lines WHERE order_line_id = ANY(:lines)")
 _CONFIRM = text(
-    "UPDATE commission_lines SET status = 'CONFIRMED', confirmed_at = :at, confirmed_txid = :txid"
-    " WHERE order_line_id = ANY(:lines) AND status = 'PENDING'"
+    "UPDATE commission_lines SET status = CASE status WHEN 'PENDING' THEN 'CONFIRMED' ELSE status END,"
+    " confirmed_at = :at, confirmed_txid = :txid"
+    # A line that was refunded before this news came keeps its end, and knows what it was when that fails.
+    " WHERE order_line_id = ANY(:lines) AND status IN ('PENDING', 'REVERSED')"
 )
 _UNCONFIRM = text(
     "UPDATE commission_lines SET status = 'PENDING', confirmed_at = NULL, confirmed_txid = NULL"
@@ -57,8 +61,8 @@ _PAID = text(
 )
 _OF_ORDER = text(
     "SELECT l.id, l.order_line_id, l.currency, lead.payee, (SELECT max(h.clears_at) FROM commission_holds h"
-    f"  WHERE h.commission_line_id = l.id AND h.status = 'OPEN') AS held_until FROM commission_lines l{_LEAD}"
-    " WHERE l.order_id = :order_id AND l.status IN ('PENDING', 'CONFIRMED') ORDER BY l.id"
+    "  WHERE h.commission_line_id = l.id AND h.status = 'OPEN') AS held_until FROM commission_lines l"
+    f" LEFT JOIN LATERAL {_PAYEE} ON true WHERE l.order_id = :order_id AND l.status IN ('PENDING', 'CONFIRMED') ORDER BY l.id"
 )
 _EXPECT = text(
     "UPDATE commission_lines l SET expected_pay_at = n.at"
@@ -72,6 +76,7 @@ async def on_commission_released(session: AsyncSession, event: CommissionRelease
     pending = await progress.pending_lines(session, [OrderId.of(each) for each in orders])
     released = [line for line in event.order_line_ids if line not in pending]
     await session.execute(_CONFIRM, {"lines": released, "at": event.at, "txid": event.txid})
+    await end_confirmed(session, released, event.at)
     await _advance(session, await _payees_of(session, event.order_line_ids))
 
 
@@ -104,7 +109,7 @@ async def expect_payment(session: AsyncSession, order_id: OrderId) -> None:
     """Set when the payees of an order's lines can expect their money: after the statement that will hold it.
 
     As long as nothing was delivered it is due as if it never were; a held line at the latest when its holds end by
-    themselves.
+    themselves. A line with nothing to pay waits for no statement.
     """
     due = await progress.commission_due(session, order_id)
     rows = [
@@ -116,7 +121,9 @@ async def expect_payment(session: AsyncSession, order_id: OrderId) -> None:
         return
     dues = [(row, due[OrderLineId.of(row.order_line_id)]) for row in rows]
     wanted = [(row.payee, max(at, row.held_until or at)) for row, at in dues]
-    ats = await progress.expected_payments(session, rows[0].currency, wanted)
+    paid = [each for each in wanted if each[0] is not None]
+    stated = iter(await progress.expected_payments(session, rows[0].currency, paid))
+    ats = [at if payee is None else next(stated) for payee, at in wanted]
     await session.execute(_EXPECT, {"ids": [row.id for row in rows], "ats": ats})
 
 

@@ -80,8 +80,10 @@ async def amount_of_line(
     if row.status in (CommissionStatus.INVALID, CommissionStatus.REVERSED):
         raise NothingToDispute(f"the line is {row.status}", field="commissionLineId")
     terms = await _dispute_terms(session, row.agreement_id, row.agreement_version)
-    if row.payable_at is not None and now > row.payable_at + timedelta(days=terms.open_days):
-        raise DisputeTooLate(row.payable_at + timedelta(days=terms.open_days))
+    # A line with nothing to pay is in no statement: its end counts.
+    stated_at = row.payable_at or row.paid_at
+    if stated_at is not None and now > stated_at + timedelta(days=terms.open_days):
+        raise DisputeTooLate(stated_at + timedelta(days=terms.open_days))
     held = row.commission_minor - row.reversed_minor - row.denied_minor
     most = held if brand_id == row.advertiser_id else row.basis_minor - row.commission_minor
     return _of_line(DisputeSubject.AMOUNT, f"amount:{line_id}", row, terms, most)

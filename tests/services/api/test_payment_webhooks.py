@@ -13,7 +13,7 @@ from sqlalchemy import text
 from core.actor import SYSTEM
 from core.ids import FulfillmentOrderId
 from marketplace.brands import service as brands
-from marketplace.orders import paying
+from marketplace.orders import late_payments, paying
 from tests.factories import brands as brands_factory
 from tests.services.api.conftest import Paying
 
@@ -38,23 +38,61 @@ async def test_money_that_comes_after_the_hold_ran_out_goes_back(paying_shopper:
     assert await shopper.sellable() == 5
     await shopper.books_hold()
 
-    # The bank sends it back, twice: it is owed again, and asked for again.
+    # The bank sends it back, twice: it is owed again, and sent again after one hour, and after two.
     for came_back in (1, 2):
-        shopper.provider.admin("POST", f"/refunds/{refunds[0]['id']}/fail")
-        signature, raw = shopper.heard("refund.failed", refunds[0]["id"])
-        for _ in range(2):
-            assert (await shopper.tell(raw, signature)).status_code == 200
-            await shopper.served.work()
-
+        await _comes_back(shopper, refunds[0]["id"])
+        refunds = shopper.provider.get("/v1/refunds", payment_intent=intent).json()["data"]
+        assert [refund["status"] for refund in refunds] == came_back * ["failed"]
+        assert await shopper.one(_OWED) == 10_500
+        assert await shopper.one("SELECT status FROM payments") == "paid"
+        shopper.clock.advance(timedelta(hours=came_back, seconds=-30))
+        assert await _given_back(shopper) == 0
+        assert await shopper.one(_OWED) == 10_500
+        shopper.clock.advance(timedelta(seconds=60))
+        assert await _given_back(shopper) == 1
         refunds = shopper.provider.get("/v1/refunds", payment_intent=intent).json()["data"]
         assert [refund["status"] for refund in refunds] == ["succeeded"] + came_back * ["failed"]
         assert await shopper.one(_LATE_REFUNDS) == f"{came_back + 1} {came_back}"
-        assert await shopper.one("SELECT sum(balance_minor) FROM ledger_balances_now WHERE code = 2100") == 0
+        assert await shopper.one(_OWED) == 0
+        assert await shopper.one("SELECT status FROM payments") == "refunded"
         await shopper.books_hold()
 
+    # Once more; and before it is time again somebody gives a part of it back at the provider.
+    await _comes_back(shopper, refunds[0]["id"])
+    made = shopper.provider.ok("/v1/refunds", payment_intent=intent, amount=4_000)
+    signature, raw = shopper.heard("refund.created", made["id"])
+    assert (await shopper.tell(raw, signature)).status_code == 200
+    await shopper.served.work()
+    assert await shopper.one(_OWED) == 6_500
+    assert await shopper.one("SELECT status || refunded_minor FROM payments") == "partially_refunded4000"
+    shopper.clock.advance(timedelta(hours=4))
+    assert await _given_back(shopper) == 1
+    refunds = shopper.provider.get("/v1/refunds", payment_intent=intent).json()["data"]
+    assert [refund["amount"] for refund in refunds if refund["status"] == "succeeded"] == [6_500, 4_000]
+    assert await shopper.one(_OWED) == 0
+    assert await _given_back(shopper) == 0
+    await shopper.books_hold()
 
+
+_OWED = "SELECT sum(balance_minor) FROM ledger_balances_now WHERE code = 2100"
 _LATE_REFUNDS = """SELECT count(*) FILTER (WHERE kind = 'refund_settled') || ' '
     || count(*) FILTER (WHERE kind = 'refund_voided') FROM ledger_journals WHERE idem LIKE 'late:%'"""
+
+
+async def _comes_back(shopper: Paying, refund: str) -> None:
+    """The notice comes twice."""
+    shopper.provider.admin("POST", f"/refunds/{refund}/fail")
+    signature, raw = shopper.heard("refund.failed", refund)
+    for _ in range(2):
+        assert (await shopper.tell(raw, signature)).status_code == 200
+        await shopper.served.work()
+
+
+async def _given_back(shopper: Paying) -> int:
+    gateways = shopper.served.gateways
+    return await late_payments.sweep_late_payments(
+        gateways.db, payments=gateways.payments, clock=gateways.clock
+    )
 
 
 async def give_up_what_ran_out(shopper: Paying) -> int:

@@ -88,7 +88,7 @@ async def test_a_payment_that_came_too_late_and_went_back(platform: Any) -> None
     answer = await platform.payments.refund(charge_or_intent=charge, amount_minor=2_000, key="late")
     async with platform.db.unit_of_work(SYSTEM) as session:
         await post_late_payment(
-            session, charge_id=charge, amount=Money(2_000, "USD"), sent_back=[SentBack(answer.id)],
+            session, charge_id=charge, amount=Money(2_000, "USD"), sent_back=[SentBack(answer.id, 2_000)],
             captured_at=platform.clock.now(), now=platform.clock.now(),
         )  # fmt: skip
     assert await agrees(platform, charge)
