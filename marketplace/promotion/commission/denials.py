@@ -67,6 +67,11 @@ _GIVE = text(
     " UPDATE commission_lines SET denied_minor = :denied, reversed_minor = :reversed, refunded_basis_minor = :refunded"
     " WHERE id = :id"
 )
+# Ended with nothing to pay, in no statement; now there is something.
+_WAIT_AGAIN = text(
+    "UPDATE commission_lines SET status = CASE WHEN confirmed_at IS NULL THEN 'PENDING' ELSE 'CONFIRMED' END,"
+    " paid_at = NULL WHERE id = :id AND status = 'PAID' AND payable_at IS NULL"
+)
 _PENDING = text(
     "UPDATE commission_lines SET invalid_reason = NULL, status = CASE"
     " WHEN commission_minor > 0 AND reversed_minor + denied_minor = commission_minor THEN 'REVERSED' ELSE 'PENDING' END"
@@ -120,9 +125,10 @@ async def reinstate(
     """
     row = await _locked(session, commission_line_id)
     reference = (await session.execute(_LATEST, {"id": commission_line_id})).scalar_one_or_none()
-    if row.status != CommissionStatus.INVALID or reference is None:
+    if row.status != CommissionStatus.INVALID:
         return 0
-    restored = await _restore(session, row, reference, reason, approved_by, clock)
+    # Nothing was taken of a line with nothing to pay: only its status comes back.
+    restored = 0 if reference is None else await _restore(session, row, reference, reason, approved_by, clock)
     await session.execute(_PENDING, {"id": commission_line_id})
     await _count(session, row, -restored, row.refunded_basis_minor - row.basis_minor)
     await outbox.record(session, _told(CommissionReinstated, row, reason, clock))
@@ -171,6 +177,8 @@ async def give_back_part(
     if row.status == CommissionStatus.INVALID:
         return 0
     restored = await _restore(session, row, reference, reason, approved_by, clock)
+    if restored:
+        await session.execute(_WAIT_AGAIN, {"id": commission_line_id})
     await _count(session, row, -restored, 0)
     return restored
 

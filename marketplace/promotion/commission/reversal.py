@@ -287,7 +287,12 @@ _RESTORE = text(
     " UPDATE commission_lines l SET reversed_minor = l.reversed_minor + b.amount,"
     " refunded_basis_minor = CASE WHEN l.commission_minor = l.denied_minor THEN 0 ELSE"
     " round(l.basis_minor::numeric * (l.reversed_minor + b.amount) / (l.commission_minor - l.denied_minor)) END,"
-    " status = CASE WHEN l.status = 'REVERSED' THEN 'PENDING' ELSE l.status END"
+    # Where it stood before; a line that ended with nothing to pay, in no statement, has something again.
+    " status = CASE WHEN l.status <> 'REVERSED' AND (l.status <> 'PAID' OR l.payable_at IS NOT NULL) THEN l.status"
+    "  WHEN l.payable_at IS NOT NULL THEN 'PAYABLE' WHEN l.confirmed_at IS NOT NULL THEN 'CONFIRMED'"
+    "  ELSE 'PENDING' END,"
+    " paid_at = CASE WHEN l.payable_at IS NULL THEN NULL ELSE l.paid_at END,"
+    " payable_at = CASE WHEN l.status = 'REVERSED' AND l.payable_at IS NOT NULL THEN :now ELSE l.payable_at END"
     " FROM (SELECT commission_line_id, sum(amount_minor)::bigint AS amount FROM back GROUP BY 1) b,"
     "  commission_lines was"
     " WHERE l.id = b.commission_line_id AND was.id = l.id"
@@ -330,7 +335,8 @@ def _withheld_by(refund_id: RefundId, times: int) -> RefundId:
 async def restore(session: AsyncSession, refund_id: RefundId, *, clock: Clock) -> None:
     """The refund's money came back: everybody has its share again, by rows that undo those of the refund.
 
-    Call it once per refund. A line that was wholly reversed waits for its confirmation again.
+    Call it once per refund. A line that was wholly reversed stands where it stood: PENDING until its release, CONFIRMED
+    when that was before; in a statement already, the next payout pays it.
     """
     restored = await _restore(session, refund_id, clock)
     for times in count():

@@ -3,8 +3,9 @@
 CONFIRMED when settlement released it: its return window is over, no after-sale and no hold is open. PAYABLE once the
 statement of the promoter brand (of the individual, where the brand keeps nothing) that holds the release is closed.
 PAID when the payout after that statement succeeded. Every handler advances as far as the facts go, so that their
-order does not matter. What leaves nothing to pay ends by itself (nothing_to_pay.py). A hold takes a confirmed line back to PENDING with its money, and keeps one whose money is gone
-from becoming PAYABLE. REVERSED and INVALID are set elsewhere.
+order does not matter. What leaves nothing to pay ends by itself (nothing_to_pay.py). A hold takes a confirmed line back
+to PENDING with its money, and keeps one whose money is gone from becoming PAYABLE. REVERSED and INVALID are set
+elsewhere.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ _PAID = text(
 _OF_ORDER = text(
     "SELECT l.id, l.order_line_id, l.currency, lead.payee, (SELECT max(h.clears_at) FROM commission_holds h"
     "  WHERE h.commission_line_id = l.id AND h.status = 'OPEN') AS held_until FROM commission_lines l"
-    f" LEFT JOIN LATERAL {_PAYEE} ON true WHERE l.order_id = :order_id AND l.status IN ('PENDING', 'CONFIRMED') ORDER BY l.id"
+    f" LEFT JOIN LATERAL {_PAYEE} ON true"
+    " WHERE l.order_id = :order_id AND l.status IN ('PENDING', 'CONFIRMED') ORDER BY l.id"
 )
 _EXPECT = text(
     "UPDATE commission_lines l SET expected_pay_at = n.at"

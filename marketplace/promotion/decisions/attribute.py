@@ -57,8 +57,9 @@ from marketplace.promotion.offers import budgets
 from marketplace.promotion.touches.touch_facts import TouchesOfOrder, touch_facts_for
 from marketplace.promotion.touches.touch_token import SignedTouch, TouchSigner
 
-EXPECTED_UNDELIVERED = timedelta(days=45)
-"""When a line is expected to be due as long as nothing was delivered (cps.md §2)."""
+UNDELIVERED_DAYS = 45
+"""A line is expected to be due so long after payment as nothing was delivered (cps.md §2), and never before the longest
+return window of its order could be over."""
 _DECISIONS = table_of(AttributionDecision)
 _NEW_DECISION = upsert(_DECISIONS).on_conflict_do_nothing(index_elements=["order_id"])
 _NEW_LINES = insert(table_of(CommissionLine))
@@ -356,6 +357,7 @@ async def _store_lines(
     fixed = {line.line_id: line.fixed_minor for line in credited.decision.lines}
     owed = {each.agreement_id: each.amount_minor for each in credited.adjustments}
     opened: set[str] = set()
+    due_days = max([UNDELIVERED_DAYS, *[earned.return_window_days for earned in credited.lines]])
     for earned in credited.lines:
         line_id, link_id = CommissionLineId.new(), links[earned.touch_id]
         lines.append(
@@ -372,7 +374,7 @@ async def _store_lines(
                 "commission_minor": earned.commission_minor, "refunded_basis_minor": 0, "reversed_minor": 0,
                 "status": CommissionStatus.PENDING, "return_window_days": earned.return_window_days,
                 "created_at": now, "counters": counters.written_keys(keys.get(earned.agreement_id, [])),
-                "expected_pay_at": (order.paid_at or now) + EXPECTED_UNDELIVERED,
+                "expected_pay_at": (order.paid_at or now) + timedelta(days=due_days),
                 "sold_at": order.paid_at or now, "gross_minor": gross[earned.order_line_id],
                 "new_customer": order.is_new_customer, "opens_order": earned.agreement_id not in opened,
                 "adjustment_minor": owed.pop(earned.agreement_id, 0),

@@ -51,11 +51,11 @@ _SALES = text(
     f" FROM commission_lines WHERE created_at >= :since AND created_at <= :now {_SIDES}"
 )
 # A line says when its payment can be expected. What is confirmed and not paid out waits for the payee: for an account,
-# or for the least sum; that is no delay of the advertiser's.
+# or for the least sum; that is no delay of the advertiser's. Of nothing, nothing is paid.
 _PUNCTUALITY = text(
     "SELECT advertiser_id, count(*) AS due, count(*) FILTER (WHERE paid_at <= expected_pay_at + :promised) AS in_time"
     " FROM commission_lines WHERE created_at >= :oldest AND expected_pay_at BETWEEN :since AND :until"
-    " AND status IN ('PENDING', 'PAID') GROUP BY advertiser_id"
+    " AND status IN ('PENDING', 'PAID') AND commission_minor > denied_minor GROUP BY advertiser_id"
 )
 _LISTED = text("SELECT brand_id FROM partner_listings")
 _STORE = text(

@@ -1,0 +1,175 @@
+"""Lines that leave nobody anything end like the others; what comes back after that waits for its money again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from core.actor import SYSTEM
+from core.clock import FixedClock
+from core.ids import CommissionLineId, OrderId, OrderLineId, RefundId
+from infra.db.session import Database
+from marketplace.orders import refund_commission
+from marketplace.promotion.agreements.limits import CapScope, CapTerm
+from marketplace.promotion.commission import denials
+from marketplace.promotion.commission.nothing_to_pay import LOOK_AGAIN_AFTER, end_lines
+from marketplace.promotion.fraud import holds
+from supply.settlement import service as settlement
+from supply.settlement.refunds import RefundPlan
+from tests.marketplace.promotion.commission.shop import DAY, PAID_AT, Shop
+
+DELIVERED = PAID_AT + 4 * DAY
+
+
+async def _delivered(shop: Shop, basis: int = 10_000) -> tuple[OrderId, OrderLineId]:
+    order_id, line_id = await shop.sells(basis)
+    shop.clock.at = DELIVERED
+    await shop.delivers(order_id, line_id)
+    return order_id, line_id
+
+
+async def _line_of(db: Database, line_id: OrderLineId) -> Any:
+    async with db.reading(SYSTEM) as session:
+        found = await session.execute(
+            text("SELECT * FROM commission_lines WHERE order_line_id = :id"), {"id": line_id}
+        )
+        return found.one()
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [{"rate_ppm": 0}, {"caps": (CapTerm(CapScope.AGREEMENT, 0, "CNY"),)}],
+    ids=["a rate of nothing", "an exhausted cap"],
+)
+async def test_a_commission_of_nothing_ends_when_its_return_window_does(
+    db: Database, clock: FixedClock, terms: dict[str, Any]
+) -> None:
+    shop = await Shop.opened(db, clock, **terms)
+    _, line_id = await _delivered(shop)
+    # No statement will hold it: it is expected at delivery + 15 days.
+    assert await shop.line(line_id) == ("PENDING", DELIVERED + 15 * DAY)
+
+    clock.at = DELIVERED + 14 * DAY
+    assert await end_lines(db, clock=clock) == 0
+    clock.at = DELIVERED + 15 * DAY
+    assert await end_lines(db, clock=clock) == 1
+
+    line = await _line_of(db, line_id)
+    assert (line.status, line.paid_at, line.payable_at, line.commission_minor) == (
+        "PAID",
+        clock.now(),
+        None,
+        0,
+    )
+    assert await end_lines(db, clock=clock) == 0
+
+
+@pytest.mark.parametrize(("window", "ends"), [(15, 45), (60, 60)])
+async def test_never_delivered_it_ends_after_45_days_and_not_before_the_window_could(
+    db: Database, clock: FixedClock, window: int, ends: int
+) -> None:
+    shop = await Shop.opened(db, clock, rate_ppm=0, return_window_days=window)
+    _, line_id = await shop.sells()
+    assert await shop.line(line_id) == ("PENDING", PAID_AT + ends * DAY)
+    clock.at = PAID_AT + (ends - 1) * DAY
+    assert await end_lines(db, clock=clock) == 0
+    clock.at = PAID_AT + ends * DAY
+    assert await end_lines(db, clock=clock) == 1
+
+
+async def test_an_open_after_sale_or_hold_keeps_it_waiting(db: Database, clock: FixedClock) -> None:
+    shop = await Shop.opened(db, clock, rate_ppm=0)
+    returned, held = await _delivered(shop), await _delivered(shop)
+    async with db.unit_of_work(SYSTEM) as session:
+        await settlement.hold_release(session, *returned)
+        doubted = CommissionLineId.of((await _line_of(db, held[1])).id)
+        assert await holds.hold_line(session, doubted, opened_by="usr_1", reason="odd", clock=clock)
+    clock.at = DELIVERED + 15 * DAY
+    assert await end_lines(db, clock=clock) == 0
+
+    async with db.unit_of_work(SYSTEM) as session:
+        await settlement.lift_hold(session, *returned)
+    clock.at += LOOK_AGAIN_AFTER
+    assert await end_lines(db, clock=clock) == 1
+    assert [(await shop.line(each))[0] for each in (returned[1], held[1])] == ["PAID", "PENDING"]
+
+
+async def test_a_unit_that_is_the_platforms_alone_is_in_no_promoters_statement(
+    db: Database, clock: FixedClock
+) -> None:
+    # 10 % of 0.10 is one unit; of the weights ¼, ¼, ½ the platform's is the largest fraction.
+    shop = await Shop.opened(db, clock, alone=False, fee_ppm=500_000, individual_ppm=500_000)
+    _, line_id = await _delivered(shop, basis=10)
+    clock.at = DELIVERED + 15 * DAY
+    await shop.settles()
+    await shop.hears()
+    line = await _line_of(db, line_id)
+    assert (line.status, line.payable_at, line.commission_minor) == ("PAID", None, 1)
+
+
+async def test_all_of_it_denied_it_ends_and_given_back_it_is_paid(db: Database, clock: FixedClock) -> None:
+    shop = await Shop.opened(db, clock)
+    _, line_id = await _delivered(shop)
+    line = CommissionLineId.of((await _line_of(db, line_id)).id)
+    denial = {"reference": "rate:1", "reason": "DEVICE_REUSE", "approved_by": "usr_1", "clock": clock}
+    async with db.unit_of_work(SYSTEM) as session:
+        assert await denials.deny_part(session, line, 1_000, **denial) == 1_000
+    await shop.delivers(*await _order_of(db, line_id))
+    clock.at = DELIVERED + 15 * DAY
+    assert await end_lines(db, clock=clock) == 1
+
+    async with db.unit_of_work(SYSTEM) as session:
+        assert await denials.give_back_part(session, line, **denial) == 1_000
+    assert (await shop.line(line_id))[0] == "PENDING"
+    await shop.settles()
+    await shop.hears()
+    assert (await shop.line(line_id))[0] == "CONFIRMED"
+
+
+async def _order_of(db: Database, line_id: OrderLineId) -> tuple[OrderId, OrderLineId]:
+    return OrderId.of((await _line_of(db, line_id)).order_id), line_id
+
+
+async def test_found_invalid_wrongly_a_line_of_nothing_waits_for_its_end_again(
+    db: Database, clock: FixedClock
+) -> None:
+    shop = await Shop.opened(db, clock, rate_ppm=0)
+    _, line_id = await _delivered(shop)
+    line = CommissionLineId.of((await _line_of(db, line_id)).id)
+    for verb, status in ((denials.invalidate, "INVALID"), (denials.reinstate, "PENDING")):
+        async with db.unit_of_work(SYSTEM) as session:
+            assert await verb(session, line, reason="doubt", approved_by="usr_1", clock=clock) == 0
+        assert (await shop.line(line_id))[0] == status
+    clock.at = DELIVERED + 15 * DAY
+    assert await end_lines(db, clock=clock) == 1
+
+
+@pytest.mark.parametrize("told", [False, True])
+async def test_a_released_line_whose_refund_fails_stands_where_it_stood(
+    db: Database, clock: FixedClock, told: bool
+) -> None:
+    shop = await Shop.opened(db, clock)
+    order_id, line_id = await _delivered(shop)
+    clock.at = DELIVERED + 15 * DAY
+    await settlement.release_due(db, clock=clock)
+    if told:  # else the news of the release comes when the refund is recorded already
+        await shop.hears()
+    refund = RefundId.new()
+    async with db.unit_of_work(SYSTEM) as session:
+        await settlement.reserve_refund(
+            session, RefundPlan(refund, order_id, everything=True), now=clock.now()
+        )
+        await refund_commission.take(session, refund, clock=clock)
+    await shop.hears()
+    assert (await shop.line(line_id))[0] == "REVERSED"
+
+    async with db.unit_of_work(SYSTEM) as session:
+        await refund_commission.give_back(session, refund, clock=clock)
+        await settlement.void_refund(session, refund, now=clock.now())
+    assert (await shop.line(line_id))[0] == "CONFIRMED"
+    clock.at = PAID_AT + 30 * DAY
+    await shop.settles()
+    await shop.hears()
+    assert (await shop.line(line_id))[0] == "PAID"
