@@ -98,6 +98,10 @@ _ASK_AGAIN = text(
     "UPDATE rail_returns SET status = 'asked', failure = NULL, attempt = attempt + 1"
     " WHERE refund_id = :id AND status = 'failed'"
 )
+# What was never asked back is the payee's again.
+_NOT_ASKED = text(
+    "UPDATE rail_returns SET status = 'failed', failure = 'NOT_ASKED' WHERE refund_id = :id AND status = 'asked'"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +171,7 @@ async def void_shared_refund(session: AsyncSession, refund_id: RefundId, *, now:
     """Operator: this refund will not happen on the rail. What was taken of the frozen money is instructed again;
     what businesses gave back already stays with the merchant."""
     refund, order = await _refused(session, refund_id)
+    await session.execute(_NOT_ASKED, {"id": refund_id})
     accounts = await _payees_of(session, order, list(refund.taken))
     held = sum(refund.taken.values())
     legs = mirrored(_reserved(order, refund_id, refund.taken, accounts))
@@ -306,30 +311,46 @@ _ORDER = text("SELECT * FROM rail_orders WHERE order_id = :order_id")
 async def _all_came_back(
     db: Database, refund: Any, order: Any, returns: Sequence[Any], *, rail: SharingRail, clock: Clock
 ) -> bool:
-    """Asks for every return that is not done; False while one has no result, or after one failed."""
+    """Asks for every return that is not done; False while one has no result, or after one failed.
+
+    After one that failed no further one is asked for; those that are under way have to end before it is refused,
+    because what they bring counts.
+    """
+    failure = next((row.failure for row in returns if row.status == "failed"), None)
     waiting = False
-    for row in returns:
-        if row.status == "done":
-            continue
+    for row in [each for each in returns if each.status == "asked"]:
         number = f"{RefundId.of(refund.refund_id)}:{row.payee_id[-26:]}:{row.attempt}"
-        await rail.take_back(
-            merchant_id=order.merchant_account,
-            payment_id=order.payment_id,
-            order_no=str(RailRequestId.of(row.request_id)),
-            return_no=number,
-            account=row.account_id,
-            amount_minor=row.amount_minor,
-        )
-        found = await rail.retrieve_return(merchant_id=order.merchant_account, return_no=number)
-        if found is None or found.state == "PROCESSING":
+        try:
+            if failure is None:
+                await _ask_back(order, row, number, rail=rail)
+            found = await rail.retrieve_return(merchant_id=order.merchant_account, return_no=number)
+        except ProviderRefused as refusal:
+            failure = refusal.provider_code or refusal.message
+            await _end_return(db, order, row, done=False, failure=failure, clock=clock)
+            continue
+        if found is None:
+            continue  # never asked for
+        if found.state == "PROCESSING":
             waiting = True
             continue
         done = found.state == "SUCCESS"
         await _end_return(db, order, row, done=done, failure=found.failure, clock=clock)
         if not done:
-            await _refuse(db, refund, found.failure or "RETURN_FAILED", clock=clock)
-            return False
-    return not waiting
+            failure = found.failure or "RETURN_FAILED"
+    if failure is not None and not waiting:
+        await _refuse(db, refund, failure, clock=clock)
+    return failure is None and not waiting
+
+
+async def _ask_back(order: Any, row: Any, number: str, *, rail: SharingRail) -> None:
+    await rail.take_back(
+        merchant_id=order.merchant_account,
+        payment_id=order.payment_id,
+        order_no=str(RailRequestId.of(row.request_id)),
+        return_no=number,
+        account=row.account_id,
+        amount_minor=row.amount_minor,
+    )
 
 
 async def _end_return(

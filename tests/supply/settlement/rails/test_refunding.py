@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from core.actor import SYSTEM
 from core.ids import RefundId
@@ -20,6 +21,8 @@ from supply.settlement.rails.errors import (
 from tests.factories.shared_order import MERCHANT, RAIL, Paid, deliver, everybody
 
 FROZEN = (Code.RAIL_FROZEN, f"rail:{RAIL}")
+
+_RETURNS = text("SELECT payee_id, status, failure FROM rail_returns WHERE refund_id = :id")
 
 
 def by_line(paid: Paid) -> dict[str, int]:
@@ -180,6 +183,45 @@ async def test_a_voided_refund_pays_everybody_in_full(o1: Paid) -> None:
     assert {payee: o1.received(payee) for payee in everybody(o1)} == everybody(o1)
     assert o1.received(str(o1.parties.merchant)) == MERCHANT
     assert FROZEN not in await o1.memo()
+
+
+async def test_what_comes_back_beside_a_return_that_fails_is_booked_and_what_was_not_asked_for_stays(
+    o1: Paid,
+) -> None:
+    """The promoter brand gives nothing back; the platform and the supplier, asked at the same time, do. Then it is
+    given up."""
+    await deliver(o1)
+    await o1.sweep(days=15)
+    brand, supplier = str(o1.parties.promoter_brand), str(o1.parties.supplier)
+    ours = (Code.PROVIDER_AVAILABLE, f"psp:{RAIL}")
+    assert (await o1.memo())[ours] == 450
+    o1.paysim.fault("return_failure", match={"account": o1.accounts[brand]})
+    refund = await reserve(o1, by_line(o1))
+    await o1.sweep()
+    assert (o1.received("platform"), o1.received(supplier), o1.received(brand)) == (225, 2_800, 900)
+    assert (await o1.memo())[ours] == 225
+    async with o1.db.unit_of_work(SYSTEM) as session:
+        await service.void_shared_refund(session, refund, now=o1.clock.now())
+    assert await refunded(o1) == 0
+    assert (await o1.memo())[ours] == 225
+
+
+async def test_after_a_return_that_is_refused_outright_nobody_else_is_asked(o1: Paid) -> None:
+    """The rail takes shares back for 180 days. The refund is given up; the shares are their payees' as before."""
+    await deliver(o1)
+    await o1.sweep(days=15)
+    await o1.sweep(days=181)
+    refund = await reserve(o1, by_line(o1))
+    await o1.sweep()
+    async with o1.db.unit_of_work(SYSTEM) as session:
+        await service.void_shared_refund(session, refund, now=o1.clock.now())
+        rows = (await session.execute(_RETURNS, {"id": refund})).all()
+    parties = o1.parties
+    assert {row.payee_id: (row.status, row.failure) for row in rows} == {
+        str(parties.promoter_brand): ("failed", "RETURN_WINDOW_OVER"),
+        "platform": ("failed", "NOT_ASKED"), str(parties.supplier): ("failed", "NOT_ASKED"),
+    }  # fmt: skip
+    assert {payee: o1.received(payee) for payee in everybody(o1)} == everybody(o1)
 
 
 async def test_lost_answers_and_many_sweeps_at_once_refund_once(o1: Paid) -> None:
