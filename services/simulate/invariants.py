@@ -70,7 +70,9 @@ FROM has FULL JOIN held USING (party, currency) FULL JOIN paid USING (party, cur
 FULL JOIN other USING (party, currency) FULL JOIN outside USING (party, currency)
 WHERE coalesce(has.minor, 0)
    <> coalesce(held.minor, 0) - coalesce(outside.minor, 0) - coalesce(paid.minor, 0) + coalesce(other.minor, 0)
-""".format(others="'fee_recharge', 'write_off', 'dispute_absorbed', 'debt_paid'")
+""".format(
+    others="'fee_recharge', 'write_off', 'dispute_absorbed', 'debt_paid', 'dispute_debt_owed', 'dispute_debt_paid'"
+)
 
 RULES: tuple[Rule, ...] = (
     _rule(
@@ -290,7 +292,9 @@ RULES: tuple[Rule, ...] = (
         7, "a bank owes what it withdrew for a dispute that is not decided, and nothing for one that is",
         "WITH books AS (SELECT substr(a.owner, 9) AS id, sum(e.amount_minor) AS minor FROM ledger_accounts a"
         "  JOIN ledger_entries e ON e.account_id = a.id WHERE a.code = 1110 GROUP BY 1),"
-        " open AS (SELECT d.id, d.amount_minor AS minor FROM disputes d WHERE d.stage = 'open')"
+        # Who paid a debt and has it back owes it again itself.
+        " open AS (SELECT d.id, d.amount_minor AS minor FROM disputes d WHERE d.stage = 'open'"
+        "  AND NOT EXISTS (SELECT FROM debt_payments p WHERE p.charge_id = d.charge_id))"
         " SELECT id || ' owes ' || coalesce(books.minor, 0) || ', withdrawn ' || coalesce(open.minor, 0)"
         " FROM books FULL JOIN open USING (id) WHERE coalesce(books.minor, 0) <> coalesce(open.minor, 0)",
     ),

@@ -47,5 +47,7 @@ class Kind(StrEnum):
     REFUND_AT_SOURCE = "refund_at_source"
     COMMISSION_DUE = "commission_due"
     DEBT_PAID = "debt_paid"
+    DISPUTE_DEBT_OWED = "dispute_debt_owed"
+    DISPUTE_DEBT_PAID = "dispute_debt_paid"
     GOODWILL = "goodwill"
     GOODWILL_VOIDED = "goodwill_voided"

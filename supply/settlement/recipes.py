@@ -93,6 +93,15 @@ RECIPES: Final[Mapping[str, Recipe]] = {
     Kind.DEBT_PAID: Recipe(
         "R15d", "The party paid what it owed; what was more than that is available to it."
     ),
+    Kind.DISPUTE_DEBT_OWED: Recipe(
+        "R15e",
+        "The party's bank took back what the party had paid of its debt: it is owed again, with the provider's fee.",
+    ),
+    Kind.DISPUTE_DEBT_PAID: Recipe(
+        "R15f",
+        "The party's bank gave the payment of the debt back: it counts again, and what is more than the party owes"
+        " by now is available to it.",
+    ),
     Kind.GOODWILL: Recipe(
         "R6b", "The platform pays the customer out of its own pocket; no party gives anything."
     ),

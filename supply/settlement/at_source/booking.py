@@ -116,5 +116,5 @@ def _row(book: OrderBook, line: OrderLineId, owed: int) -> dict[str, Any]:
     return {
         "order_line_id": line, "order_id": book.order_id, "merchant_id": book.merchant_id,
         "payee_id": str(book.merchant_id), "currency": book.currency, "owed_minor": owed, "covered_minor": 0,
-        "opened_at": book.paid_at, "claimed_at": None,
+        "taken_back_minor": 0, "opened_at": book.paid_at, "claimed_at": None,
     }  # fmt: skip

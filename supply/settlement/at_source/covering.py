@@ -9,10 +9,11 @@ besides is paid off before: in doubt nobody is paid too early.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.actor import SYSTEM
@@ -58,6 +59,26 @@ _UNCOVERED = text(
     "SELECT order_line_id, owed_minor - covered_minor AS open_minor FROM commission_dues WHERE payee_id = :payee"
     " AND currency = :currency AND claimed_at IS NOT NULL AND covered_minor < owed_minor"
     " ORDER BY claimed_at, order_line_id FOR UPDATE"
+)
+# The commission of these is all still here.
+_UNRELEASED = text(
+    "SELECT d.order_line_id, d.covered_minor FROM commission_dues d WHERE d.payee_id = :payee"
+    " AND d.currency = :currency AND d.covered_minor > 0 AND NOT EXISTS (SELECT FROM split_lines l"
+    "  JOIN split_parts p ON p.line_id = l.id AND p.released_minor > 0"
+    "  AND p.part IN ('promoter_brand', 'individual', 'platform_commission')"
+    "  WHERE l.order_id = d.order_id AND l.order_line_id = d.order_line_id)"
+    " ORDER BY d.claimed_at DESC, d.order_line_id DESC FOR UPDATE OF d"
+)
+_TAKEN_BACK = text(
+    "SELECT order_line_id, least(taken_back_minor, owed_minor - covered_minor) AS open_minor FROM commission_dues"
+    " WHERE payee_id = :payee AND currency = :currency AND claimed_at IS NOT NULL AND covered_minor < owed_minor"
+    " AND taken_back_minor > 0 ORDER BY claimed_at, order_line_id FOR UPDATE"
+)
+_TAKE_BACK = text(
+    "UPDATE commission_dues d SET covered_minor = covered_minor - n.amount,"
+    " taken_back_minor = taken_back_minor + n.amount"
+    " FROM unnest(CAST(:lines AS uuid[]), CAST(:amounts AS bigint[])) AS n (line, amount)"
+    " WHERE d.order_line_id = n.line"
 )
 _COVER = text(
     "UPDATE commission_dues d SET covered_minor = covered_minor + n.amount"
@@ -114,14 +135,43 @@ async def cover(session: AsyncSession, payee_id: str, currency: str, *, owed_min
     """
     where = {"payee": payee_id, "currency": currency}
     rows = (await session.execute(_UNCOVERED, where)).all()
-    came = left = max(sum(int(row.open_minor) for row in rows) - owed_minor, 0)
-    covered: dict[Any, int] = {}
-    for row in rows:
-        amount = min(left, row.open_minor)
-        if not amount:
-            break
-        covered[row.order_line_id] = amount
-        left -= amount
-    if covered:
-        await session.execute(_COVER, {"lines": list(covered), "amounts": list(covered.values())})
+    came = max(sum(int(row.open_minor) for row in rows) - owed_minor, 0)
+    covered = _over([(row.order_line_id, row.open_minor) for row in rows], came)
+    await _change(session, _COVER, covered)
     return came
+
+
+async def take_back(
+    session: AsyncSession, payee_id: str, currency: str, amount_minor: int, *, owed_minor: int
+) -> None:
+    """A payment of ``amount_minor`` is taken back: of commission that nobody has yet, up to that much has not come,
+    the newest first.
+
+    ``owed_minor`` is what the party owes (1100, which the caller has locked) without the payment.
+    """
+    await cover(session, payee_id, currency, owed_minor=owed_minor)
+    rows = await session.execute(_UNRELEASED, {"payee": payee_id, "currency": currency})
+    gone = _over([(row.order_line_id, row.covered_minor) for row in rows], amount_minor)
+    await _change(session, _TAKE_BACK, gone)
+
+
+async def give_back(session: AsyncSession, payee_id: str, currency: str, amount_minor: int) -> None:
+    """The payment counts again after all, for what it had come for. The caller has locked the party's 1100."""
+    rows = await session.execute(_TAKEN_BACK, {"payee": payee_id, "currency": currency})
+    back = _over([(row.order_line_id, row.open_minor) for row in rows], amount_minor)
+    await _change(session, _TAKE_BACK, {line: -amount for line, amount in back.items()})
+
+
+def _over(lines: Iterable[tuple[Any, int]], amount_minor: int) -> dict[Any, int]:
+    """An amount over lines in their sequence, each up to its own; those that get something."""
+    found: dict[Any, int] = {}
+    for line, most in lines:
+        if part := min(most, amount_minor):
+            found[line] = part
+            amount_minor -= part
+    return found
+
+
+async def _change(session: AsyncSession, statement: TextClause, amounts: Mapping[Any, int]) -> None:
+    if amounts:
+        await session.execute(statement, {"lines": list(amounts), "amounts": list(amounts.values())})

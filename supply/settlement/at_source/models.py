@@ -42,6 +42,8 @@ class CommissionDue(Row, table=True):
     currency: str = currency_field()
     owed_minor: int = minor_field()
     covered_minor: int = minor_field()
+    taken_back_minor: int = minor_field(default=0)
+    """Of what is not covered, what had come and a bank took back: covered again when the bank gives it back."""
     opened_at: datetime = utc_field()
     claimed_at: datetime | None = utc_field(default=None, nullable=True)
     """When the return window was over and nothing held it."""

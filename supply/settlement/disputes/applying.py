@@ -31,7 +31,8 @@ from supply.ledger import service as ledger
 from supply.ledger.chart import Code
 from supply.ledger.journal import Journal, credit, debit, merged
 from supply.settlement.currency_positions import Conversion, record_conversion
-from supply.settlement.disputes import absorbing, freezing, posting
+from supply.settlement.disputes import absorbing, debt_payments, freezing, posting
+from supply.settlement.disputes.debt_payments import Payer
 from supply.settlement.disputes.events import DisputeLost, DisputeOpened, DisputeWon
 from supply.settlement.disputes.models import DisputeOrder
 from supply.settlement.disputes.posting import Fee, Part
@@ -132,17 +133,21 @@ async def apply_dispute(
     if not books and (await session.execute(_KNOWN_CHARGE, {"charge_id": facts.charge_id})).first() is None:
         await _remember(session, row, facts, Stage.NOTICED, now)
         return Stage.NOTICED
+    payer = await debt_payments.payer_of(session, facts.id, facts.charge_id, provider)
     way = course(Stage(row.stage), facts.status, withdrawn=_taken(facts) > 0)
     if Step.WITHDRAW in way.steps or row.stage == Stage.NOTICED:
-        row = await _allot(session, row, facts, list(books.values()))
+        row = await _allot(session, row, facts, list(books.values()), payer)
     parts = await parts_of(session, facts.id)
     if way.steps:
         await posting.hold(session, parts, books)
     for step in way.steps:
-        await _take(session, step, row, parts, books, now)
+        if payer is not None:
+            await _payers_part(session, step, row, payer, now)
+        else:
+            await _take(session, step, row, parts, books, now)
         parts = await parts_of(session, facts.id)
     await _convert(session, row, facts, now)
-    await _book_fee(session, row, facts, now)
+    await _book_fee(session, row, facts, payer, now)
     await _remember(session, row, facts, way.stage, now)
     await _tell(session, way, row, parts, now)
     return way.stage
@@ -170,8 +175,15 @@ async def _books(session: AsyncSession, charge_id: str) -> list[OrderBook]:
     return await load_many(session, ids)
 
 
-async def _allot(session: AsyncSession, row: Any, facts: ProviderDispute, books: Sequence[OrderBook]) -> Any:
-    """Divide the dispute over the charge's orders by what the customer keeps of each beside other disputes.
+async def _allot(
+    session: AsyncSession,
+    row: Any,
+    facts: ProviderDispute,
+    books: Sequence[OrderBook],
+    payer: Payer | None,
+) -> Any:
+    """Divide the dispute over the charge's orders by what the customer keeps of each beside other disputes. What
+    none of them explains is the platform's, unless the charge paid somebody's debt.
 
     An inquiry is divided to tell its merchants; once the money moves it is divided anew.
     """
@@ -194,7 +206,8 @@ async def _allot(session: AsyncSession, row: Any, facts: ProviderDispute, books:
     await session.execute(_FORGET_PARTS, {"id": facts.id})
     await insert_rows(session, _ORDERS_TABLE, drawn)
     values = {
-        "id": facts.id, "amount_minor": amount, "platform_minor": platform, "settled_currency": currency,
+        "id": facts.id, "amount_minor": amount, "settled_currency": currency,
+        "platform_minor": platform if payer is None else 0,
         "settled_minor": settled, "fee_minor": _fee_of_withdrawal(facts),
     }  # fmt: skip
     await session.execute(_WITHDRAWN, values)
@@ -233,6 +246,16 @@ async def _take(
         await _platforms_part(session, step, row, fee if step is Step.WITHDRAW else None, now)
 
 
+async def _payers_part(session: AsyncSession, step: Step, row: Any, payer: Payer, now: datetime) -> None:
+    """R15e, R15f: all of it is the party's whose debt the charge paid; lost, it owes that already."""
+    match step:
+        case Step.WITHDRAW:
+            fee = Fee(row.settled_currency, row.fee_minor)
+            await debt_payments.owe_again(session, payer, row.currency, row.amount_minor, fee, now=now)
+        case Step.WIN | Step.WIN_BACK:
+            await debt_payments.stand(session, payer, row.currency, row.amount_minor, now=now)
+
+
 async def _platforms_part(
     session: AsyncSession, step: Step, row: Any, fee: Fee | None, now: datetime
 ) -> None:
@@ -265,14 +288,20 @@ async def _convert(session: AsyncSession, row: Any, facts: ProviderDispute, now:
             await record_conversion(session, conversion, now=now)
 
 
-async def _book_fee(session: AsyncSession, row: Any, facts: ProviderDispute, now: datetime) -> None:
+async def _book_fee(
+    session: AsyncSession, row: Any, facts: ProviderDispute, payer: Payer | None, now: datetime
+) -> None:
     """A fee that came, or went back, after the withdrawal."""
     more = facts.fee_minor - row.fee_minor
     if not row.settled_minor or not more:
         return
-    legs = merged(posting.fee_legs(row.provider, Fee(row.settled_currency, more)))
-    key = f"dispute:{row.id}:fee:{facts.fee_minor}"
-    await ledger.post(session, Journal(key, Kind.DISPUTE_FEE, legs, now, None, row.id), now=now)
+    fee = Fee(row.settled_currency, more)
+    if payer is not None:
+        await debt_payments.book_fee(session, payer, fee, facts.fee_minor, now=now)
+    else:
+        legs = merged(posting.fee_legs(row.provider, fee))
+        key = f"dispute:{row.id}:fee:{facts.fee_minor}"
+        await ledger.post(session, Journal(key, Kind.DISPUTE_FEE, legs, now, None, row.id), now=now)
     await session.execute(_FEE, {"id": row.id, "fee_minor": facts.fee_minor})
 
 

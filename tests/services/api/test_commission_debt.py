@@ -77,15 +77,38 @@ class Owing:
     def pay(self, intent: str) -> None:
         self.provider.ok(f"/v1/payment_intents/{intent}/confirm", payment_method="pm_card_visa")
 
-    async def notices(self) -> None:
+    async def notices(self, awaited: str = "payment_intent.succeeded") -> None:
         """Every notice of the provider that came, twice."""
-        self.receiver.wait("payment_intent.succeeded")
+        self.receiver.wait(awaited)
         for signature, raw in [*self.receiver.deliveries, *self.receiver.deliveries]:
             headers = {"content-type": "application/json", "stripe-signature": signature}
             assert (
                 await self.served.api.post("/webhooks/stripe", content=raw, headers=headers)
             ).status_code == 200
+        self.receiver.deliveries.clear()
         await self.served.work()
+
+    async def paid_all(self) -> str:
+        """Everything that is due, on the provider's page; the intent."""
+        intent: str = (await self.ask_to_pay())["payment"]["intentId"]
+        self.pay(intent)
+        await self.notices()
+        return intent
+
+    async def taken_back(self, intent: str, **options: Any) -> str:
+        """The brand's bank takes the payment back: the dispute."""
+        opened = self.provider.admin("POST", "/disputes", charge=intent, **options)
+        await self.notices("charge.dispute.funds_withdrawn")
+        return str(opened["id"])
+
+    async def decided(self, dispute: str, status: str, **options: Any) -> None:
+        self.provider.admin("POST", f"/disputes/{dispute}/close", status=status, **options)
+        await self.notices("charge.dispute.closed")
+
+    async def released(self) -> int:
+        """How many lines: what came is counted, and what came for is released."""
+        await covering.cover_due(self.db, clock=self.clock)
+        return await settlement.release_due(self.db, clock=self.clock)
 
     async def trial(self) -> dict[Code, int]:
         async with self.db.reading(SYSTEM) as session:
@@ -233,6 +256,76 @@ async def test_twelve_ask_to_pay_at_once_and_one_payment_is_open(owing: Owing) -
             await paying.pay_debt(
                 owing.db, brand, currency, amount=money, payments=owing.gateway, clock=owing.clock
             )
+
+
+async def test_a_payment_that_the_bank_takes_back_is_owed_again_with_the_providers_fee(owing: Owing) -> None:
+    """13.50 paid, taken back with a fee of 15.00: 28.50 owed. Nobody waits for a payment that was not."""
+    dispute = await owing.taken_back(await owing.paid_all())
+
+    assert await owing.debt() == ("28.50", "13.50", "0.00")
+    assert await owing.released() == 0
+    assert await owing.trial() == {
+        Code.RECEIVABLE: 2_850, Code.PROVIDER_PENDING: 1_350, Code.PROVIDER_AVAILABLE: -2_850,
+        Code.PENDING: -1_283, Code.FEE_DEFERRED: -67,
+    }  # fmt: skip
+
+    # Lost, it is owed as it was; paid again, the payees have their own.
+    await owing.decided(dispute, "lost")
+    assert await owing.debt() == ("28.50", "13.50", "0.00")
+    again = await owing.ask_to_pay()
+    assert again["payment"]["amount"]["amount"] == "28.50"
+    owing.pay(again["payment"]["intentId"])
+    owing.clock.advance(timedelta(minutes=11))
+    assert await paying.sweep_debt_payments(owing.db, payments=owing.gateway, clock=owing.clock) == 1
+    assert await owing.debt() == ("0.00", "0.00", "0.00")
+    assert await owing.released() == 1
+    assert await owing.trial() == {
+        Code.PROVIDER_PENDING: 4_200, Code.PROVIDER_AVAILABLE: -2_850, Code.AVAILABLE: -1_283, Code.FEE_REVENUE: -67,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("fee_back", "owed"), [(False, "15.00"), (True, "0.00")])
+async def test_a_payment_that_the_bank_gives_back_counts_again(
+    owing: Owing, fee_back: bool, owed: str
+) -> None:
+    dispute = await owing.taken_back(await owing.paid_all())
+    assert await owing.released() == 0
+
+    await owing.decided(dispute, "won", fee_back=fee_back)
+
+    # The payees do not wait for a fee that the brand owes.
+    assert await owing.debt() == (owed, "0.00", "0.00")
+    assert await owing.released() == 1
+
+
+async def test_what_was_paid_twice_while_the_bank_had_it_is_the_brands_to_take(owing: Owing) -> None:
+    intent = await owing.paid_all()
+    assert await owing.released() == 1
+    dispute = await owing.taken_back(intent)
+    # Released is released: the payees keep it, and the brand owes without anybody waiting.
+    assert await owing.debt() == ("28.50", "0.00", "0.00")
+    assert (await owing.trial())[Code.AVAILABLE] == -1_283
+
+    await owing.paid_all()
+    await owing.decided(dispute, "lost")
+    await owing.decided(dispute, "won")
+
+    assert await owing.debt() == ("0.00", "0.00", "0.00")
+    assert (await owing.trial())[Code.AVAILABLE] == -(1_283 + 1_350)
+
+
+async def test_a_part_taken_back_is_a_part_owed_and_an_inquiry_moves_nothing(owing: Owing) -> None:
+    intent = await owing.paid_all()
+    inquiry = owing.provider.admin("POST", "/disputes", charge=intent, amount=400, inquiry=True)
+    await owing.notices("charge.dispute.created")
+    assert await owing.debt() == ("0.00", "0.00", "0.00")
+
+    owing.provider.admin("POST", f"/disputes/{inquiry['id']}/escalate")
+    await owing.notices("charge.dispute.funds_withdrawn")
+
+    # 4.00 and the fee; of the line 9.50 came, and it is released when all of it did.
+    assert await owing.debt() == ("19.00", "4.00", "0.00")
+    assert await owing.released() == 0
 
 
 _AVAILABLE = text("SELECT balance_minor FROM ledger_balances_now WHERE code = 2010 AND owner = :owner")
