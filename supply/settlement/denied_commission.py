@@ -28,10 +28,11 @@ from supply.ledger.journal import Journal, merged
 from supply.settlement import withheld
 from supply.settlement.at_source.booking import settle_merchant
 from supply.settlement.composition import LineState, Part, commission_due_back
-from supply.settlement.errors import OrderLineNotSettled
+from supply.settlement.errors import CommissionOnRail, OrderLineNotSettled, OrderNotSettled
 from supply.settlement.ids import SplitLineId
 from supply.settlement.kinds import Kind
 from supply.settlement.order_book import BookLine, Cell, OrderBook, load, save
+from supply.settlement.rails.recording import rail_of
 from supply.settlement.taking import Share, accounts_touched, give, take
 from supply.settlement.withheld import StandingRefund, Withheld
 
@@ -102,9 +103,9 @@ async def deny_commission(
     """Take a line's commission back, or ``amount_minor`` of it as a refund would; what that took of whom.
 
     Again with the same reference: nothing. A payee that has been paid owes its share (1100). Raises
-    ``OrderNotSettled``, ``OrderLineNotSettled``.
+    ``OrderNotSettled``, ``OrderLineNotSettled``, ``CommissionOnRail``.
     """
-    book = await load(session, order_id)
+    book = await _book_of(session, order_id)
     lines = book.goods_of(order_line_id)
     if not lines:
         raise OrderLineNotSettled(order_line_id)
@@ -137,6 +138,15 @@ async def deny_commission(
     journal = Journal(f"deny:{reference}", Kind.COMMISSION_DENIED, merged(legs), now, order_id, memo=memo)
     await ledger.post(session, journal, now=now)
     return [MovedShare(share.cell.part, share.cell.payee_id, share.amount_minor) for _, share in shares]
+
+
+async def _book_of(session: AsyncSession, order_id: OrderId) -> OrderBook:
+    try:
+        return await load(session, order_id)
+    except OrderNotSettled:
+        if rail := await rail_of(session, order_id):
+            raise CommissionOnRail(order_id, rail) from None
+        raise
 
 
 async def restore_commission(
@@ -221,28 +231,40 @@ def _given_back(line: BookLine, rows: Sequence[Any], refunds: Sequence[StandingR
     for row, cell in zip(rows, cells, strict=True):
         cell.amount_minor += row.amount_minor
         merchant.amount_minor -= row.amount_minor
+    whole = rows[0].merchant_held_minor
+    since = min(merchant.by_amount_minor - rows[0].merchant_by_amount_minor, whole)
+    amounts = {row.seat: row.amount_minor for row in rows}
+    by_amount = cumulative_part(sum(amounts.values()), since, whole) if since > 0 else 0
+    # What went by amount no longer counts as part of the line: R6 is of the rest.
+    taken = allocate_remaining(by_amount, list(amounts.values()))
+    _by_amount(merchant, cells, taken)
     state = line.state()
     assert isinstance(state, LineState)
     due = commission_due_back(state)
-    amounts = {row.seat: row.amount_minor for row in rows}
-    by_line = sum(min(due.get(seat, 0), amount) for seat, amount in amounts.items())
-    whole = rows[0].merchant_held_minor
-    since = min(merchant.by_amount_minor - rows[0].merchant_by_amount_minor, whole)
-    left = sum(amounts.values()) - by_line
+    by_line = sum(
+        min(due.get(row.seat, 0), row.amount_minor - gone) for row, gone in zip(rows, taken, strict=True)
+    )
     named = withheld.by_refund(
-        line, amounts, by_line_minor=by_line,
-        by_amount_minor=cumulative_part(left, since, whole) if since > 0 else 0, refunds=refunds,
+        line, amounts, by_line_minor=by_line, by_amount_minor=by_amount, refunds=refunds,
+        denied_at=rows[0].denied_at,
     )  # fmt: skip
+    _by_amount(merchant, cells, [-amount for amount in taken])
     for each in named:
         cell = line.cells[each.seat]
         cell.by_line_minor += each.by_line_minor
-        cell.by_amount_minor += each.by_amount_minor
         merchant.by_line_minor -= each.by_line_minor
-        merchant.by_amount_minor -= each.by_amount_minor
+        _by_amount(merchant, [cell], [each.by_amount_minor])
     return [
         _Back(row, cell, [each for each in named if each.seat == row.seat])
         for row, cell in zip(rows, cells, strict=True)
     ]
+
+
+def _by_amount(merchant: Cell, cells: Sequence[Cell], amounts: Sequence[int]) -> None:
+    """What refunds by amount took of the merchant they took of these cells."""
+    for cell, amount in zip(cells, amounts, strict=True):
+        cell.by_amount_minor += amount
+        merchant.by_amount_minor -= amount
 
 
 def _commission_of(line: BookLine) -> list[Cell]:

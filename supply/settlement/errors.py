@@ -16,6 +16,18 @@ class OrderNotSettled(NotFound):
         self.order_id = str(order_id)
 
 
+class CommissionOnRail(Conflict):
+    """The order was paid on a sharing rail: a commission cannot be taken back to the merchant there."""
+
+    code = "COMMISSION_ON_RAIL"
+
+    def __init__(self, order_id: OrderId, rail: str) -> None:
+        super().__init__(
+            f"{order_id} was paid on {rail}: held commission stays unpaid there, but it cannot be denied"
+        )
+        self.order_id, self.rail = str(order_id), rail
+
+
 class SplitDoesNotSum(Invalid):
     """The parts of a captured line are not what the customer paid for it."""
 

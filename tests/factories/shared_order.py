@@ -135,8 +135,10 @@ async def open_accounts(db: Database, rail: ProfitSharing, parties: Parties, now
     return accounts
 
 
-async def paid_o1(db: Database, paysim: Any, rail: ProfitSharing, *, cap_ppm: int = 700_000) -> Paid:
-    parties, now = Parties(), paysim.clock.now()
+async def paid_o1(
+    db: Database, paysim: Any, rail: ProfitSharing, *, cap_ppm: int = 700_000, parties: Parties | None = None
+) -> Paid:
+    parties, now = parties or Parties(), paysim.clock.now()
     accounts = await open_accounts(db, rail, parties, now)
     paysim.admin("POST", f"/sharing/merchants/{accounts[str(parties.merchant)]}", max_outward_ppm=cap_ppm)
     order = order_of(parties, [line_of_o1(parties)], paid_at=now)
