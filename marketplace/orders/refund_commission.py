@@ -7,12 +7,11 @@ never have touched them.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from uuid import NAMESPACE_URL, uuid5
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.clock import Clock
-from core.ids import OrderId, RefundId
+from core.ids import RefundId
 from marketplace.promotion.commission import reversal
 from marketplace.promotion.commission.reversal import TakenShare
 from marketplace.promotion.models import ShareRole
@@ -41,19 +40,16 @@ async def give_back(session: AsyncSession, refund_id: RefundId, *, clock: Clock)
 async def on_dispute_lost(session: AsyncSession, event: DisputeLost, *, clock: Clock) -> None:
     """What the bank keeps is sold no longer: its commission goes as with a refund."""
     for order_id, taken in (await taken_commission.of_dispute(session, event.dispute_id)).items():
-        name = _named_for(event.dispute_id, order_id)
+        name = taken_commission.named_for(event.dispute_id, order_id)
         await reversal.reverse_taken(session, name, _shares(taken), clock=clock)
 
 
 async def on_dispute_won(session: AsyncSession, event: DisputeWon, *, clock: Clock) -> None:
-    """Won after it was lost, what losing took comes back; won at once, nothing had been taken."""
+    """Won after it was lost, what losing took comes back, and what was withheld for it; won at once, nothing had been
+    taken."""
     for order_id in event.order_ids:
-        await reversal.restore(session, _named_for(event.dispute_id, order_id), clock=clock)
-
-
-def _named_for(dispute_id: str, order_id: OrderId) -> RefundId:
-    """The id under which the reversals of a lost dispute are found again."""
-    return RefundId.of(uuid5(NAMESPACE_URL, f"dispute:{dispute_id}:{order_id}"))
+        name = taken_commission.named_for(event.dispute_id, order_id)
+        await reversal.restore(session, name, clock=clock)
 
 
 def _shares(taken: Iterable[CommissionTaken]) -> list[TakenShare]:

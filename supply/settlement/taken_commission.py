@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -30,6 +31,11 @@ class CommissionTaken:
     part: Part
     payee_id: str
     amount_minor: int
+
+
+def named_for(dispute_id: str, order_id: OrderId) -> RefundId:
+    """The id under which what a lost dispute took of an order is kept beside what refunds took."""
+    return RefundId.of(uuid5(NAMESPACE_URL, f"dispute:{dispute_id}:{order_id}"))
 
 
 async def of_refund(session: AsyncSession, refund_id: RefundId) -> list[CommissionTaken]:

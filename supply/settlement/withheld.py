@@ -1,7 +1,8 @@
 """What a denial that was undone kept from its payees, because refunds had gone out in the meantime: refund by refund.
 
 Until the denial is undone the merchant gives back in the payees' stead. From then on each refund is theirs as if the
-commission had never been denied, so that one that fails afterwards comes back to them and not to the merchant.
+commission had never been denied, so that one that fails afterwards comes back to them and not to the merchant. A
+dispute that was lost is a refund by amount here, and one that is won after that failed.
 """
 
 from __future__ import annotations
@@ -23,12 +24,16 @@ from supply.settlement.composition import Part, part_of
 from supply.settlement.ids import SplitLineId
 from supply.settlement.kinds import Kind
 from supply.settlement.order_book import BookLine, OrderBook, save
+from supply.settlement.taken_commission import named_for
 from supply.settlement.taking import Held, Share, accounts_touched, give, take
 
 COMMISSION_PARTS = frozenset({Part.PROMOTER_BRAND, Part.INDIVIDUAL, Part.PLATFORM_COMMISSION})
 _STANDING = text(
-    "SELECT refund_id, changes -> 'cells' AS cells FROM split_refunds WHERE order_id = :order_id"
-    " AND status <> 'voided' ORDER BY reserved_at DESC, refund_id DESC"
+    "SELECT refund_id, NULL AS dispute_id, changes -> 'cells' AS cells, reserved_at AS at FROM split_refunds"
+    " WHERE order_id = :order_id AND status <> 'voided'"
+    " UNION ALL SELECT NULL, o.dispute_id, o.lost -> 'cells', d.ended_at FROM dispute_orders o"
+    " JOIN disputes d ON d.id = o.dispute_id AND d.stage = 'lost' WHERE o.order_id = :order_id AND o.lost IS NOT NULL"
+    " ORDER BY at DESC, refund_id DESC, dispute_id DESC"
 )
 # Of a line that was denied again nothing comes back before that is undone too.
 _OF_ORDER = text(
@@ -36,7 +41,11 @@ _OF_ORDER = text(
     " AND d.withheld <> '[]' AND NOT EXISTS (SELECT FROM denied_shares again WHERE again.line_id = d.line_id"
     "  AND again.restored_at IS NULL) ORDER BY d.reference, d.line_id, d.seat"
 )
-_VOIDED = text("SELECT refund_id FROM split_refunds WHERE order_id = :order_id AND status = 'voided'")
+_VOIDED = text(
+    "SELECT refund_id, NULL AS dispute_id FROM split_refunds WHERE order_id = :order_id AND status = 'voided'"
+    " UNION ALL SELECT NULL, o.dispute_id FROM dispute_orders o JOIN disputes d ON d.id = o.dispute_id"
+    " AND d.stage = 'won' WHERE o.order_id = :order_id AND o.lost IS NOT NULL"
+)
 _LEFT = text(
     "UPDATE denied_shares d SET withheld = n.withheld::jsonb FROM unnest(CAST(:references AS text[]),"
     " CAST(:lines AS uuid[]), CAST(:seats AS text[]), CAST(:left AS text[])) AS n (reference, line, seat, withheld)"
@@ -46,9 +55,11 @@ _LEFT = text(
 
 @dataclass(frozen=True, slots=True)
 class StandingRefund:
-    """A refund that was not voided, and what it changed in the book: ``[line id, seat or "", four differences]``."""
+    """A refund that was not voided, or a dispute that was lost, and what it changed in the book: ``[line id, seat or
+    "", four differences]``."""
 
     refund_id: RefundId
+    at: datetime
     cells: Sequence[Sequence[Any]]
 
     def of(self, line: BookLine, seat: str) -> Sequence[int]:
@@ -78,7 +89,11 @@ class Withheld:
 async def standing_refunds(session: AsyncSession, order_id: OrderId) -> list[StandingRefund]:
     """Latest first."""
     rows = await session.execute(_STANDING, {"order_id": order_id})
-    return [StandingRefund(RefundId.of(row.refund_id), row.cells) for row in rows]
+    return [StandingRefund(_name_of(row, order_id), row.at, row.cells) for row in rows]
+
+
+def _name_of(row: Any, order_id: OrderId) -> RefundId:
+    return named_for(row.dispute_id, order_id) if row.dispute_id else RefundId.of(row.refund_id)
 
 
 def by_refund(
@@ -88,13 +103,15 @@ def by_refund(
     by_line_minor: int,
     by_amount_minor: int,
     refunds: Sequence[StandingRefund],
+    denied_at: datetime,
 ) -> list[Withheld]:
     """Who is without how much of what a denial took (``amounts`` by seat), one refund after another as R6 would have.
 
-    ``line`` is as the denial's undoing found it, with all of its commission back in its cells.
+    ``line`` is as the denial's undoing found it, with all of its commission back in its cells, and what refunds by
+    amount took of it marked there.
     """
     slices = _slices(line, by_line_minor, refunds)
-    shares = _by_amount(line, by_amount_minor, refunds)
+    shares = _by_amount(line, by_amount_minor, refunds, denied_at)
     left = dict(amounts)
     found: list[Withheld] = []
     nobodys = None, by_line_minor - sum(slices), by_amount_minor - sum(shares)
@@ -112,7 +129,11 @@ def by_refund(
 
 def _slices(line: BookLine, total: int, refunds: Sequence[StandingRefund]) -> list[int]:
     """R6 backwards: of each refund by units or value, its slice of the commission less what the payees gave."""
-    commission = sum(cell.amount_minor for cell in line.cells.values() if cell.part in COMMISSION_PARTS)
+    commission = sum(
+        cell.amount_minor - cell.by_amount_minor
+        for cell in line.cells.values()
+        if cell.part in COMMISSION_PARTS
+    )
     amounts = sum(cell.by_amount_minor for cell in line.cells.values() if cell.part is not Part.TAX)
     standing = max(line.charged_minor - amounts, 0)
     done = line.by_quantity_minor + line.by_value_minor
@@ -128,8 +149,11 @@ def _slices(line: BookLine, total: int, refunds: Sequence[StandingRefund]) -> li
     return found
 
 
-def _by_amount(line: BookLine, total: int, refunds: Sequence[StandingRefund]) -> list[int]:
-    given = [max(refund.of(line, Part.MERCHANT)[1], 0) for refund in refunds]
+def _by_amount(
+    line: BookLine, total: int, refunds: Sequence[StandingRefund], denied_at: datetime
+) -> list[int]:
+    """What refunds since the denial took of the merchant by amount, in proportion."""
+    given = [max(refund.of(line, Part.MERCHANT)[1], 0) if refund.at >= denied_at else 0 for refund in refunds]
     return allocate_minor(total if any(given) else 0, given)
 
 
@@ -148,8 +172,11 @@ def written(withheld: Iterable[Withheld]) -> str:
     return orjson.dumps([[str(e.refund_id), e.by_line_minor, e.by_amount_minor] for e in named]).decode()
 
 
-async def come_back(session: AsyncSession, book: OrderBook, *, now: datetime) -> None:
-    """Of refunds of this order that were voided: what they withheld goes from the merchant to whose share it was.
+async def come_back(
+    session: AsyncSession, book: OrderBook, *, now: datetime, won: RefundId | None = None
+) -> None:
+    """Of refunds of this order that were voided, disputes that were won after all, and the one that is being ``won``:
+    what they withheld goes from the merchant to whose share it was.
 
     It waits for its release. Again: nothing.
     """
@@ -157,7 +184,8 @@ async def come_back(session: AsyncSession, book: OrderBook, *, now: datetime) ->
     rows = (await session.execute(_OF_ORDER, order_id)).all()
     if not rows:
         return
-    voided = {str(RefundId.of(each)) for each in (await session.execute(_VOIDED, order_id)).scalars()}
+    voided = {str(_name_of(row, book.order_id)) for row in await session.execute(_VOIDED, order_id)}
+    voided |= {str(won)} if won else set()
     back = [row for row in rows if any(refund in voided for refund, *_ in row.withheld)]
     held = await ledger.hold(session, accounts_touched(book))
     legs: list[Leg] = []

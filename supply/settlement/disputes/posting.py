@@ -21,6 +21,7 @@ from infra.db.rows import insert_rows
 from supply.ledger import service as ledger
 from supply.ledger.chart import Code
 from supply.ledger.journal import AccountKey, Journal, Leg, credit, debit, merged
+from supply.settlement import withheld
 from supply.settlement.disputes import freezing
 from supply.settlement.disputes.freezing import Frozen
 from supply.settlement.disputes.models import DisputeShare
@@ -28,6 +29,7 @@ from supply.settlement.ids import SplitLineId
 from supply.settlement.kinds import Kind
 from supply.settlement.order_book import OrderBook, save
 from supply.settlement.parties import platform_account, provider_account
+from supply.settlement.taken_commission import named_for
 from supply.settlement.taking import Share, accounts_touched, take
 from supply.settlement.undoing import (
     legs_body,
@@ -199,6 +201,7 @@ async def win_back(session: AsyncSession, part: Part, book: OrderBook, *, now: d
     beyond = credit(platform_account(Code.CHARGEBACK_LOSS, part.currency), lost["beyond"])
     back = [*provider_legs(book.provider, part.currency, part.amount_minor), *legs, beyond]
     await _post(session, part, "won", Kind.DISPUTE_WON, back, now)
+    await withheld.come_back(session, book, now=now, won=named_for(part.dispute_id, part.order_id))
 
 
 async def hold(session: AsyncSession, parts: Sequence[Part], books: Mapping[OrderId, OrderBook]) -> None:

@@ -70,6 +70,19 @@ class Promoted:
         )  # fmt: skip
         await refund_sending.apply_provider_refund(self.db, refund_id, told, clock=self.clock)
 
+    async def bank_says(self, verdict: str) -> None:
+        """Of a dispute about the whole order."""
+        async with self.db.unit_of_work(SYSTEM) as session:
+            query = text("SELECT charge_id FROM split_orders WHERE order_id = :order")
+            charge = (await session.execute(query, {"order": self.order_id})).scalar_one()
+            told, now = dispute_of(charge, status=verdict, amount_minor=20_500), self.clock.now()
+            await apply_dispute(session, told, provider="stripe", now=now)
+            facts = ("du_1", (self.order_id,), 20_500, "CNY", now)
+            if verdict == "lost":
+                await refund_commission.on_dispute_lost(session, DisputeLost(*facts), clock=self.clock)
+            else:
+                await refund_commission.on_dispute_won(session, DisputeWon(*facts), clock=self.clock)
+
 
 async def promoted(db: Database, clock: FixedClock) -> Promoted:
     shop = await orders.open_shop(db, clock)
@@ -142,6 +155,28 @@ async def test_what_was_withheld_for_a_refund_comes_back_when_that_fails(
     assert await sale.line() == ("PENDING", 0, 0)
 
 
+async def test_what_was_withheld_for_a_lost_dispute_comes_back_when_it_is_won(
+    db: Database, clock: FixedClock
+) -> None:
+    """Found invalid, all charged back, found valid again: nobody has any of it, until the bank thinks again."""
+    sale = await promoted(db, clock)
+    async with db.reading(SYSTEM) as session:
+        commission = CommissionLineId.of(await session.scalar(text("SELECT id FROM commission_lines")))
+    verdict = {"reason": "a look", "approved_by": "usr_1", "clock": clock}
+    async with db.unit_of_work(SYSTEM) as session:
+        assert await denials.invalidate(session, commission, **verdict) == 1_770
+    await sale.bank_says("lost")
+    async with db.unit_of_work(SYSTEM) as session:
+        assert await denials.reinstate(session, commission, **verdict) == 0
+    assert (await sale.held(), await sale.in_books()) == ({"platform": 0, "promoter_brand": 0}, 0)
+    assert (await sale.line())[0] == "REVERSED"
+
+    await sale.bank_says("won")
+    assert await sale.held() == {"platform": 88, "promoter_brand": 1_682}
+    assert await sale.in_books() == 1_682
+    assert await sale.line() == ("PENDING", 0, 0)
+
+
 async def test_what_two_undone_denials_withheld_for_one_refund_comes_back_with_it(
     db: Database, clock: FixedClock
 ) -> None:
@@ -198,25 +233,11 @@ async def test_a_lost_dispute_takes_the_commission_and_a_verdict_turned_round_gi
     db: Database, clock: FixedClock
 ) -> None:
     sale = await promoted(db, clock)
-    async with db.reading(SYSTEM) as session:
-        query = text("SELECT charge_id FROM split_orders WHERE order_id = :order")
-        charge = (await session.execute(query, {"order": sale.order_id})).scalar_one()
-
-    async def decided(status: str) -> None:
-        async with db.unit_of_work(SYSTEM) as session:
-            told = dispute_of(charge, status=status, amount_minor=20_500)
-            await apply_dispute(session, told, provider="stripe", now=clock.now())
-            facts = ("du_1", (sale.order_id,), 20_500, "CNY", clock.now())
-            if status == "lost":
-                await refund_commission.on_dispute_lost(session, DisputeLost(*facts), clock=clock)
-            else:
-                await refund_commission.on_dispute_won(session, DisputeWon(*facts), clock=clock)
-
-    await decided("lost")
+    await sale.bank_says("lost")
     assert await sale.held() == {"platform": 0, "promoter_brand": 0}
     assert (await sale.line())[0] == "REVERSED"
     assert await sale.in_books() == 0
 
-    await decided("won")
+    await sale.bank_says("won")
     assert await sale.held() == {"platform": 88, "promoter_brand": 1_682}
     assert await sale.in_books() == 1_682

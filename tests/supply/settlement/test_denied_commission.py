@@ -16,9 +16,10 @@ from supply.ledger import queries as ledger
 from supply.settlement import queries
 from supply.settlement.capture import CapturedOrder, open_split
 from supply.settlement.denied_commission import deny_commission, restore_commission
+from supply.settlement.disputes.applying import apply_dispute
 from supply.settlement.refunds import LineRefund, RefundPlan, reserve_refund, void_refund
 from supply.settlement.release import release_due
-from tests.factories.settlement import PAID_AT, Parties, captured_o1, line_of_o1, order_of
+from tests.factories.settlement import PAID_AT, Parties, captured_o1, dispute_of, line_of_o1, order_of
 
 
 async def _deny(
@@ -144,6 +145,75 @@ async def test_a_refund_by_amount_that_fails_gives_back_what_it_withheld(
     await _restore(session, order)
     assert (await _nets(session, parties))[1:] < whole[1:]
     await void_refund(session, plan.refund_id, now=PAID_AT)
+    assert await _nets(session, parties) == whole
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_refunds_of_every_kind_that_fail_give_back_what_they_withheld(
+    session: AsyncSession, clock: FixedClock, seed: int
+) -> None:
+    """A unit, an amount, and all that is left; they fail in any sequence."""
+    dice = random.Random(seed)
+    parties = Parties()
+    order = order_of(parties, [line_of_o1(parties, quantity=4)], charge_id="ch_1")
+    await open_split(session, order, clock=clock)
+    whole = await _nets(session, parties)
+    await _deny(session, order)
+    failing = [await _refund(session, order, 1)]
+    for plan in (
+        RefundPlan(RefundId.new(), order.order_id, amount_minor=dice.randint(100, 3_000)),
+        RefundPlan(RefundId.new(), order.order_id, everything=True),
+    ):
+        await reserve_refund(session, plan, now=PAID_AT)
+        failing.append(plan.refund_id)
+    assert await _restore(session, order) == (0, 1_350)
+    dice.shuffle(failing)
+    for refund_id in failing:
+        await void_refund(session, refund_id, now=PAID_AT)
+        assert min((await _nets(session, parties))[1:]) >= 0
+    assert await _nets(session, parties) == whole
+
+
+async def _bank_says(session: AsyncSession, status: str, amount: int) -> None:
+    facts = dispute_of("ch_1", amount_minor=amount, status=status)
+    await apply_dispute(session, facts, provider="stripe", now=PAID_AT)
+
+
+@pytest.mark.parametrize("amount", [10_388, 2_597], ids=["all of it", "a quarter"])
+async def test_a_dispute_lost_in_between_and_won_after_all_gives_back_to_whose_shares_it_was(
+    session: AsyncSession, clock: FixedClock, amount: int
+) -> None:
+    parties = Parties()
+    order = await captured_o1(session, clock, parties)
+    whole = await _nets(session, parties)
+    await _deny(session, order)
+    await _bank_says(session, "needs_response", amount)
+    await _bank_says(session, "lost", amount)
+
+    given, withheld = await _restore(session, order)
+    assert given + withheld == 1_350
+    # All of it took all of the commission; of a quarter a quarter, 337.5 of 1,350, to the unit.
+    assert withheld == 1_350 if amount == 10_388 else abs(withheld - 337.5) < 1
+
+    await _bank_says(session, "won", amount)
+    assert await _nets(session, parties) == whole
+    await _bank_says(session, "won", amount)
+    assert await _nets(session, parties) == whole
+
+
+async def test_a_dispute_won_while_its_line_is_denied_again_gives_back_when_that_is_undone(
+    session: AsyncSession, clock: FixedClock
+) -> None:
+    parties = Parties()
+    order = await captured_o1(session, clock, parties)
+    whole = await _nets(session, parties)
+    await _deny(session, order)
+    for status in ("needs_response", "lost"):
+        await _bank_says(session, status, 10_388)
+    await _restore(session, order)
+    await _deny(session, order, reference="d2")
+    await _bank_says(session, "won", 10_388)
+    await _restore(session, order, "d2")
     assert await _nets(session, parties) == whole
 
 
