@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 
+import asyncpg
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
@@ -20,6 +21,7 @@ from infra.db.session import Database
 from services.simulate.kill import KillSwitch
 
 _LOOK_AGAIN_S = 0.005
+_NO_ANSWER = (DBAPIError, OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)
 # Whom nobody blocks any more is not waiting, though it may not have woken yet.
 _WAITING = text(
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
@@ -33,7 +35,7 @@ class _Turn:
     def __init__(self, work: Callable[[], Awaitable[str]]) -> None:
         self._work, self._go = work, asyncio.Event()
         self.here = asyncio.Event()
-        self.done = False
+        self.done = self._left_alone = False
 
     async def run(self, switch: KillSwitch) -> str:
         with switch.course(self._pause):
@@ -48,7 +50,14 @@ class _Turn:
         self.here.clear()
         self._go.set()
 
+    def leave_alone(self) -> None:
+        """From now on it gives way to nobody."""
+        self._left_alone = True
+        self._go.set()
+
     async def _pause(self) -> None:
+        if self._left_alone:
+            return
         self.here.set()
         await self._go.wait()
         self._go.clear()
@@ -60,13 +69,26 @@ async def together(
     """What came of each, in their order. Raises what one of them raised, when all have ended."""
     turns = [_Turn(work) for work in works]
     tasks = [asyncio.create_task(turn.run(switch)) for turn in turns]
+    try:
+        await _take_turns(turns, calm, dice)
+        return list(await asyncio.gather(*tasks))
+    except BaseException:
+        # Nobody would tell those that are left when it is their turn.
+        for turn, task in zip(turns, tasks, strict=True):
+            turn.leave_alone()
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+
+
+async def _take_turns(turns: Sequence[_Turn], calm: Database, dice: Random) -> None:
     while True:
         await _all_stand(turns, calm)
         ready = [turn for turn in turns if turn.here.is_set() and not turn.done]
         if ready:
             dice.choice(ready).go_on()
         elif all(turn.done for turn in turns):
-            return list(await asyncio.gather(*tasks))
+            return
         else:
             # All that are left wait for each other: PostgreSQL ends that after a second.
             await asyncio.wait(
@@ -82,7 +104,7 @@ async def _all_stand(turns: Sequence[_Turn], calm: Database) -> None:
             async with asyncio.timeout(_LOOK_AGAIN_S):
                 await running[0].here.wait()
         except TimeoutError:
-            with contextlib.suppress(DBAPIError):  # a worker may cut the power while we look
+            with contextlib.suppress(*_NO_ANSWER):  # a worker may cut the power while we look
                 async with calm.reading(SYSTEM) as session:
                     if (await session.execute(_WAITING)).scalar_one() >= len(running):
                         return

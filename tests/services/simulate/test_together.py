@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
@@ -109,6 +110,32 @@ async def test_two_that_wait_for_each_other_are_found_by_the_database(
     with pytest.raises(DBAPIError, match="deadlock detected"):
         # Drawn so that both have their first lock before one asks for its second.
         await together([worker(1, 2), worker(2, 1)], switch=switch, calm=db, dice=_InTurn())
+
+
+async def test_nobody_is_left_waiting_for_a_turn_when_the_dice_fall_off_the_table(
+    db: Database, workers: KillableDatabase, switch: KillSwitch
+) -> None:
+    ended: list[str] = []
+
+    async def worker() -> str:
+        try:
+            async with workers.unit_of_work(SYSTEM) as session:
+                await session.execute(_WAIT, {"name": 7})
+                raise ValueError("gives way once more before anybody hears of it")
+        finally:
+            ended.append("ended")
+
+    class Off(_InTurn):
+        def choice(self, seq):  # type: ignore[no-untyped-def]
+            found = super().choice(seq)
+            if self.turn == 3:
+                raise LookupError("off the table")
+            return found
+
+    with pytest.raises(LookupError):
+        await asyncio.wait_for(together([worker] * 3, switch=switch, calm=db, dice=Off()), 10)
+
+    assert ended == ["ended"] * 3
 
 
 class _InTurn(Random):
