@@ -22,6 +22,7 @@ from graph.context import Gateways
 from infra.suppliers.secrets import SecretBox
 from marketplace.brands import signing_secrets
 from marketplace.brands.queries import StorefrontFacts
+from marketplace.insights import told_buyers
 from marketplace.orders.own_checkout import intake
 from marketplace.orders.own_checkout.errors import BadTelling, TellingsTooMany
 from marketplace.orders.own_checkout.intake import Answer
@@ -58,6 +59,9 @@ def order_intake(gateways: Gateways) -> APIRouter:
             if good:
                 async with gateways.db.unit_of_work(SYSTEM) as session:
                     answers = await intake.take_in(session, shop, good, secret=secret, clock=gateways.clock)
+                    await told_buyers.remember(
+                        session, shop, good, answers, secret=secret, clock=gateways.clock
+                    )
         except LianyuError as error:
             return _refused(error.code, error.message, error.status)
         return _answer({"rows": _in_place(rows, answers)})
@@ -152,7 +156,13 @@ def _state(reference: str, state: ToldOrderState) -> dict[str, Any]:
         "came_minor": due.covered_minor if due else 0,
         "due_since": due.claimed_at if due else None,
         "events": [
-            {"id": each.id, "type": each.kind.value, "at": each.at, "applied_at": each.applied_at}
+            {
+                "id": each.id,
+                "type": each.kind.value,
+                "at": each.at,
+                "applied_at": each.applied_at,
+                "unknown_lines": each.unknown_lines,
+            }
             for each in state.events
         ],
     }

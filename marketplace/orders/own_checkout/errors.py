@@ -39,5 +39,15 @@ class CurrencyNotTheStorefronts(Invalid):
     code = "CURRENCY_NOT_THE_STOREFRONTS"
 
 
+class NoSuchLine(Invalid):
+    """An event names a line that its order, told of before, does not have."""
+
+    code = "NO_SUCH_LINE"
+
+    def __init__(self, line: str) -> None:
+        super().__init__(f"the order has no line {line}", field="events.lines.line")
+        self.line = line
+
+
 class ToldOrderNotFound(NotFound):
     code = "TOLD_ORDER_NOT_FOUND"

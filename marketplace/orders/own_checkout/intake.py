@@ -2,7 +2,7 @@
 
 One transaction and a fixed number of statements for any number of rows. A reference told again with the same content,
 or an event id with the same event, is no news; with another one it is refused, and what was told first stands. An event
-of an order that nobody told of yet waits for it.
+of an order that nobody told of yet waits for it; one that names lines which its order does not have is refused.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -31,6 +31,7 @@ from marketplace.catalog.queries import VariantForSale
 from marketplace.orders.own_checkout import told
 from marketplace.orders.own_checkout.errors import (
     CurrencyNotTheStorefronts,
+    NoSuchLine,
     TellingsTooMany,
     ToldDifferently,
 )
@@ -46,7 +47,8 @@ _EVENTS = table_of(ToldEvent)
 # Two calls of one shop take turns: a reference and an event id count once.
 _ONE_TELLER = text("SELECT pg_advisory_xact_lock(hashtextextended(:storefront, 29))")
 _KNOWN_ORDERS = text(
-    "SELECT reference, order_id, content_hash FROM told_orders WHERE storefront_id = :storefront"
+    "SELECT reference, order_id, content_hash, (SELECT array_agg(line ->> 0) FROM jsonb_array_elements("
+    "content -> 'lines') line) AS lines FROM told_orders WHERE storefront_id = :storefront"
     " AND reference = ANY(:references)"
 )
 _KNOWN_EVENTS = text(
@@ -78,11 +80,19 @@ class Answer:
     events: tuple[EventAnswer, ...] = ()
 
 
+class _ToldBefore(NamedTuple):
+    """An order that was told of. ``lines``: the shop's references of them."""
+
+    id: OrderId
+    content_hash: str
+    lines: frozenset[str]
+
+
 @dataclass(slots=True)
 class _Batch:
     """What is known, growing as the rows are gone through, and what is to be written."""
 
-    orders: dict[str, tuple[OrderId, str]]
+    orders: dict[str, _ToldBefore]
     events: dict[str, str]
     new_orders: list[Placed] = field(default_factory=list)
     new_events: list[dict[str, Any]] = field(default_factory=list)
@@ -121,7 +131,10 @@ async def _known(session: AsyncSession, shop: StorefrontFacts, rows: Sequence[Te
     orders = await session.execute(_KNOWN_ORDERS, {**where, "references": list(references)})
     events = await session.execute(_KNOWN_EVENTS, {**where, "events": list(ids)})
     return _Batch(
-        {row.reference: (OrderId.of(row.order_id), row.content_hash) for row in orders},
+        {
+            row.reference: _ToldBefore(OrderId.of(row.order_id), row.content_hash, frozenset(row.lines))
+            for row in orders
+        },
         {row.event_id: row.body_hash for row in events},
     )
 
@@ -140,7 +153,7 @@ def _row(shop: StorefrontFacts, batch: _Batch, row: Telling, secret: str, now: d
     elif events and all(each.result is Result.ERROR for each in events):
         result = Result.ERROR
     known = batch.orders.get(row.reference)
-    return Answer(row.reference, result, known[0] if known else None, events=events)
+    return Answer(row.reference, result, known.id if known else None, events=events)
 
 
 def _order(shop: StorefrontFacts, batch: _Batch, row: Telling, secret: str) -> Result:
@@ -152,12 +165,13 @@ def _order(shop: StorefrontFacts, batch: _Batch, row: Telling, secret: str) -> R
     digest = told.hash_of(row.content, known)
     before = batch.orders.get(row.reference)
     if before is not None:
-        if before[1] != digest:
+        if before.content_hash != digest:
             raise ToldDifferently("this reference was told with another content", field="reference")
         return Result.UNCHANGED
     line_ids = tuple([OrderLineId.new() for _ in row.content.lines])
     placed = Placed(OrderId.new(), row.reference, row.content, known, digest, line_ids)
-    batch.orders[row.reference] = (placed.order_id, digest)
+    lines = frozenset(line.reference for line in row.content.lines)
+    batch.orders[row.reference] = _ToldBefore(placed.order_id, digest, lines)
     batch.new_orders.append(placed)
     return Result.RECORDED
 
@@ -172,6 +186,11 @@ def _event(
             return EventAnswer(event.id, Result.UNCHANGED)
         error = ToldDifferently("this event id was told with another event", field="events.id")
         return EventAnswer(event.id, Result.ERROR, error)
+    order = batch.orders.get(reference)
+    if order is not None:
+        for line in event.lines:
+            if line.line not in order.lines:
+                return EventAnswer(event.id, Result.ERROR, NoSuchLine(line.line))
     batch.events[event.id] = digest
     batch.new_events.append(
         {

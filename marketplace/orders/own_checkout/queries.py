@@ -25,17 +25,22 @@ _ORDER = text(
     " WHERE t.storefront_id = :storefront AND t.reference = :reference"
 )
 _EVENTS = text(
-    "SELECT event_id, kind, at, applied_at FROM told_events WHERE storefront_id = :storefront"
+    "SELECT event_id, kind, at, applied_at, ARRAY(SELECT line ->> 0 FROM jsonb_array_elements(body -> 'lines') line)"
+    " AS lines FROM told_events WHERE storefront_id = :storefront"
     " AND reference = :reference ORDER BY at, event_id"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class EventState:
+    """``unknown_lines``: it was told of before its order and names lines that this does not have; they count for
+    nothing."""
+
     id: str
     kind: EventKind
     at: datetime
     applied_at: datetime | None
+    unknown_lines: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +87,15 @@ async def told_order(session: AsyncSession, shop: StorefrontFacts, reference: st
         lines=dict(zip(ids, names, strict=True)),
         commission=await commission_of_order(session, shop.brand_id, order_id),
         due=(await dues_of(session, [order_id])).get(order_id),
-        events=await _events(session, where),
+        events=await _events(session, where, frozenset(names)),
     )
 
 
-async def _events(session: AsyncSession, where: dict[str, Any]) -> list[EventState]:
+async def _events(session: AsyncSession, where: dict[str, Any], lines: frozenset[str]) -> list[EventState]:
     return [
-        EventState(row.event_id, EventKind(row.kind), row.at, row.applied_at)
+        EventState(
+            row.event_id, EventKind(row.kind), row.at, row.applied_at,
+            [line for line in row.lines if line not in lines],
+        )
         for row in await session.execute(_EVENTS, where)
-    ]
+    ]  # fmt: skip

@@ -142,6 +142,35 @@ async def test_rows_are_answered_each_by_itself(
         assert (status, refused["error"]) == (422, "TELLINGS_TOO_MANY")
 
 
+async def test_a_refund_of_a_line_that_the_order_does_not_have_is_refused_or_shown_to_count_for_nothing(
+    served: Served, db: Database, clock: FixedClock, shop: OwnShop
+) -> None:
+    """Refused once the order is known; told before its order, it waits, and its known line alone comes back."""
+    secret = await secret_of(db, clock, shop)
+
+    def refund(id: str, *lines: str) -> dict[str, Any]:
+        named = [{"line": line, "quantity": 1} for line in lines]
+        return {"id": id, "type": "refunded", "at": clock.now(), "lines": named}
+
+    _, early = await post(served, shop, clock, secret, told("W-1", None, refund("r1", "L9", "L1")))
+    assert early["rows"][0]["result"] == "recorded"
+    placed = told("W-1", order(shop, clock), paid(clock), refund("r2", "L8"))
+    _, now = await post(served, shop, clock, secret, placed)
+    _, later = await post(served, shop, clock, secret, told("W-1", None, refund("r3", "L1", "L7")))
+
+    assert [each["error"] and each["error"]["code"] for each in now["rows"][0]["events"]] == [
+        None, "NO_SUCH_LINE",
+    ]  # fmt: skip
+    assert later["rows"][0]["events"][0]["error"] == {
+        "code": "NO_SUCH_LINE", "message": "the order has no line L7", "field": "events.lines.line",
+    }  # fmt: skip
+    await served.work()
+    seen = await state(served, shop, clock, secret, "W-1")
+    assert {each["id"]: each["unknown_lines"] for each in seen["events"]} == {"e1": [], "r1": ["L9"]}
+    # One of two units of 90.00 and the tax on it, 5.40, of 95.40: shipping stays.
+    assert seen["refunded_minor"] == 4_770
+
+
 async def test_a_forged_stretched_replayed_or_foreign_call_changes_nothing(
     served: Served, db: Database, clock: FixedClock, shop: OwnShop, postgres: TestDatabase
 ) -> None:
