@@ -1,6 +1,7 @@
 """Measures holdouts: every order of the advertiser by a member of the community counts, whoever is credited with it.
 
-A member is the contact of the promoter brand with the e-mail address of the checkout, looked up by its keyed hash.
+A member is the contact of the promoter brand with the e-mail address of the checkout, looked up by its keyed hash; for
+a brand's own checkout, with the address or phone number that its shop told (told_buyers.py).
 What members bought is added up by arm in memory and thrown away; kept are sums and what they say. The result of each
 side has what the orders left that side: the merchant's rest of the price, or the promoter brand's commission.
 """
@@ -20,11 +21,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.actor import SYSTEM, Actor
 from core.clock import Clock
 from core.ids import BrandId, ContactId, OrderId
-from core.money import Money
+from core.money import PPM, Money
 from infra.config import Settings
 from infra.db.session import Database
 from marketplace.audiences.identity import IdentifierKind, IdentityVault
+from marketplace.insights import told_buyers
 from marketplace.insights.incrementality import Arm, estimate
+from marketplace.insights.told_buyers import SETTLED_AFTER
 from marketplace.matching import holdouts
 from marketplace.matching.holdouts import HELD_OUT, HoldoutRow
 from marketplace.matching.ids import HoldoutId
@@ -32,9 +35,10 @@ from supply.settlement import partner_facts
 
 MEASURED_EVERY = timedelta(hours=1)
 """By the clock, while it runs; once a day for as long as refunds may come after its end."""
-SETTLED_AFTER = timedelta(days=45)
 LONGEST_BEFORE = timedelta(days=90)
 AT_ONCE = 5_000
+COMPARABLE_IN = 10_000
+"""The share that could be compared is told in whole percent, rounded down, in ppm."""
 ORDERS = "orders"
 REVENUE = "revenue"
 PROFIT = "profit"
@@ -55,7 +59,8 @@ _ORDERS = text(
 _MEMBERS = text(
     f"SELECT i.subject_key, m.contact_id, {HELD_OUT} AS held_out FROM contact_identifiers i"
     " JOIN community_members m ON m.contact_id = i.contact_id AND m.community_id = :community"
-    " WHERE i.brand_id = :brand AND i.kind = 'email' AND i.subject_key = ANY(:keys) AND m.joined_at < :until"
+    " WHERE i.brand_id = :brand AND i.kind IN ('email', 'phone') AND i.subject_key = ANY(:keys)"
+    " AND m.joined_at < :until"
 )
 _SIZES = text(
     f"SELECT {HELD_OUT} AS held_out, count(*) AS members FROM community_members m"
@@ -77,13 +82,14 @@ _ATTRIBUTED = text(
 )
 _STORE = text(
     "INSERT INTO holdout_results (holdout_id, brand_id, measured_at, measured_until, members_shown, members_held_out,"
-    " buyers_shown, buyers_held_out, held_out_visitors, estimates, attributed) VALUES (:holdout, :brand, :now, :until,"
-    " :shown, :held, :buyers_shown, :buyers_held, :visitors, CAST(:estimates AS jsonb), CAST(:attributed AS jsonb))"
+    " buyers_shown, buyers_held_out, held_out_visitors, comparable_ppm, estimates, attributed)"
+    " VALUES (:holdout, :brand, :now, :until, :shown, :held, :buyers_shown, :buyers_held, :visitors, :comparable,"
+    " CAST(:estimates AS jsonb), CAST(:attributed AS jsonb))"
     " ON CONFLICT (holdout_id, brand_id) DO UPDATE SET measured_at = excluded.measured_at,"
     " measured_until = excluded.measured_until, members_shown = excluded.members_shown,"
     " members_held_out = excluded.members_held_out, buyers_shown = excluded.buyers_shown,"
     " buyers_held_out = excluded.buyers_held_out, held_out_visitors = excluded.held_out_visitors,"
-    " estimates = excluded.estimates, attributed = excluded.attributed"
+    " comparable_ppm = excluded.comparable_ppm, estimates = excluded.estimates, attributed = excluded.attributed"
 )
 _RESULTS = text(
     "SELECT * FROM holdout_results WHERE holdout_id = ANY(:holdouts)"
@@ -131,6 +137,8 @@ class ResultRow:
     buyers_shown: int
     buyers_held_out: int
     held_out_visitors: int
+    comparable_ppm: int | None
+    """Of the advertiser's orders in the time, those whose buyer could be looked for; in whole percent."""
     incremental: tuple[Incremental, ...]
     attributed: tuple[AttributedSales, ...]
 
@@ -153,8 +161,26 @@ class _Bought:
     order_id: OrderId
     currency: str
     kept_minor: int
-    email: str
+    keys: tuple[bytes, ...]
+    """The promoter brand's, of who bought; none where nobody could be looked for."""
     before: bool
+
+
+@dataclass(slots=True)
+class _Orders:
+    """Of the advertiser, after the start: all, and those whose buyer could be looked for."""
+
+    all: int = 0
+    comparable: int = 0
+
+    def add(self, bought: Sequence[_Bought]) -> None:
+        after = [order for order in bought if not order.before]
+        self.all += len(after)
+        self.comparable += sum(1 for order in after if order.keys)
+
+    @property
+    def comparable_ppm(self) -> int | None:
+        return self.comparable * PPM // self.all // COMPARABLE_IN * COMPARABLE_IN if self.all else None
 
 
 async def measure_due(db: Database, *, clock: Clock, settings: Settings) -> int:
@@ -181,9 +207,10 @@ async def measure(session: AsyncSession, holdout: HoldoutRow, *, secret: str, no
     sides: dict[BrandId, dict[ContactId, _Member]] = {
         brand: {} for brand in (holdout.advertiser_id, holdout.promoter_brand_id)
     }
-    vault = IdentityVault(secret)
-    async for bought in _orders(session, holdout, since, until):
-        members = await _members(session, holdout, bought, vault, where)
+    vault, orders = IdentityVault(secret), _Orders()
+    async for bought in _orders(session, holdout, since, until, vault):
+        orders.add(bought)
+        members = await _members(session, holdout, bought, where)
         for brand, found in sides.items():
             left = await partner_facts.left_of_orders(session, str(brand), [each.order_id for each in bought])
             _add(found, bought, members, left)
@@ -196,14 +223,14 @@ async def measure(session: AsyncSession, holdout: HoldoutRow, *, secret: str, no
         values = {
             "holdout": holdout.id, "brand": brand, "now": now, "until": until, "shown": sizes.get(False, 0),
             "held": sizes.get(True, 0), "buyers_shown": shown.buyers, "buyers_held": held.buyers,
-            "visitors": visitors, "attributed": orjson.dumps(attributed).decode(),
+            "visitors": visitors, "comparable": orders.comparable_ppm, "attributed": orjson.dumps(attributed).decode(),
             "estimates": orjson.dumps([asdict(each) for each in _incremental(arms)]).decode(),
         }  # fmt: skip
         await session.execute(_STORE, values)
 
 
 async def _orders(
-    session: AsyncSession, holdout: HoldoutRow, since: datetime, until: datetime
+    session: AsyncSession, holdout: HoldoutRow, since: datetime, until: datetime, vault: IdentityVault
 ) -> AsyncIterator[list[_Bought]]:
     after = _FIRST
     while True:
@@ -214,38 +241,50 @@ async def _orders(
         if not rows:
             return
         after = rows[-1].id
+        keys = await _keys(session, holdout.promoter_brand_id, rows, vault)
         yield [
             _Bought(
-                OrderId.of(row.id), row.currency, row.kept_minor, row.email, row.paid_at < holdout.started_at
+                OrderId.of(row.id), row.currency, row.kept_minor, keys.get(OrderId.of(row.id), ()),
+                row.paid_at < holdout.started_at,
             )
             for row in rows
-        ]
+        ]  # fmt: skip
+
+
+async def _keys(
+    session: AsyncSession, brand: BrandId, rows: Sequence[Row[Any]], vault: IdentityVault
+) -> dict[OrderId, tuple[bytes, ...]]:
+    """By order, the brand's keys of who bought. Only orders of own checkouts have no address."""
+    by_email: dict[str, tuple[bytes, ...]] = {
+        email: (vault.key(brand, IdentifierKind.EMAIL, email),)
+        for email in {row.email for row in rows if row.email}
+    }
+    keys = {OrderId.of(row.id): by_email[row.email] for row in rows if row.email}
+    told = [OrderId.of(row.id) for row in rows if not row.email]
+    return {**keys, **await told_buyers.keys_of(session, brand, told)} if told else keys
 
 
 async def _members(
-    session: AsyncSession,
-    holdout: HoldoutRow,
-    bought: Sequence[_Bought],
-    vault: IdentityVault,
-    where: Mapping[str, Any],
-) -> dict[str, tuple[ContactId, bool]]:
-    """Those of the buyers who are members: by address, who, and whether held out."""
-    brand = holdout.promoter_brand_id
-    keys = {vault.key(brand, IdentifierKind.EMAIL, email): email for email in {each.email for each in bought}}
-    rows = await session.execute(_MEMBERS, {**where, "brand": brand, "keys": list(keys)})
-    return {keys[bytes(row.subject_key)]: (ContactId.of(row.contact_id), row.held_out) for row in rows}
+    session: AsyncSession, holdout: HoldoutRow, bought: Sequence[_Bought], where: Mapping[str, Any]
+) -> dict[bytes, tuple[ContactId, bool]]:
+    """Those of the buyers who are members: by key, who, and whether held out."""
+    keys = {key for each in bought for key in each.keys}
+    values = {**where, "brand": holdout.promoter_brand_id, "keys": list(keys)}
+    rows = await session.execute(_MEMBERS, values)
+    return {bytes(row.subject_key): (ContactId.of(row.contact_id), row.held_out) for row in rows}
 
 
 def _add(
     found: dict[ContactId, _Member],
     bought: Sequence[_Bought],
-    members: Mapping[str, tuple[ContactId, bool]],
+    members: Mapping[bytes, tuple[ContactId, bool]],
     left: Mapping[OrderId, int],
 ) -> None:
     for order in bought:
-        if order.email not in members:
+        key = next((key for key in order.keys if key in members), None)
+        if key is None:
             continue
-        contact, held_out = members[order.email]
+        contact, held_out = members[key]
         member = found.setdefault(contact, _Member(held_out))
         sums = member.before if order.before else member.after
         figures: dict[Figure, int] = {
@@ -293,7 +332,7 @@ async def results_of(
 def _result(row: Row[Any]) -> ResultRow:
     return ResultRow(
         HoldoutId.of(row.holdout_id), row.measured_at, row.measured_until, row.members_shown, row.members_held_out,
-        row.buyers_shown, row.buyers_held_out, row.held_out_visitors,
+        row.buyers_shown, row.buyers_held_out, row.held_out_visitors, row.comparable_ppm,
         tuple(Incremental(**each) for each in row.estimates),
         tuple(
             AttributedSales(

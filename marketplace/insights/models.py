@@ -7,11 +7,21 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Column, Date, Index, String, Uuid, text
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Date,
+    Index,
+    LargeBinary,
+    SmallInteger,
+    String,
+    Uuid,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field
 
-from core.ids import BrandId, LinkId
+from core.ids import BrandId, LinkId, OrderId
 from infra.db.base import Row, currency_field, id_field, minor_field, one_of, utc_field
 from marketplace.insights.ids import SimulationId
 from marketplace.matching.ids import HoldoutId
@@ -162,5 +172,26 @@ class HoldoutResult(Row, table=True):
     buyers_held_out: int
     held_out_visitors: int
     """Held-out members who came through a link of the agreement all the same: they dilute the difference."""
+    comparable_ppm: int | None = None
+    """Of the advertiser's orders, those whose buyer could be looked for among the members."""
     estimates: list[dict[str, Any]] = Field(sa_column=Column(JSONB, nullable=False))
     attributed: list[dict[str, Any]] = Field(sa_column=Column(JSONB, nullable=False))
+
+
+class ToldBuyer(Row, table=True):
+    """Who bought an order of a brand's own checkout, as a partner that holds out would know it: the platform's
+    knowledge alone, for as long as the holdout is measured."""
+
+    __tablename__ = "told_buyers"
+    __table_args__ = (
+        CheckConstraint("octet_length(subject_key) = 32", name="whole_key"),
+        Index("ix_told_buyers_brand_id_advertiser_id", "brand_id", "advertiser_id"),
+    )
+
+    order_id: OrderId = id_field(OrderId, primary_key=True)
+    brand_id: BrandId = id_field(BrandId, primary_key=True)
+    """The promoter brand under whose keys it is."""
+    place: int = Field(sa_type=SmallInteger, primary_key=True)
+    """The e-mail address before the phone number."""
+    advertiser_id: BrandId = id_field(BrandId)
+    subject_key: bytes = Field(sa_type=LargeBinary)

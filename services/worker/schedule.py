@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from marketplace.insights import counting, measuring
+from marketplace.insights import counting, measuring, told_buyers
 from marketplace.matching import documents
 from marketplace.orders import late_payments, missed_notices, notices, paying, refund_sending, returning
 from marketplace.promotion.agreements import inviting
@@ -49,6 +49,7 @@ _TABLE: dict[str, tuple[Sweep, float]] = {
     "matching.stock": (documents.refresh_stock, 30),
     "insights.performance": (counting.keep_performance, 2),
     "insights.holdouts": (measuring.measure_due, 60),
+    "insights.told_buyers": (told_buyers.forget_buyers, 3600),
     # Paying
     "orders.checkouts": (paying.sweep_checkouts, 5),
     "orders.payments": (paying.sweep_payments, 60),

@@ -67,6 +67,10 @@ _TENANT = text(
     " (:id, 'supplier', 'Hangzhou Works', 'hangzhou-works', 'active', 'CN', 'CNY', :now)"
 )
 _LEAD_MATCH = text("INSERT INTO lead_matches (order_id, contact_id) VALUES (:order, :contact)")
+_TOLD_BUYER = text(
+    "INSERT INTO told_buyers (order_id, brand_id, place, advertiser_id, subject_key)"
+    " VALUES (:order, :promoter, 0, :advertiser, sha256('private'))"
+)
 _DEBT_PAYMENT = text(
     "INSERT INTO debt_payments (id, payee_id, tenant_id, currency, amount_minor, status, created_at)"
     " VALUES (gen_random_uuid(), :payee, :tenant, 'CNY', 100, 'cancelled', :now)"
@@ -164,6 +168,8 @@ async def _own_checkout(db: Database, clock: FixedClock, market: FilledMarket) -
     order_id = await told_and_done(db, clock, own, with_events(told, paid(clock)))
     async with db.unit_of_work(SYSTEM) as session:
         await session.execute(_LEAD_MATCH, {"order": order_id, "contact": ContactId.new()})
+        known = {"promoter": own.market.promoter.brand_id, "advertiser": own.merchant.brand_id}
+        await session.execute(_TOLD_BUYER, {"order": order_id, **known})
         payment = {"payee": str(own.merchant.brand_id), "tenant": own.merchant.brand_id, "now": clock.now()}
         await session.execute(_DEBT_PAYMENT, payment)
 

@@ -91,6 +91,11 @@ class HoldoutResult:
     held_out_visitors: int = strawberry.field(
         description="Held-out members who came through a link of the agreement all the same; they dilute it."
     )
+    comparable_ppm: Ppm | None = strawberry.field(
+        description="Of the advertiser's orders in this time, those whose buyer could be looked for among the"
+        " members, in whole percent. The others count in neither arm: a shop with a checkout of its own told neither"
+        " e-mail address nor phone number of the buyer. Null while there are no orders."
+    )
     orders: IncrementalOrders | None
     revenue: list[IncrementalMoney] = strawberry.field(description="What customers paid and kept paid.")
     profit: list[IncrementalMoney] = strawberry.field(
@@ -111,6 +116,7 @@ class HoldoutResult:
             buyers_shown=row.buyers_shown,
             buyers_held_out=row.buyers_held_out,
             held_out_visitors=row.held_out_visitors,
+            comparable_ppm=None if row.comparable_ppm is None else Ppm(row.comparable_ppm),
             orders=next((IncrementalOrders.of(each) for each in by_metric[ORDERS]), None),
             revenue=[IncrementalMoney.of(each) for each in by_metric[REVENUE]],
             profit=[IncrementalMoney.of(each) for each in by_metric[PROFIT]],
