@@ -18,6 +18,7 @@ from marketplace.promotion.models import ShareRole
 from supply.settlement import taken_commission
 from supply.settlement.composition import Part
 from supply.settlement.disputes.events import DisputeLost, DisputeWon
+from supply.settlement.refunded_goods import refunded_goods
 from supply.settlement.taken_commission import CommissionTaken
 
 _ROLES = {
@@ -28,20 +29,27 @@ _ROLES = {
 
 
 async def take(session: AsyncSession, refund_id: RefundId, *, clock: Clock) -> None:
-    taken = await taken_commission.of_refund(session, refund_id)
-    await reversal.reverse_taken(session, refund_id, _shares(taken), clock=clock)
+    found = await taken_commission.of_refund(session, refund_id)
+    if found is not None:
+        order_id, taken = found
+        goods = await refunded_goods(session, [order_id])
+        await reversal.reverse_taken(session, refund_id, _shares(taken), goods, clock=clock)
 
 
 async def give_back(session: AsyncSession, refund_id: RefundId, *, clock: Clock) -> None:
     """The refund failed, or the bank sent it back: what it took, if it had, and what was withheld for it."""
-    await reversal.restore(session, refund_id, clock=clock)
+    found = await taken_commission.of_refund(session, refund_id)
+    if found is not None:
+        goods = await refunded_goods(session, [found[0]], without=refund_id)
+        await reversal.restore(session, refund_id, goods, clock=clock)
 
 
 async def on_dispute_lost(session: AsyncSession, event: DisputeLost, *, clock: Clock) -> None:
     """What the bank keeps is sold no longer: its commission goes as with a refund."""
     for order_id, taken in (await taken_commission.of_dispute(session, event.dispute_id)).items():
         name = taken_commission.named_for(event.dispute_id, order_id)
-        await reversal.reverse_taken(session, name, _shares(taken), clock=clock)
+        goods = await refunded_goods(session, [order_id])
+        await reversal.reverse_taken(session, name, _shares(taken), goods, clock=clock)
 
 
 async def on_dispute_won(session: AsyncSession, event: DisputeWon, *, clock: Clock) -> None:
@@ -49,7 +57,8 @@ async def on_dispute_won(session: AsyncSession, event: DisputeWon, *, clock: Clo
     taken."""
     for order_id in event.order_ids:
         name = taken_commission.named_for(event.dispute_id, order_id)
-        await reversal.restore(session, name, clock=clock)
+        goods = await refunded_goods(session, [order_id])
+        await reversal.restore(session, name, goods, clock=clock)
 
 
 def _shares(taken: Iterable[CommissionTaken]) -> list[TakenShare]:

@@ -14,7 +14,9 @@ from core.ids import OrderId, OrderLineId, RefundId
 from supply.settlement.composition import Part, part_of
 from supply.settlement.ids import SplitLineId
 
-_OF_REFUND = text("SELECT changes -> 'taken' AS taken FROM split_refunds WHERE refund_id = :refund_id")
+_OF_REFUND = text(
+    "SELECT order_id, changes -> 'taken' AS taken FROM split_refunds WHERE refund_id = :refund_id"
+)
 _OF_DISPUTE = text(
     "SELECT order_id, lost -> 'taken' AS taken FROM dispute_orders WHERE dispute_id = :dispute_id"
     " AND lost IS NOT NULL ORDER BY order_id"
@@ -38,9 +40,12 @@ def named_for(dispute_id: str, order_id: OrderId) -> RefundId:
     return RefundId.of(uuid5(NAMESPACE_URL, f"dispute:{dispute_id}:{order_id}"))
 
 
-async def of_refund(session: AsyncSession, refund_id: RefundId) -> list[CommissionTaken]:
-    taken = (await session.execute(_OF_REFUND, {"refund_id": refund_id})).scalar_one_or_none()
-    return await _commissions(session, taken or [])
+async def of_refund(
+    session: AsyncSession, refund_id: RefundId
+) -> tuple[OrderId, list[CommissionTaken]] | None:
+    """Of which order, and what; None for a refund that the books do not know."""
+    row = (await session.execute(_OF_REFUND, {"refund_id": refund_id})).one_or_none()
+    return None if row is None else (OrderId.of(row.order_id), await _commissions(session, row.taken))
 
 
 async def of_dispute(session: AsyncSession, dispute_id: str) -> dict[OrderId, list[CommissionTaken]]:

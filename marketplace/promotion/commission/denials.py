@@ -14,7 +14,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.clock import Clock
 from core.ids import BrandId, CommissionLineId, OrderId, OrderLineId
-from core.money import cumulative_part
 from infra import outbox
 from marketplace.promotion.commission.events import CommissionInvalidated, CommissionReinstated
 from marketplace.promotion.commission.reversal import TakenShare, note_withheld, spread_over_positions
@@ -64,8 +63,7 @@ _GIVE = text(
     " shares AS (UPDATE commission_shares s SET denied_minor = s.denied_minor - n.amount,"
     "  reversed_minor = s.reversed_minor + n.withheld FROM n"
     "  WHERE s.commission_line_id = :id AND s.position = n.position)"
-    " UPDATE commission_lines SET denied_minor = :denied, reversed_minor = :reversed, refunded_basis_minor = :refunded"
-    " WHERE id = :id"
+    " UPDATE commission_lines SET denied_minor = :denied, reversed_minor = :reversed WHERE id = :id"
 )
 # Ended with nothing to pay, in no statement; now there is something.
 _WAIT_AGAIN = text(
@@ -74,7 +72,8 @@ _WAIT_AGAIN = text(
 )
 _PENDING = text(
     "UPDATE commission_lines SET invalid_reason = NULL, status = CASE"
-    " WHEN commission_minor > 0 AND reversed_minor + denied_minor = commission_minor THEN 'REVERSED' ELSE 'PENDING' END"
+    " WHEN commission_minor > 0 AND reversed_minor + denied_minor = commission_minor THEN 'REVERSED'"
+    " WHEN basis_minor > 0 AND refunded_basis_minor = basis_minor THEN 'REVERSED' ELSE 'PENDING' END"
     " WHERE id = :id AND status = 'INVALID'"
 )
 
@@ -222,12 +221,10 @@ async def _restore(
     kept = _by_position(withheld, row, denied, amounts)
     await _name_withheld(session, row, moved, denied, kept, clock)
     denied_minor, reversed_minor = row.denied_minor - sum(amounts), row.reversed_minor + sum(kept)
-    earned = row.commission_minor - denied_minor
-    refunded = cumulative_part(row.basis_minor, reversed_minor, earned) if sum(kept) else 0
     values = {
         "id": row.id, "reference": reference, "by": by, "now": clock.now(), "withheld": kept,
         "positions": [share.position for share in denied], "amounts": amounts, "denied": denied_minor,
-        "reversed": reversed_minor, "refunded": max(row.refunded_basis_minor, refunded),
+        "reversed": reversed_minor,
     }  # fmt: skip
     await session.execute(_GIVE, values)
     return sum(amounts) - sum(kept)

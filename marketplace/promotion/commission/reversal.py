@@ -25,6 +25,7 @@ from marketplace.promotion.commission.rules import reverse_line
 from marketplace.promotion.errors import RefundBeyondBasis
 from marketplace.promotion.events import CommissionReversed, ReversedLine
 from marketplace.promotion.models import CommissionReversal, CommissionStatus, ShareRole
+from supply.settlement.refunded_goods import GoodsRefunded
 
 _LOCK = text(
     "SELECT id, order_line_id, basis_minor, commission_minor - denied_minor AS commission_minor,"
@@ -189,9 +190,16 @@ async def _store(session: AsyncSession, refund_id: RefundId, lines: Sequence[_Li
 
 
 async def _free(session: AsyncSession, lines: Iterable[tuple[CommissionLineId, Any, int, int]]) -> None:
-    """What these lines counted in caps and tiers counts no longer: (line, its row before, taken, refunded basis)."""
+    """What these lines counted in caps and tiers counts no longer: (line, its row before, taken, refunded basis).
+
+    The basis of an invalid line has not counted since it was found so.
+    """
     freed = [
-        ReversedLine(line_id, taken, refunded - row.refunded_basis_minor)
+        ReversedLine(
+            line_id,
+            taken,
+            0 if row.status == CommissionStatus.INVALID else refunded - row.refunded_basis_minor,
+        )
         for line_id, row, taken, refunded in lines
         if row.counters
     ]
@@ -225,13 +233,19 @@ class TakenShare:
 
 
 async def reverse_taken(
-    session: AsyncSession, refund_id: RefundId, taken: Sequence[TakenShare], *, clock: Clock
+    session: AsyncSession,
+    refund_id: RefundId,
+    taken: Sequence[TakenShare],
+    goods: Mapping[OrderLineId, GoodsRefunded],
+    *,
+    clock: Clock,
 ) -> None:
-    """Record what a refund took of commissions; lines nobody earned from are left out. Needs a SYSTEM session.
+    """Record what a refund took of commissions, and how much of each line's ``goods`` has gone back with it; lines
+    nobody earned from are left out. Needs a SYSTEM session.
 
     Once per ``refund_id``: again, nothing changes.
     """
-    wanted = {share.order_line_id for share in taken}
+    wanted = {share.order_line_id for share in taken} | set(goods)
     rows = (await session.execute(_LOCK, {"lines": list(wanted)})).all() if wanted else []
     shares = await _shares_by_line(session, refund_id, [row.id for row in rows])
     lines = []
@@ -243,8 +257,9 @@ async def reverse_taken(
         for each in taken:
             if each.order_line_id == OrderLineId.of(row.order_line_id):
                 spread_over_positions(each, held, [share.held for share in held], amounts)
-        if any(amounts):
-            lines.append(_recorded(row, held, amounts))
+        line = _recorded(row, held, amounts, goods.get(OrderLineId.of(row.order_line_id)))
+        if any(amounts) or line.refunded != row.refunded_basis_minor:
+            lines.append(line)
     await _store(session, refund_id, lines, clock.now())
 
 
@@ -264,17 +279,16 @@ def spread_over_positions(
         amounts[n] += amount
 
 
-def _recorded(row: Any, shares: Sequence[Any], amounts: Sequence[int]) -> _Line:
+def _recorded(row: Any, shares: Sequence[Any], amounts: Sequence[int], goods: GoodsRefunded | None) -> _Line:
     reversed_minor = row.reversed_minor + sum(amounts)
-    refunded = cumulative_part(row.basis_minor, reversed_minor, row.commission_minor)
+    refunded = row.refunded_basis_minor if goods is None else goods.part_of(row.basis_minor)
     status = CommissionStatus(row.status)
-    if reversed_minor == row.commission_minor and status not in (
-        CommissionStatus.PAID,
-        CommissionStatus.INVALID,
-    ):
+    # By the amount a small commission may be gone before its goods are.
+    gone = reversed_minor == row.commission_minor > 0 or refunded == row.basis_minor > 0
+    if gone and status not in (CommissionStatus.PAID, CommissionStatus.INVALID):
         status = CommissionStatus.REVERSED
     line_id = CommissionLineId.of(row.id)
-    return _Line(line_id, row, max(refunded, row.refunded_basis_minor), list(shares), list(amounts), status)
+    return _Line(line_id, row, refunded, list(shares), list(amounts), status)
 
 
 _RESTORE = text(
@@ -285,18 +299,22 @@ _RESTORE = text(
     " shares AS (UPDATE commission_shares s SET reversed_minor = s.reversed_minor + b.amount_minor FROM back b"
     " WHERE s.commission_line_id = b.commission_line_id AND s.position = b.position)"
     " UPDATE commission_lines l SET reversed_minor = l.reversed_minor + b.amount,"
-    " refunded_basis_minor = CASE WHEN l.commission_minor = l.denied_minor THEN 0 ELSE"
-    " round(l.basis_minor::numeric * (l.reversed_minor + b.amount) / (l.commission_minor - l.denied_minor)) END,"
     # Where it stood before; a line that ended with nothing to pay, in no statement, has something again.
     " status = CASE WHEN l.status <> 'REVERSED' AND (l.status <> 'PAID' OR l.payable_at IS NOT NULL) THEN l.status"
     "  WHEN l.payable_at IS NOT NULL THEN 'PAYABLE' WHEN l.confirmed_at IS NOT NULL THEN 'CONFIRMED'"
     "  ELSE 'PENDING' END,"
     " paid_at = CASE WHEN l.payable_at IS NULL THEN NULL ELSE l.paid_at END,"
     " payable_at = CASE WHEN l.status = 'REVERSED' AND l.payable_at IS NOT NULL THEN :now ELSE l.payable_at END"
-    " FROM (SELECT commission_line_id, sum(amount_minor)::bigint AS amount FROM back GROUP BY 1) b,"
-    "  commission_lines was"
-    " WHERE l.id = b.commission_line_id AND was.id = l.id"
-    " RETURNING l.id, l.counters, b.amount, l.refunded_basis_minor - was.refunded_basis_minor AS basis"
+    " FROM (SELECT commission_line_id, sum(amount_minor)::bigint AS amount FROM back GROUP BY 1) b"
+    " WHERE l.id = b.commission_line_id RETURNING l.id, l.counters, b.amount"
+)
+_BASES = text(
+    "SELECT id, order_line_id, basis_minor, refunded_basis_minor, status, counters FROM commission_lines"
+    " WHERE order_line_id = ANY(:lines) ORDER BY id FOR UPDATE"
+)
+_SET_BASES = text(
+    "UPDATE commission_lines l SET refunded_basis_minor = n.refunded"
+    " FROM unnest(CAST(:ids AS uuid[]), CAST(:refunded AS bigint[])) AS n (id, refunded) WHERE l.id = n.id"
 )
 
 
@@ -332,8 +350,11 @@ def _withheld_by(refund_id: RefundId, times: int) -> RefundId:
     return RefundId.of(uuid5(NAMESPACE_URL, f"withheld:{refund_id}:{times}"))
 
 
-async def restore(session: AsyncSession, refund_id: RefundId, *, clock: Clock) -> None:
-    """The refund's money came back: everybody has its share again, by rows that undo those of the refund.
+async def restore(
+    session: AsyncSession, refund_id: RefundId, goods: Mapping[OrderLineId, GoodsRefunded], *, clock: Clock
+) -> None:
+    """The refund's money came back: everybody has its share again, by rows that undo those of the refund. ``goods`` is
+    what is refunded without it.
 
     Call it once per refund. A line that was wholly reversed stands where it stood: PENDING until its release, CONFIRMED
     when that was before; in a statement already, the next payout pays it.
@@ -344,9 +365,32 @@ async def restore(session: AsyncSession, refund_id: RefundId, *, clock: Clock) -
         restored += back
         if not back:
             break
-    counted = [ReversedLine(CommissionLineId.of(r.id), r.amount, r.basis) for r in restored if r.counters]
+    freed: dict[CommissionLineId, tuple[int, int]] = {}
+    for row in restored:
+        line_id = CommissionLineId.of(row.id)
+        if row.counters:
+            freed[line_id] = (freed.get(line_id, (0, 0))[0] + row.amount, 0)
+    for line_id, basis in (await _bases_back(session, goods)).items():
+        freed[line_id] = (freed.get(line_id, (0, 0))[0], basis)
+    counted = tuple(ReversedLine(line_id, *amounts) for line_id, amounts in freed.items() if any(amounts))
     if counted:
-        await outbox.record(session, CommissionReversed(tuple(counted)))
+        await outbox.record(session, CommissionReversed(counted))
+
+
+async def _bases_back(
+    session: AsyncSession, goods: Mapping[OrderLineId, GoodsRefunded]
+) -> dict[CommissionLineId, int]:
+    """Set what of each line's basis is refunded; by how much that rose, of lines that count anywhere."""
+    rows = (await session.execute(_BASES, {"lines": list(goods)})).all() if goods else []
+    moved = {row.id: goods[OrderLineId.of(row.order_line_id)].part_of(row.basis_minor) for row in rows}
+    moved = {row.id: moved[row.id] for row in rows if moved[row.id] != row.refunded_basis_minor}
+    if moved:
+        await session.execute(_SET_BASES, {"ids": list(moved), "refunded": list(moved.values())})
+    return {
+        CommissionLineId.of(row.id): moved[row.id] - row.refunded_basis_minor
+        for row in rows
+        if row.id in moved and row.counters and row.status != CommissionStatus.INVALID
+    }
 
 
 async def _restore(session: AsyncSession, refund_id: RefundId, clock: Clock) -> list[Any]:

@@ -77,17 +77,12 @@ class OrderDiscount:
     funder: Funder
 
 
-class LineCommission(NamedTuple):
-    basis_minor: int
-    commission_minor: int
-    shares: Shares
-
-
 class OrderCommission(NamedTuple):
-    """What one agreement earns from one order, by line in the order's sequence."""
+    """What one agreement earns from one order: of each line its commission and how it divides."""
 
     total_minor: int
-    lines: tuple[LineCommission, ...]
+    commissions: list[int]
+    shares: list[Shares]
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +198,10 @@ def split_commissions(commissions_minor: Sequence[int], *, fee_ppm: int, individ
     kept = PPM - fee_ppm
     if individual_ppm == 0:
         # Two payees: half_up of one side is the largest remainder of both, a tie going to the earlier.
-        brands = [(commission * kept + _HALF) // PPM for commission in commissions_minor]
-        return [(0, brand, whole - brand) for brand, whole in zip(brands, commissions_minor, strict=True)]
+        return [
+            (0, brand := (commission * kept + _HALF) // PPM, commission - brand)
+            for commission in commissions_minor
+        ]
     # allocate_minor over three weights, unrolled: it runs for every line of every order.
     of_individual, of_brand, of_platform, whole = _weights(fee_ppm, individual_ppm)
     split = []
@@ -246,18 +243,9 @@ def commission_of_order(
     bases: Sequence[int], rates_ppm: Sequence[int], *, fee_ppm: int, individual_ppm: int
 ) -> OrderCommission:
     """R2 and R3 for the lines of one (order, agreement); no cap, no tier, no fixed amount."""
-    exact = [basis * rate for basis, rate in zip(bases, rates_ppm, strict=True)]
-    return split_order(bases, round_to_lines(exact), fee_ppm=fee_ppm, individual_ppm=individual_ppm)
-
-
-def split_order(
-    bases: Sequence[int], commissions: Sequence[int], *, fee_ppm: int, individual_ppm: int
-) -> OrderCommission:
-    """R3 for every line, after caps."""
+    commissions = round_to_lines([basis * rate for basis, rate in zip(bases, rates_ppm, strict=True)])
     shares = split_commissions(commissions, fee_ppm=fee_ppm, individual_ppm=individual_ppm)
-    if len(bases) != len(commissions):
-        raise ValueError(f"{len(bases)} bases for {len(commissions)} commissions")
-    return OrderCommission(sum(commissions), tuple(map(LineCommission, bases, commissions, shares)))
+    return OrderCommission(sum(commissions), commissions, shares)
 
 
 def apply_cap(lines: Sequence[int], cap: Cap, *, bases: Sequence[int] = ()) -> list[int]:

@@ -36,6 +36,7 @@ from marketplace.promotion.events import CommissionReversed
 from marketplace.promotion.facts import AttributionModel
 from marketplace.promotion.offers import budgets
 from marketplace.promotion.service import LineForAttribution, LineRefund, OrderForAttribution
+from supply.settlement.refunded_goods import GoodsRefunded
 from tests.factories import orders
 from tests.factories import promotion as make
 from tests.factories.brands import brand_actor
@@ -46,6 +47,7 @@ _UNHEARD = text(
 )
 _LATEST_LINE = text("SELECT order_line_id FROM commission_lines ORDER BY created_at DESC LIMIT 1")
 _FIRST_LINE = text("SELECT order_line_id FROM commission_lines ORDER BY created_at LIMIT 1")
+_BASIS = text("SELECT basis_minor, refunded_basis_minor FROM commission_lines WHERE order_line_id = :line")
 _LEFT = text(
     "SELECT order_line_id, basis_minor - refunded_basis_minor AS left_minor, refunded_basis_minor = 0 AS whole"
     " FROM commission_lines WHERE basis_minor > refunded_basis_minor ORDER BY id"
@@ -333,7 +335,7 @@ async def test_refunds_caps_and_budgets_under_the_terms_that_were_in_force_are_w
     draw = random.Random(seed)
     markets = [*await _markets(db, clock, terms), await _with_budget(db, clock, terms, 8_000)]
     tokens = [await _clicked(db, clock, draw.choice(markets)) for _ in range(8)]
-    failed: list[RefundId] = []
+    failed: list[tuple[RefundId, OrderLineId, int]] = []
     for _ in range(40):
         clock.advance(timedelta(minutes=draw.randrange(1, 90)))
         used = draw.sample(tokens, draw.randint(1, 4))
@@ -344,13 +346,17 @@ async def test_refunds_caps_and_budgets_under_the_terms_that_were_in_force_are_w
                 left = (await session.execute(_LEFT)).all()
             line = draw.choice(left)
             part = draw.choice([line.left_minor, line.left_minor // 3])
-            refund = await _refunded(db, clock, OrderLineId.of(line.order_line_id), part)
+            sold = OrderLineId.of(line.order_line_id)
+            refund = await _refunded(db, clock, sold, part)
             if line.whole and draw.random() < 0.3:
-                failed.append(refund)
+                failed.append((refund, sold, part))
         if failed and draw.random() < 0.3:
             clock.advance(timedelta(minutes=1))
+            refund, sold, part = failed.pop()
             async with db.unit_of_work(SYSTEM) as session:
-                await restore(session, failed.pop(), clock=clock)
+                line = (await session.execute(_BASIS, {"line": sold})).one()
+                kept = {sold: GoodsRefunded(line.refunded_basis_minor - part, line.basis_minor)}
+                await restore(session, refund, kept, clock=clock)
             await _heard(db, clock)
     row = await _simulated(db, clock, terms)
     assert (row.orders_done, row.orders_changed) == (40, 0)

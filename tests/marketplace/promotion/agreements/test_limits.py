@@ -25,6 +25,7 @@ from marketplace.promotion.commission.rules import CapMode, Tier, TierMode
 from marketplace.promotion.errors import BadTerms
 from marketplace.promotion.events import CommissionReversed, ReversedLine
 from marketplace.promotion.service import Attributed, LineForAttribution, LineRefund, OrderForAttribution
+from supply.settlement.refunded_goods import GoodsRefunded
 from tests.factories import promotion as make
 from tests.factories.brands import brand_actor
 
@@ -202,7 +203,8 @@ async def test_a_tier_reached_again_after_refunds_owes_nothing_again(
     (owed,) = (await selling.order(40_000)).adjustments
     assert owed.amount_minor == 300
 
-    await restore(session, refund, clock=clock)  # the bank sent the refund back
+    # The bank sent the refund back: nothing of the line is refunded.
+    await restore(session, refund, {sold.order_line_id: GoodsRefunded(0, 6_000)}, clock=clock)
     await _heard(session, clock)
     assert (await counted(session))["TIER"] == 15_000 + 40_000 + 6_000
 

@@ -12,11 +12,13 @@ from sqlalchemy import text
 from core.actor import SYSTEM
 from core.clock import FixedClock
 from core.events import from_body
-from core.ids import BrandId, OrderId, OrderLineId, ProductId, SupplierId
+from core.ids import BrandId, OrderId, OrderLineId, ProductId, RefundId, SupplierId
 from core.pagination import PageRequest
 from infra.db.session import Database
+from marketplace.orders import refund_commission
 from marketplace.orders.capture import adjustment_of, shares_of
 from marketplace.promotion import service
+from marketplace.promotion.agreements import counters
 from marketplace.promotion.agreements.terms import Rule, Terms
 from marketplace.promotion.commission import states as commission_states
 from marketplace.promotion.models import PromoterKind
@@ -24,6 +26,7 @@ from marketplace.promotion.service import LineForAttribution, OrderForAttributio
 from supply.settlement import queries
 from supply.settlement import service as settlement
 from supply.settlement.capture import CapturedLine, CapturedOrder
+from supply.settlement.refunds import RefundPlan
 from tests.factories import promotion as make
 from tests.factories.audiences import VAULT
 from tests.factories.brands import brand_actor
@@ -36,6 +39,7 @@ _HANDLERS = {
     "settlement.commission_released": commission_states.on_commission_released,
     "settlement.statements_closed": commission_states.on_statements_closed,
     "settlement.payout_paid": commission_states.on_payout_paid,
+    "promotion.commission_reversed": counters.on_commission_reversed,
 }
 
 
@@ -92,6 +96,20 @@ class Shop:
                 session, order_id, self.supplier, [(line_id, 1)], at=self.clock.now()
             )
             await commission_states.expect_payment(session, order_id)
+
+    async def refunds(self, order_id: OrderId, **asked: Any) -> RefundId:
+        """The provider pays it at once."""
+        plan, now = RefundPlan(RefundId.new(), order_id, **asked), self.clock.now()
+        async with self.db.unit_of_work(SYSTEM) as session:
+            await settlement.reserve_refund(session, plan, now=now)
+            await settlement.settle_refund(session, plan.refund_id, now=now, provider_ref="re_1")
+            await refund_commission.take(session, plan.refund_id, clock=self.clock)
+        return plan.refund_id
+
+    async def refund_fails(self, refund_id: RefundId) -> None:
+        async with self.db.unit_of_work(SYSTEM) as session:
+            await refund_commission.give_back(session, refund_id, clock=self.clock)
+            await settlement.void_refund(session, refund_id, now=self.clock.now())
 
     async def settles(self) -> None:
         """Release, close, pay: as the sweeps do."""

@@ -9,15 +9,13 @@ from sqlalchemy import text
 
 from core.actor import SYSTEM
 from core.clock import FixedClock
-from core.ids import CommissionLineId, OrderId, OrderLineId, RefundId
+from core.ids import CommissionLineId, OrderId, OrderLineId
 from infra.db.session import Database
-from marketplace.orders import refund_commission
 from marketplace.promotion.agreements.limits import CapScope, CapTerm
 from marketplace.promotion.commission import denials
 from marketplace.promotion.commission.nothing_to_pay import LOOK_AGAIN_AFTER, end_lines
 from marketplace.promotion.fraud import holds
 from supply.settlement import service as settlement
-from supply.settlement.refunds import RefundPlan
 from tests.marketplace.promotion.commission.shop import DAY, PAID_AT, Shop
 
 DELIVERED = PAID_AT + 4 * DAY
@@ -156,20 +154,24 @@ async def test_a_released_line_whose_refund_fails_stands_where_it_stood(
     await settlement.release_due(db, clock=clock)
     if told:  # else the news of the release comes when the refund is recorded already
         await shop.hears()
-    refund = RefundId.new()
-    async with db.unit_of_work(SYSTEM) as session:
-        await settlement.reserve_refund(
-            session, RefundPlan(refund, order_id, everything=True), now=clock.now()
-        )
-        await refund_commission.take(session, refund, clock=clock)
+    refund = await shop.refunds(order_id, everything=True)
     await shop.hears()
     assert (await shop.line(line_id))[0] == "REVERSED"
 
-    async with db.unit_of_work(SYSTEM) as session:
-        await refund_commission.give_back(session, refund, clock=clock)
-        await settlement.void_refund(session, refund, now=clock.now())
+    await shop.refund_fails(refund)
     assert (await shop.line(line_id))[0] == "CONFIRMED"
     clock.at = PAID_AT + 30 * DAY
     await shop.settles()
     await shop.hears()
     assert (await shop.line(line_id))[0] == "PAID"
+
+
+async def test_wholly_refunded_a_line_of_nothing_is_reversed_too(db: Database, clock: FixedClock) -> None:
+    shop = await Shop.opened(db, clock, rate_ppm=0)
+    order_id, line_id = await _delivered(shop)
+    refund = await shop.refunds(order_id, everything=True)
+    line = await _line_of(db, line_id)
+    assert (line.status, line.refunded_basis_minor, line.reversed_minor) == ("REVERSED", 10_000, 0)
+    await shop.refund_fails(refund)
+    line = await _line_of(db, line_id)
+    assert (line.status, line.refunded_basis_minor) == ("PENDING", 0)

@@ -94,7 +94,7 @@ def test_person_and_brand_share_the_commission_of_the_line() -> None:
     earned = commission_of_order([9_000], [150_000], fee_ppm=0, individual_ppm=333_333)
 
     assert earned.total_minor == 1_350
-    assert earned.lines[0].shares == (450, 900, 0)
+    assert earned.shares == [(450, 900, 0)]
 
 
 def test_all_or_nothing_gives_nothing_above_the_cap() -> None:
