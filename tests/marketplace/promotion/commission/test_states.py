@@ -164,3 +164,27 @@ async def test_a_confirmed_line_is_not_found_invalid(db: Database, clock: FixedC
         line = CommissionLineId.of(found.scalar_one())
         with pytest.raises(CommissionNotPending):
             await denials.invalidate(session, line, reason="x", approved_by="usr_1", clock=clock)
+
+
+async def test_a_paid_line_never_changes_and_a_refund_claws_its_shares_back(
+    db: Database, clock: FixedClock
+) -> None:
+    shop = await Shop.opened(db, clock)
+    order_id, line_id = await shop.sells()
+    await shop.delivers(order_id, line_id)
+    for at in (PAID_AT + 16 * DAY, datetime(2026, 4, 1, 1, tzinfo=UTC)):
+        clock.at = at
+        await shop.settles()
+        await shop.hears()
+    assert (await shop.line(line_id))[0] == "PAID"
+
+    await shop.refunds(order_id, everything=True)
+    await shop.hears()
+
+    assert (await shop.line(line_id))[0] == "PAID"
+    async with db.reading(SYSTEM) as session:
+        (promoter,) = await queries.party_balances(session, [str(PROMOTER.brand_id)])
+        assert await queries.broken_identities(session) == []
+        taken = await session.scalar(text("SELECT reversed_minor FROM commission_lines"))
+    # 950 were paid out and are owed; the platform's 50 are taken of its revenue.
+    assert (promoter.net_minor, promoter.receivable_minor, taken) == (-950, 950, 1_000)
