@@ -25,7 +25,7 @@ from sqlalchemy import text
 
 from benchmarks.servers import Platform, database_only
 from core.actor import SYSTEM, Actor, ActorKind
-from core.canonical import sha256_hex
+from core.canonical import sha256_hex, to_micros
 from core.clock import FixedClock
 from core.ids import (
     AgreementId,
@@ -138,15 +138,15 @@ class Sales:
         touches = [
             TouchFact(
                 str(touch), str(link.agreement_id), 1, str(link.brand_id), str(link.placement_id),
-                at - timedelta(minutes=draw.randrange(5, 60 * 24 * 20)),
+                to_micros(at - timedelta(minutes=draw.randrange(5, 60 * 24 * 20))),
             )
             for touch, link in ids.items()
         ]  # fmt: skip
         lines = [OrderLineId.new() for _ in range(3)]
         order = OrderFact(
-            str(order_id), str(MERCHANT), at,
+            str(order_id), str(MERCHANT), to_micros(at),
             tuple(LineFact(str(x), f"sku-{draw.randrange(50)}", f"p{n}", ("beauty",)) for n, x in enumerate(lines)),
-            paid_at=at, is_new_customer=draw.random() < 0.3, buyer_keys=frozenset({order_id.hex}),
+            paid_at_us=to_micros(at), is_new_customer=draw.random() < 0.3, buyer_keys=(order_id.hex,),
         )  # fmt: skip
         agreements = list({link.agreement_id: self.in_force[link.agreement_id] for link in used}.values())
         splits = tuple(SplitRule(each.agreement_id, 1, 50_000, 300_000, 15) for each in agreements)

@@ -16,10 +16,11 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from benchmarks.frame import Beside, Goal, Measured, lines_of, percentile
+from core.canonical import to_micros
 from marketplace.promotion.attribution.crediting import Amounts, LineMoney, SplitRule, credit
 from marketplace.promotion.attribution.decision import (
     AgreementTerms,
@@ -40,7 +41,7 @@ from supply.routing.exact import Candidate, RoutingProblem, solve
 
 Case = TypeVar("Case")
 _AT = datetime(2026, 3, 1, tzinfo=UTC)
-_DAY = timedelta(days=1)
+_AT_US, _DAY_US = to_micros(_AT), 86_400_000_000
 
 
 Sale = tuple[OrderFact, list[TouchFact], Amounts]
@@ -53,9 +54,13 @@ def sale_cases(rng: random.Random, count: int) -> list[Sale]:
     cases = []
     for number in range(count):
         lines = tuple(LineFact(f"l{i}", f"sku{rng.randrange(50)}", f"p{i}", ("c1", "c2")) for i in range(3))
-        order = OrderFact(f"ord_{number}", "brd_b", _AT + 20 * _DAY, lines, paid_at=_AT + 20 * _DAY)
+        order = OrderFact(
+            f"ord_{number}", "brd_b", _AT_US + 20 * _DAY_US, lines, paid_at_us=_AT_US + 20 * _DAY_US
+        )
         touches = [
-            TouchFact(f"tch_{number}_{i}", "agr_1", 1, "brd_a", f"plc_{i}", _AT + rng.randrange(1, 20) * _DAY)
+            TouchFact(
+                f"tch_{number}_{i}", "agr_1", 1, "brd_a", f"plc_{i}", _AT_US + rng.randrange(1, 20) * _DAY_US
+            )
             for i in range(rng.randrange(1, 4))
         ]
         money = tuple(LineMoney(line.id, 1, rng.randrange(100, 50_000), 0, 0) for line in lines)
@@ -97,7 +102,7 @@ def attribute_and_split(case: Sale, terms: Sequence[AgreementTerms]) -> int:
     order, touches, amounts = case
     decision = decide(order, touches, terms)
     bases = basis_of_lines(amounts.lines, amounts.discounts)
-    rates = [line.rate_ppm for line in decision.lines]
+    rates = [rate.rate_ppm if rate else 0 for rate in decision.lines.values()]
     earned = commission_of_order(bases, rates, fee_ppm=FEE_PPM, individual_ppm=INDIVIDUAL_PPM)
     return earned.total_minor
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from core.canonical import to_micros
 from core.errors import Invalid
 from marketplace.promotion.agreements.terms import DEFAULT_WINDOW_S
 from marketplace.promotion.attribution import decision as attribution
@@ -99,8 +100,8 @@ def _order(facts: Facts) -> dict[str, Any]:
     return {
         "basis": bases,
         "commission_total": earned.total_minor,
-        "commission_lines": [line.commission_minor for line in earned.lines],
-        "shares": [list(line.shares) for line in earned.lines],
+        "commission_lines": earned.commissions,
+        "shares": [list(shares) for shares in earned.shares],
     }
 
 
@@ -188,8 +189,8 @@ def _fixed(facts: Facts) -> dict[str, Any]:
 
 
 def _window(facts: Facts) -> dict[str, Any]:
-    touch_at, order_at = (_instant(facts[key]) for key in ("touch_at", "order_created_at"))
-    return {"qualifies": attribution.in_window(touch_at, order_at, facts.get("window_s", DEFAULT_WINDOW_S))}
+    touch_us, order_us = (to_micros(_instant(facts[key])) for key in ("touch_at", "order_created_at"))
+    return {"qualifies": attribution.in_window(touch_us, order_us, facts.get("window_s", DEFAULT_WINDOW_S))}
 
 
 def _instant(text: str) -> datetime:

@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.actor import Actor
+from core.canonical import to_micros
 from core.clock import Clock
 from core.ids import AgreementId, BrandId, OrderId, OrderLineId, TouchId, VariantId
 from core.money import Money
@@ -283,7 +284,7 @@ def _credited(
     order = OrderFact(
         id="preview",
         advertiser_id=str(under.advertiser_id),
-        created_at=now,
+        created_at_us=to_micros(now),
         lines=tuple(
             LineFact(str(line.order_line_id), line.sku, str(line.product_id), category_path(line.category))
             for line in lines
@@ -292,7 +293,13 @@ def _credited(
     )
     agreement, person = str(under.agreement_id), "person" if with_person else None
     touch = TouchFact(
-        str(TouchId.new()), agreement, under.version, str(under.promoter_brand_id), "placement", now, person
+        str(TouchId.new()),
+        agreement,
+        under.version,
+        str(under.promoter_brand_id),
+        "placement",
+        to_micros(now),
+        person,
     )
     terms = terms_in_force(
         under.agreement_id,
@@ -372,7 +379,7 @@ def _shown(
     at_rule = {line.order_line_id: line for line in by_rule.lines}
     after = {line.order_line_id: line for line in earned.lines}
     shown = []
-    for line, decided in zip(lines, by_rule.decision.lines, strict=True):
+    for line, rate in zip(lines, by_rule.decision.lines.values(), strict=True):
         rules = considered(line, under.terms)
         first, final = at_rule.get(str(line.order_line_id)), after.get(str(line.order_line_id))
         shown.append(
@@ -382,8 +389,8 @@ def _shown(
                 gross=Money(line.gross_minor, currency),
                 discount=Money(line.discount_minor, currency),
                 basis=Money(first.basis_minor if first else 0, currency),
-                rate_ppm=decided.rate_ppm,
-                fixed=None if decided.fixed_minor is None else Money(decided.fixed_minor, currency),
+                rate_ppm=rate.rate_ppm if rate else 0,
+                fixed=Money(rate.fixed_minor, currency) if rate and rate.fixed_minor is not None else None,
                 rules=rules,
                 by_rule=Money(first.commission_minor if first else 0, currency),
                 commission=Money(final.commission_minor if final else 0, currency),

@@ -4,6 +4,9 @@ A decision's inputs are three kinds of fact: the order, its touches, the agreeme
 canonical text is ``[rule version, order, touches by time and id, agreements by id and version]``: each fact
 the array of its fields in the sequence of its class, instants in whole microseconds since 1970 UTC, sets
 sorted, rules by id. It is stored with the decision and can be read back.
+
+Orders, lines and touches are held as they are written, so that neither writing nor reading them converts
+anything: instants as ``_us``, microseconds since 1970 UTC, and sets as ``Keys``.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from enum import StrEnum
 from functools import lru_cache
 from hashlib import sha256
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -23,6 +26,14 @@ from core.canonical import from_micros, plain, to_micros
 
 RULE_VERSION: Final = "attribution-1"
 """Part of every input hash; changes with any change of meaning of a fact or a rule."""
+
+
+Keys = tuple[str, ...]
+"""A set of texts, ascending: what ``keys_of`` makes."""
+
+
+def keys_of(texts: Iterable[str]) -> Keys:
+    return tuple(sorted(set(texts)))
 
 
 class TouchKind(StrEnum):
@@ -76,6 +87,25 @@ class OfferRule:
     fixed_minor: int | None = None
 
 
+class Rate(NamedTuple):
+    """What one rule of an agreement version gives."""
+
+    agreement_id: str
+    agreement_version: int
+    rule_id: str
+    rate_ppm: int
+    fixed_minor: int | None
+
+
+class RateTable(NamedTuple):
+    """The rate that wins in each scope: higher priority, then later ``effective_at``, then lower rule id."""
+
+    by_sku: dict[str, Rate]
+    by_product: dict[str, Rate]
+    by_category: dict[str, Rate]
+    for_campaign: Rate | None
+
+
 @dataclass(frozen=True, slots=True)
 class AgreementTerms:
     """The signed snapshot one agreement version holds."""
@@ -93,34 +123,45 @@ class AgreementTerms:
     """A checkout touch with no earlier qualifying touch earns; off unless both brands signed it."""
     canonical: orjson.Fragment = field(init=False, repr=False, compare=False)
     """This version's part of the input text, written once: one version decides many orders."""
-
-    by_sku: dict[str, list[OfferRule]] = field(init=False, repr=False, compare=False)
-    """The rules of each scope, the one that wins among equals first; so are the next three."""
-    by_product: dict[str, list[OfferRule]] = field(init=False, repr=False, compare=False)
-    by_category: dict[str, list[OfferRule]] = field(init=False, repr=False, compare=False)
-    for_campaign: list[OfferRule] = field(init=False, repr=False, compare=False)
-    latest_rule_at: datetime | None = field(init=False, repr=False, compare=False)
-    """From here on all rules are in force."""
+    all_rates: tuple[RateTable, RateTable] = field(init=False, repr=False, compare=False)
+    """Under all rules: of returning customers, of new ones."""
+    complete_from_us: int = field(init=False, repr=False, compare=False)
+    """The instant from which all rules are in force."""
 
     def __post_init__(self) -> None:
-        latest = max((rule.effective_at for rule in self.rules), default=None)
-        object.__setattr__(self, "latest_rule_at", latest)
         object.__setattr__(self, "canonical", orjson.Fragment(_canonical(_terms_row(self))))
-        by_scope: dict[ScopeKind, dict[str, list[OfferRule]]] = {scope: {} for scope in ScopeKind}
-        for rule in sorted(self.rules, key=_by_merit):
-            scope_id = "" if rule.scope is ScopeKind.CAMPAIGN else rule.scope_id
-            by_scope[rule.scope].setdefault(scope_id, []).append(rule)
-        object.__setattr__(self, "by_sku", by_scope[ScopeKind.SKU])
-        object.__setattr__(self, "by_product", by_scope[ScopeKind.PRODUCT])
-        object.__setattr__(self, "by_category", by_scope[ScopeKind.CATEGORY])
-        object.__setattr__(self, "for_campaign", by_scope[ScopeKind.CAMPAIGN].get("", []))
+        both = tuple([_rate_table(self, self.rules, new_customer=new) for new in (False, True)])
+        object.__setattr__(self, "all_rates", both)
+        complete_from = max([to_micros(rule.effective_at) for rule in self.rules], default=0)
+        object.__setattr__(self, "complete_from_us", complete_from)
+
+    def rates(self, *, new_customer: bool, at_us: int | None = None) -> RateTable:
+        """Under the rules in force at one instant; under all where none is named."""
+        if at_us is None:
+            return self.all_rates[new_customer]
+        rules = [rule for rule in self.rules if to_micros(rule.effective_at) <= at_us]
+        return _rate_table(self, rules, new_customer=new_customer)
 
 
-@dataclass(frozen=True, slots=True)
-class TouchFact:
+def _rate_table(terms: AgreementTerms, rules: Sequence[OfferRule], *, new_customer: bool) -> RateTable:
+    best: dict[ScopeKind, dict[str, Rate]] = {scope: {} for scope in ScopeKind}
+    for rule in sorted(rules, key=_by_merit):
+        own = rule.rate_new_ppm if new_customer else None
+        rate_ppm = rule.rate_ppm if own is None else own
+        rate = Rate(terms.agreement_id, terms.version, rule.id, rate_ppm, rule.fixed_minor)
+        best[rule.scope].setdefault("" if rule.scope is ScopeKind.CAMPAIGN else rule.scope_id, rate)
+    return RateTable(
+        best[ScopeKind.SKU],
+        best[ScopeKind.PRODUCT],
+        best[ScopeKind.CATEGORY],
+        best[ScopeKind.CAMPAIGN].get(""),
+    )
+
+
+class TouchFact(NamedTuple):
     """A click, scan, coupon entry or lead as recorded, with what was true at its moment. Ids in outer form.
 
-    ``agreement_version`` is the version in force at ``touch_at``. Keys and hashes are salted digests; the
+    ``agreement_version`` is the version in force at ``touch_at_us``. Keys and hashes are salted digests; the
     promoter's are compared with the buyer's and never read otherwise.
     """
 
@@ -129,7 +170,7 @@ class TouchFact:
     agreement_version: int
     promoter_brand_id: str
     placement_id: str
-    touch_at: datetime
+    touch_at_us: int
     promoter_id: str | None = None
     kind: TouchKind = TouchKind.CLICK
     channel: TouchChannel = TouchChannel.SIGNED
@@ -140,18 +181,21 @@ class TouchFact:
     landing_view: bool = True
     coupon_exclusive: bool = False
     coupon_leaked: bool = False
-    promoter_keys: frozenset[str] = frozenset()
+    promoter_keys: Keys = ()
     promoter_payout_hash: str | None = None
-    promoter_instrument_hashes: frozenset[str] = frozenset()
-    promoter_address_hashes: frozenset[str] = frozenset()
+    promoter_instrument_hashes: Keys = ()
+    promoter_address_hashes: Keys = ()
     campaign_running: bool = True
     """Its agreement's campaign was active and within its dates; an agreement without one always runs."""
     excluded: bool = False
     """A fraud rule found that it was no visit."""
 
+    @property
+    def touch_at(self) -> datetime:
+        return from_micros(self.touch_at_us)
 
-@dataclass(frozen=True, slots=True)
-class LineFact:
+
+class LineFact(NamedTuple):
     """``category_path`` runs from the root to the leaf."""
 
     id: str
@@ -160,26 +204,33 @@ class LineFact:
     category_path: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class OrderFact:
+class OrderFact(NamedTuple):
     """One merchant brand's order at the moment its payment was captured."""
 
     id: str
     advertiser_id: str
-    created_at: datetime
+    created_at_us: int
     lines: tuple[LineFact, ...]
-    checkout_started_at: datetime | None = None
-    paid_at: datetime | None = None
+    checkout_started_at_us: int | None = None
+    paid_at_us: int | None = None
     is_new_customer: bool = False
-    buyer_keys: frozenset[str] = frozenset()
-    buyer_staff_of: frozenset[str] = frozenset()
+    buyer_keys: Keys = ()
+    buyer_staff_of: Keys = ()
     """Brands whose staff the buyer belongs to."""
     buyer_payout_hash: str | None = None
     payment_instrument_hash: str | None = None
     address_hash: str | None = None
 
+    @property
+    def created_at(self) -> datetime:
+        return from_micros(self.created_at_us)
 
-in_time = attrgetter("touch_at", "id")
+    @property
+    def paid_at(self) -> datetime | None:
+        return None if self.paid_at_us is None else from_micros(self.paid_at_us)
+
+
+in_time = attrgetter("touch_at_us", "id")
 _by_id = attrgetter("id")
 _by_version = attrgetter("agreement_id", "version")
 
@@ -262,19 +313,13 @@ def _terms_of(text: bytes) -> AgreementTerms:
     return AgreementTerms(*row)
 
 
-def _sorted(keys: frozenset[str]) -> Sequence[str]:
-    return sorted(keys) if keys else ()
+# A slice of a fact, or ``tuple`` of it, is a plain tuple: the writer would ask back for every other kind.
+_ALWAYS_SAID = TouchFact._fields.index("campaign_running")
 
 
-def _touch_row(t: TouchFact) -> tuple[Any, ...]:
-    row = (
-        t.id, t.agreement_id, t.agreement_version, t.promoter_brand_id, t.placement_id, to_micros(t.touch_at),
-        t.promoter_id, t.kind, t.channel, t.is_bot, t.duplicate_of, t.link_active, t.agreement_active,
-        t.landing_view, t.coupon_exclusive, t.coupon_leaked, _sorted(t.promoter_keys), t.promoter_payout_hash,
-        _sorted(t.promoter_instrument_hashes), _sorted(t.promoter_address_hashes),
-    )  # fmt: skip
-    # Said only where it is so: other texts stay what they were.
-    return row if t.campaign_running and not t.excluded else (*row, t.campaign_running, t.excluded)
+def _touch_row(touch: TouchFact) -> tuple[Any, ...]:
+    # The last two are said only where they are not as always: other texts stay what they were.
+    return touch[:_ALWAYS_SAID] if touch.campaign_running and not touch.excluded else touch[:]
 
 
 # Read back for every touch: a dict answers in a tenth of the time of an enum's call.
@@ -283,24 +328,16 @@ _CHANNEL_OF = {str(each): each for each in TouchChannel}
 
 
 def _touch_of(row: list[Any]) -> TouchFact:
-    row[5], row[7], row[8] = from_micros(row[5]), _KIND_OF[row[7]], _CHANNEL_OF[row[8]]
-    row[16], row[18], row[19] = frozenset(row[16]), frozenset(row[18]), frozenset(row[19])
+    row[7], row[8] = _KIND_OF[row[7]], _CHANNEL_OF[row[8]]
+    row[16], row[18], row[19] = tuple(row[16]), tuple(row[18]), tuple(row[19])
     return TouchFact(*row)
 
 
-def _order_row(o: OrderFact) -> tuple[Any, ...]:
-    return (
-        o.id, o.advertiser_id, to_micros(o.created_at),
-        [(line.id, line.sku, line.product_id, line.category_path) for line in o.lines],
-        None if o.checkout_started_at is None else to_micros(o.checkout_started_at),
-        None if o.paid_at is None else to_micros(o.paid_at),
-        o.is_new_customer, _sorted(o.buyer_keys), _sorted(o.buyer_staff_of), o.buyer_payout_hash,
-        o.payment_instrument_hash, o.address_hash,
-    )  # fmt: skip
+def _order_row(order: OrderFact) -> tuple[Any, ...]:
+    return (*order[:3], tuple(map(tuple, order.lines)), *order[4:])
 
 
 def _order_of(row: list[Any]) -> OrderFact:
     row[3] = tuple([LineFact(line_id, sku, product, tuple(path)) for line_id, sku, product, path in row[3]])
-    row[2], row[7], row[8] = from_micros(row[2]), frozenset(row[7]), frozenset(row[8])
-    row[4], row[5] = (None if at is None else from_micros(at) for at in row[4:6])
+    row[7], row[8] = tuple(row[7]), tuple(row[8])
     return OrderFact(*row)

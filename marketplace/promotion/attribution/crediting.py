@@ -17,7 +17,6 @@ from marketplace.promotion.agreements.limits import BudgetLeft, Limit, limited
 from marketplace.promotion.attribution.decision import (
     Award,
     Decision,
-    LineAttribution,
     decide,
     share_over_touches,
 )
@@ -26,6 +25,7 @@ from marketplace.promotion.commission.rules import Funder, OrderDiscount
 from marketplace.promotion.facts import (
     AgreementTerms,
     OrderFact,
+    Rate,
     TouchFact,
     canonical_text,
     read_inputs,
@@ -139,6 +139,10 @@ def _limit_of(row: Sequence[Any]) -> Limit:
     )
 
 
+_UNSOLD = (None, None, None, 0, None)
+"""What is written in place of a rate where nobody sold the line."""
+
+
 class ShareEarned(NamedTuple):
     """``payee`` is the outer form of a promoter's or a brand's id, or ``platform``."""
 
@@ -175,8 +179,7 @@ class Adjustment(NamedTuple):
     shares: tuple[ShareEarned, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Credit:
+class Credit(NamedTuple):
     decision: Decision
     lines: tuple[LineEarned, ...]
     adjustments: tuple[Adjustment, ...] = ()
@@ -184,9 +187,10 @@ class Credit:
     def text(self) -> str:
         """What was decided and earned, in one text; whoever earns it by name."""
         d = self.decision
+        lines = [(line_id, *(rate or _UNSOLD)) for line_id, rate in d.lines.items()]
         owed = [[_by_name(each) for each in self.adjustments]] if self.adjustments else []
         # Plain tuples: the writer would ask back for every other kind.
-        lines, rejected = list(map(tuple, d.lines)), list(map(tuple, d.rejected))
+        rejected = list(map(tuple, d.rejected))
         return canonical_text([d.awards, lines, rejected, [_by_name(line) for line in self.lines], *owed])
 
 
@@ -216,21 +220,22 @@ def credit(
     bases = commission.basis_of_lines(amounts.lines, amounts.discounts)
     splits = {(split.agreement_id, split.version): split for split in amounts.splits}
     commissions, owed = _commissions(decision, amounts, bases, splits)
-    index_of = {line.line_id: index for index, line in enumerate(decision.lines)}
+    place = {line_id: index for index, line_id in enumerate(decision.lines)}
     earned: list[LineEarned | None] = [None] * len(bases)
     for award in decision.awards:
         split, last = splits[award.agreement_id, award.agreement_version], award.winners[-1]
-        indexes = [index_of[line_id] for line_id in award.line_ids]
+        indexes = [place[line_id] for line_id in award.line_ids]
         shares = _shares(award, [commissions[index] for index in indexes], split)
-        for index, shares_of_line in zip(indexes, shares, strict=True):
-            line = decision.lines[index]
+        for index, line_id, shares_of_line in zip(indexes, award.line_ids, shares, strict=True):
+            rate = decision.lines[line_id]
+            assert rate is not None
             earned[index] = LineEarned(
-                line.line_id,
+                line_id,
                 award.agreement_id,
                 award.agreement_version,
                 last.promoter_brand_id,
-                line.rule_id or "",
-                line.rate_ppm,
+                rate.rule_id,
+                rate.rate_ppm,
                 last.touch_id,
                 bases[index],
                 commissions[index],
@@ -270,21 +275,26 @@ def _commissions(
     """R2: rounded once for each agreement of the order, then brought back to its lines; R5 and R4 where it has
     tiers, caps or a budget, which agreements of one campaign take from in turn. (by line, adjustments by
     agreement)."""
+    exact = []
+    for rate, basis, money in zip(decision.lines.values(), bases, amounts.lines, strict=True):
+        exact.append(_exact(rate, basis, money, splits) if rate is not None else 0)
+    agreements = dict.fromkeys([award.agreement_id for award in decision.awards])
+    if len(agreements) == 1 and not amounts.limits:
+        # The usual sale. A line that nobody sold has an exact commission of 0 and gets no unit.
+        return commission.round_to_lines(exact), {}
     limits = {limit.agreement_id: limit for limit in amounts.limits}
     budgets = {
         limit.budget.campaign_id: limit.budget.remaining_minor for limit in amounts.limits if limit.budget
     }
     owed: dict[str, int] = {}
-    by_agreement: dict[str, list[int]] = {}
-    for index, line in enumerate(decision.lines):
-        if line.agreement_id is not None:
-            by_agreement.setdefault(line.agreement_id, []).append(index)
     commissions = [0] * len(bases)
-    for agreement_id, indexes in by_agreement.items():
-        exact = [
-            _exact(decision.lines[index], bases[index], amounts.lines[index], splits) for index in indexes
+    for agreement_id in agreements:
+        indexes = [
+            index
+            for index, rate in enumerate(decision.lines.values())
+            if rate is not None and rate.agreement_id == agreement_id
         ]
-        earned = commission.round_to_lines(exact)
+        earned = commission.round_to_lines([exact[index] for index in indexes])
         limit = limits.get(agreement_id)
         if limit is not None:
             campaign_id = limit.budget.campaign_id if limit.budget else ""
@@ -303,16 +313,14 @@ def _commissions(
 
 
 def _exact(
-    line: LineAttribution, basis_minor: int, money: LineMoney, splits: Mapping[tuple[str, int], SplitRule]
+    rate: Rate, basis_minor: int, money: LineMoney, splits: Mapping[tuple[str, int], SplitRule]
 ) -> int:
     """R2 of one line that earns, in millionths of a minor unit."""
-    if line.fixed_minor is None:
-        return commission.exact_rate(basis_minor, line.rate_ppm)
-    assert line.agreement_id is not None
-    assert line.agreement_version is not None
-    cap_ppm = splits[line.agreement_id, line.agreement_version].fixed_cap_ppm
+    if rate.fixed_minor is None:
+        return commission.exact_rate(basis_minor, rate.rate_ppm)
+    cap_ppm = splits[rate.agreement_id, rate.agreement_version].fixed_cap_ppm
     return commission.exact_fixed(
-        line.fixed_minor, quantity=money.quantity, basis_minor=basis_minor, cap_ppm=cap_ppm
+        rate.fixed_minor, quantity=money.quantity, basis_minor=basis_minor, cap_ppm=cap_ppm
     )
 
 

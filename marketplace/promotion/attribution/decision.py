@@ -29,6 +29,8 @@ from marketplace.promotion.facts import (
     LineFact,
     OfferRule,
     OrderFact,
+    Rate,
+    RateTable,
     ScopeKind,
     TouchChannel,
     TouchFact,
@@ -46,8 +48,8 @@ __all__ = [
     "Award",
     "Decision",
     "EarlierOrder",
-    "LineAttribution",
     "LineFact",
+    "LineRates",
     "OfferRule",
     "OrderFact",
     "RejectReason",
@@ -70,6 +72,7 @@ MIN_CHECKOUT_LEAD_S: Final = 30
 """A touch closer to payment than this, without a landing view, is a checkout touch."""
 
 DAY_S: Final = 86_400
+SECOND_US: Final = 1_000_000
 
 
 class RejectReason(StrEnum):
@@ -102,6 +105,10 @@ class RejectReason(StrEnum):
     """Qualifies, but its lines earn from the agreement of a better touch."""
 
 
+LineRates = dict[str, Rate | None]
+"""By line id, in the order's sequence: the rate it earns at, ``None`` where there is none."""
+
+
 class Winner(NamedTuple):
     touch_id: str
     promoter_brand_id: str
@@ -120,17 +127,6 @@ class Award(NamedTuple):
     line_ids: tuple[str, ...]
 
 
-class LineAttribution(NamedTuple):
-    """The agreement and the rule one line earns from; all ``None`` and 0 when nobody sold it."""
-
-    line_id: str
-    agreement_id: str | None = None
-    agreement_version: int | None = None
-    rule_id: str | None = None
-    rate_ppm: int = 0
-    fixed_minor: int | None = None
-
-
 class RejectedTouch(NamedTuple):
     touch_id: str
     reason: RejectReason
@@ -139,7 +135,7 @@ class RejectedTouch(NamedTuple):
 class Decision(NamedTuple):
     order_id: str
     awards: tuple[Award, ...]
-    lines: tuple[LineAttribution, ...]
+    lines: LineRates
     rejected: tuple[RejectedTouch, ...]
     """Every touch that earns nothing, oldest first."""
     input_hash: str
@@ -170,12 +166,9 @@ def is_new_customer(at: datetime, earlier: Iterable[EarlierOrder], *, lookback_d
     )
 
 
-def in_window(touch_at: datetime, order_created_at: datetime, window_s: int) -> bool:
+def in_window(touch_at_us: int, order_created_at_us: int, window_s: int) -> bool:
     """``0 ≤ order − touch ≤ window``, inclusive at both ends, each instant cut to its whole second."""
-    span = order_created_at - touch_at
-    # A span is floored; cutting both instants first gives one second more when the order's part is smaller.
-    cut = order_created_at.microsecond < touch_at.microsecond
-    return 0 <= span.days * DAY_S + span.seconds + cut <= window_s
+    return 0 <= order_created_at_us // SECOND_US - touch_at_us // SECOND_US <= window_s
 
 
 def model_weights(model: AttributionModel, touches: int) -> list[int]:
@@ -198,11 +191,10 @@ def share_over_touches(commission_minor: int, model: AttributionModel, touches: 
 
 # Asked of every touch of every order: a name of the module is found in a fifth of the time of an enum's member.
 _LEAD_TOUCH, _COUPON_TOUCH, _FIRST_TOUCH = TouchKind.LEAD, TouchKind.COUPON, AttributionModel.FIRST_TOUCH
-_OUTRIGHT, _EVIDENCE, _LEAD = 0, 1, 2
+_OUTRIGHT_RANK, _LEAD_RANK = 0, 4
 _CHANNEL_RANK = {
     TouchChannel.SIGNED: 1, TouchChannel.PERSON: 2, TouchChannel.COOKIE: 3, TouchChannel.CODE: 3,
 }  # fmt: skip
-_LEAD_RANK = 4
 _SHARED_MODELS = frozenset({AttributionModel.LINEAR, AttributionModel.POSITION_40_20_40})
 
 
@@ -213,33 +205,27 @@ def decide(order: OrderFact, touches: Sequence[TouchFact], agreements: Sequence[
     ``AGREEMENT_NOT_ACTIVE``. The sequence of ``touches`` and of ``agreements`` changes nothing.
     """
     ordered = sorted(touches, key=in_time)
-    input_hash = hash_of_inputs(order, ordered, agreements)
-    terms_of = {(each.agreement_id, each.version): each for each in agreements}
+    offers = {(each.agreement_id, each.version): (each, _line_rates(order, each)) for each in agreements}
     reasons: dict[str, RejectReason] = {}
     qualified: list[_Candidate] = []
     late: list[_Candidate] = []
-    rules_of: dict[int, _Rules] = {}
     for touch in ordered:
-        judged = _judge(order, touch, terms_of.get((touch.agreement_id, touch.agreement_version)), rules_of)
-        if isinstance(judged, _Candidate):
-            (late if judged.at_checkout else qualified).append(judged)
-        else:
+        judged = _judge(order, touch, offers.get((touch.agreement_id, touch.agreement_version)))
+        if isinstance(judged, RejectReason):
             reasons[touch.id] = judged
+        elif judged.rank != _OUTRIGHT_RANK and _at_checkout(order, touch):
+            late.append(judged)
+        else:
+            qualified.append(judged)
     for candidate in late:
-        if candidate.terms.checkout_touch_earns and not qualified:
-            continue
-        reasons[candidate.touch.id] = RejectReason.CHECKOUT_STAGE
+        if qualified or not candidate.terms.checkout_touch_earns:
+            reasons[candidate.touch.id] = RejectReason.CHECKOUT_STAGE
     candidates = qualified or [each for each in late if each.touch.id not in reasons]
-    lines, awards, decisive = _award_lines(order, candidates)
-    if len(candidates) > 1:
-        won = {winner.touch_id for award in awards for winner in award.winners}
-        for candidate in candidates:
-            if candidate.touch.id not in won:
-                reasons[candidate.touch.id] = _why_it_lost(candidate, decisive)
+    lines, awards = _award_lines(order, candidates, reasons)
     rejected = (
         tuple([RejectedTouch(t.id, reasons[t.id]) for t in ordered if t.id in reasons]) if reasons else ()
     )
-    return Decision(order.id, awards, lines, rejected, input_hash)
+    return Decision(order.id, awards, lines, rejected, hash_of_inputs(order, ordered, agreements))
 
 
 def replay(inputs: str) -> Decision:
@@ -247,35 +233,19 @@ def replay(inputs: str) -> Decision:
     return decide(*read_inputs(inputs))
 
 
-_Rules = list[OfferRule | None]
-"""Each line's rule, ``None`` out of scope; empty when every line is."""
+class _Candidate(NamedTuple):
+    """A qualifying touch: the lower its rank, the better the evidence."""
 
-
-class _Candidate:
-    """A qualifying touch and what the choice needs; ``rules`` has each line's rule, ``None`` out of scope."""
-
-    __slots__ = ("at_checkout", "group", "rank", "rules", "terms", "touch")
-
-    def __init__(self, order: OrderFact, touch: TouchFact, terms: AgreementTerms, rules: _Rules) -> None:
-        self.touch, self.terms, self.rules = touch, terms, rules
-        if touch.coupon_exclusive and touch.kind is _COUPON_TOUCH and not touch.coupon_leaked:
-            # Entering it at checkout is its normal use.
-            self.rank, self.group, self.at_checkout = 0, _OUTRIGHT, False
-            return
-        if touch.kind is _LEAD_TOUCH:
-            self.rank, self.group = _LEAD_RANK, _LEAD
-        else:
-            self.rank, self.group = _CHANNEL_RANK[touch.channel], _EVIDENCE
-        self.at_checkout = _at_checkout(order, touch)
+    rank: int
+    touch: TouchFact
+    terms: AgreementTerms
+    rates: LineRates
 
 
 def _judge(
-    order: OrderFact,
-    touch: TouchFact,
-    terms: AgreementTerms | None,
-    rules_of: dict[int, _Rules],
+    order: OrderFact, touch: TouchFact, offer: tuple[AgreementTerms, LineRates] | None
 ) -> _Candidate | RejectReason:
-    """The first test a touch fails, else the candidate. ``rules_of`` keeps the lines' rules by version's ``id()``."""
+    """The first test a touch fails, else the candidate."""
     if touch.is_bot:
         return RejectReason.BOT
     if touch.duplicate_of is not None:
@@ -284,65 +254,49 @@ def _judge(
         return RejectReason.EXCLUDED
     if not touch.link_active:
         return RejectReason.LINK_DISABLED
-    if not touch.agreement_active or terms is None:
+    if not touch.agreement_active or offer is None:
         return RejectReason.AGREEMENT_NOT_ACTIVE
     if not touch.campaign_running:
         return RejectReason.CAMPAIGN_NOT_RUNNING
+    terms, rates = offer
     if terms.advertiser_id != order.advertiser_id:
         return RejectReason.OTHER_ADVERTISER
     window_s = terms.lead_binding_days * DAY_S if touch.kind is _LEAD_TOUCH else terms.window_s
-    if not window_s or not in_window(touch.touch_at, order.created_at, window_s):
+    if not window_s or not in_window(touch.touch_at_us, order.created_at_us, window_s):
         return RejectReason.OUT_OF_WINDOW
-    rules = _rules_of_lines(order, touch, terms, rules_of)
-    if not rules:
+    if touch.touch_at_us < terms.complete_from_us:
+        rates = _line_rates(order, terms, touch.touch_at_us)
+    if not rates:
         return RejectReason.NOT_IN_SCOPE
-    return _self_promotion(order, touch, terms) or _Candidate(order, touch, terms, rules)
+    return _self_promotion(order, touch, terms) or _Candidate(_rank(touch), touch, terms, rates)
 
 
-def _rules_of_lines(
-    order: OrderFact, touch: TouchFact, terms: AgreementTerms, rules_of: dict[int, _Rules]
-) -> _Rules:
-    """One list for all touches of a version once all its rules are in force."""
-    if terms.latest_rule_at is None or terms.latest_rule_at > touch.touch_at:
-        rules = [_rule_for(line, terms, touch.touch_at) for line in order.lines]
-        return rules if any(rules) else []
-    known = rules_of.get(id(terms))
-    if known is None:
-        rules = [_standing_rule(line, terms) for line in order.lines]
-        known = rules_of[id(terms)] = rules if any(rules) else []
-    return known
+def _rank(touch: TouchFact) -> int:
+    if touch.coupon_exclusive and touch.kind is _COUPON_TOUCH and not touch.coupon_leaked:
+        return _OUTRIGHT_RANK
+    return _LEAD_RANK if touch.kind is _LEAD_TOUCH else _CHANNEL_RANK[touch.channel]
 
 
-def _standing_rule(line: LineFact, terms: AgreementTerms) -> OfferRule | None:
-    """``_rule_for`` when every rule is in force: the first of each scope is its best."""
-    found = terms.by_sku.get(line.sku) or terms.by_product.get(line.product_id)
-    if not found and terms.by_category:
-        for category in reversed(line.category_path):
-            found = terms.by_category.get(category)
-            if found:
-                return found[0]
-    found = found or terms.for_campaign
-    return found[0] if found else None
+def _line_rates(order: OrderFact, terms: AgreementTerms, at_us: int | None = None) -> LineRates:
+    """Under the rules in force at one instant, else under all; empty when no line is in scope."""
+    table = terms.rates(new_customer=order.is_new_customer, at_us=at_us)
+    rates, in_scope = {}, False
+    for line in order.lines:
+        rate = rates[line.id] = _rate_of(line, table)
+        if rate is not None:
+            in_scope = True
+    return rates if in_scope else {}
 
 
-def _rule_for(line: LineFact, terms: AgreementTerms, touch_at: datetime) -> OfferRule | None:
-    """SKU > product > deepest category > campaign, then priority, later ``effective_at``, lower id."""
-    if terms.by_sku and (rule := _in_force(terms.by_sku.get(line.sku), touch_at)):
-        return rule
-    if terms.by_product and (rule := _in_force(terms.by_product.get(line.product_id), touch_at)):
-        return rule
-    if terms.by_category:
-        for category in reversed(line.category_path):
-            if rule := _in_force(terms.by_category.get(category), touch_at):
-                return rule
-    return _in_force(terms.for_campaign, touch_at)
-
-
-def _in_force(rules: Sequence[OfferRule] | None, touch_at: datetime) -> OfferRule | None:
-    for rule in rules or ():
-        if rule.effective_at <= touch_at:
-            return rule
-    return None
+def _rate_of(line: LineFact, table: RateTable) -> Rate | None:
+    """SKU > product > deepest category > campaign."""
+    rate = table.by_sku.get(line.sku) or table.by_product.get(line.product_id)
+    if rate is not None:
+        return rate
+    for category in reversed(line.category_path):
+        if category in table.by_category:
+            return table.by_category[category]
+    return table.for_campaign
 
 
 def _self_promotion(order: OrderFact, touch: TouchFact, terms: AgreementTerms) -> RejectReason | None:
@@ -350,7 +304,7 @@ def _self_promotion(order: OrderFact, touch: TouchFact, terms: AgreementTerms) -
     if (
         touch.promoter_keys
         and not terms.allow_self_purchase
-        and not order.buyer_keys.isdisjoint(touch.promoter_keys)
+        and not set(order.buyer_keys).isdisjoint(touch.promoter_keys)
     ):
         return RejectReason.SELF_PURCHASE
     if touch.promoter_brand_id in order.buyer_staff_of:
@@ -365,11 +319,11 @@ def _self_promotion(order: OrderFact, touch: TouchFact, terms: AgreementTerms) -
 
 
 def _at_checkout(order: OrderFact, touch: TouchFact) -> bool:
-    if order.checkout_started_at is not None and touch.touch_at >= order.checkout_started_at:
+    if order.checkout_started_at_us is not None and touch.touch_at_us >= order.checkout_started_at_us:
         return True
-    if touch.landing_view or order.paid_at is None:
+    if touch.landing_view or order.paid_at_us is None:
         return False
-    return (order.paid_at - touch.touch_at).total_seconds() < MIN_CHECKOUT_LEAD_S
+    return order.paid_at_us - touch.touch_at_us < MIN_CHECKOUT_LEAD_S * SECOND_US
 
 
 def _decisive(candidates: Sequence[_Candidate]) -> _Candidate:
@@ -389,78 +343,85 @@ def _decisive(candidates: Sequence[_Candidate]) -> _Candidate:
     return best
 
 
+def _shares(decisive: _Candidate) -> bool:
+    """Whether other touches of its agreement earn beside it; an exclusive code takes everything."""
+    return decisive.terms.model in _SHARED_MODELS and decisive.rank != _OUTRIGHT_RANK
+
+
+def _alike(one: _Candidate, other: _Candidate) -> bool:
+    """Outright, evidence of the journey, or a lead: only touches of one kind share."""
+    return one.rank == other.rank or {one.rank, other.rank}.isdisjoint((_OUTRIGHT_RANK, _LEAD_RANK))
+
+
 def _sharing(decisive: _Candidate, candidates: Sequence[_Candidate]) -> list[_Candidate]:
     """The touches that share the agreement of ``decisive``, one for each key, oldest first."""
-    if decisive.terms.model not in _SHARED_MODELS or decisive.group == _OUTRIGHT:
+    if not _shares(decisive):
         return [decisive]
-    agreement_id, group = decisive.touch.agreement_id, decisive.group
+    agreement_id = decisive.touch.agreement_id
     latest: dict[tuple[str, str, str | None], _Candidate] = {}
     for each in candidates:
         touch = each.touch
-        if touch.agreement_id == agreement_id and each.group == group:
+        if touch.agreement_id == agreement_id and _alike(each, decisive):
             latest[touch.promoter_brand_id, touch.placement_id, touch.promoter_id] = each
     return sorted(latest.values(), key=lambda each: in_time(each.touch))
 
 
 def _award_lines(
-    order: OrderFact, candidates: Sequence[_Candidate]
-) -> tuple[tuple[LineAttribution, ...], tuple[Award, ...], list[_Candidate | None]]:
-    """(lines, awards, the decisive touch of each line)."""
+    order: OrderFact, candidates: Sequence[_Candidate], reasons: dict[str, RejectReason]
+) -> tuple[LineRates, tuple[Award, ...]]:
+    """Each line's rate and the awards; why a candidate lost is added to ``reasons``."""
     if not candidates:
-        return tuple([LineAttribution(line.id) for line in order.lines]), (), []
-    rules = candidates[0].rules
+        return dict.fromkeys([line.id for line in order.lines]), ()
+    rates = candidates[0].rates
     for each in candidates:
-        if each.rules is not rules:
-            return _award_by_line(order, candidates)
-    # Nearly always one version's rules judge every touch: then what decides one line decides all in scope.
+        if each.rates is not rates:
+            return _award_by_line(order, candidates, reasons)
+    # Nearly always one version judges every touch: then what decides one line decides all in scope.
     decisive = _decisive(candidates)
-    lines, line_ids = [], []
-    for line, rule in zip(order.lines, rules, strict=True):
-        lines.append(_line_of(line, decisive.terms, rule, order))
-        if rule is not None:
-            line_ids.append(line.id)
-    award = _award(decisive, _sharing(decisive, candidates), line_ids)
-    return tuple(lines), (award,), [decisive] * len(rules)
+    award = _award(decisive, _sharing(decisive, candidates), [id for id, rate in rates.items() if rate])
+    if len(candidates) > 1:
+        won = {winner.touch_id for winner in award.winners}
+        for each in candidates:
+            if each.touch.id not in won:
+                reasons[each.touch.id] = _why_it_lost(each, decisive)
+    return rates, (award,)
 
 
 def _award_by_line(
-    order: OrderFact, candidates: Sequence[_Candidate]
-) -> tuple[tuple[LineAttribution, ...], tuple[Award, ...], list[_Candidate | None]]:
-    """``_award_lines`` where touches are judged by different rules, so that each line has its own candidates."""
-    lines: list[LineAttribution] = []
-    through: list[_Candidate | None] = []
+    order: OrderFact, candidates: Sequence[_Candidate], reasons: dict[str, RejectReason]
+) -> tuple[LineRates, tuple[Award, ...]]:
+    """``_award_lines`` where touches are judged by different rates, so that each line has its own candidates."""
+    rates: LineRates = {}
+    through: dict[str, _Candidate] = {}
     chosen: dict[tuple[str, ...], tuple[_Candidate, list[_Candidate], list[str]]] = {}
-    for index, line in enumerate(order.lines):
-        here = [each for each in candidates if each.rules[index] is not None]
-        decisive = _decisive(here) if here else None
-        through.append(decisive)
-        if decisive is None:
-            lines.append(LineAttribution(line.id))
+    for line in order.lines:
+        here = [each for each in candidates if each.rates[line.id] is not None]
+        if not here:
+            rates[line.id] = None
             continue
+        decisive = through[line.id] = _decisive(here)
+        rates[line.id] = decisive.rates[line.id]
         sharing = _sharing(decisive, here)
         # Lines with the same sharers make one award; the decisive touch tells versions apart.
         key = (decisive.touch.id, *[each.touch.id for each in sharing])
         chosen.setdefault(key, (decisive, sharing, []))[2].append(line.id)
-        lines.append(_line_of(line, decisive.terms, decisive.rules[index], order))
     awards = tuple([_award(*each) for each in chosen.values()])
-    return tuple(lines), awards, through
+    won = {winner.touch_id for award in awards for winner in award.winners}
+    for each in candidates:
+        if each.touch.id not in won:
+            # Against the decisive touch of the first line it could have earned from.
+            first = next(line_id for line_id, rate in each.rates.items() if rate is not None)
+            reasons[each.touch.id] = _why_it_lost(each, through[first])
+    return rates, awards
 
 
-def _line_of(
-    line: LineFact, terms: AgreementTerms, rule: OfferRule | None, order: OrderFact
-) -> LineAttribution:
-    if rule is None:
-        return LineAttribution(line.id)
-    rate_ppm = rule.rate_ppm
-    if order.is_new_customer and rule.rate_new_ppm is not None:
-        rate_ppm = rule.rate_new_ppm
-    return LineAttribution(line.id, terms.agreement_id, terms.version, rule.id, rate_ppm, rule.fixed_minor)
-
-
-def _award(decisive: _Candidate, sharing: Sequence[_Candidate], line_ids: list[str]) -> Award:
+def _award(decisive: _Candidate, sharing: Sequence[_Candidate], line_ids: Sequence[str]) -> Award:
     terms = decisive.terms
-    weights = [PPM] if len(sharing) == 1 else share_over_touches(PPM, terms.model, len(sharing))
-    winners = tuple([_winner(each.touch, weight) for each, weight in zip(sharing, weights, strict=True)])
+    if len(sharing) == 1:
+        winners: tuple[Winner, ...] = (_winner(sharing[0].touch, PPM),)
+    else:
+        weights = share_over_touches(PPM, terms.model, len(sharing))
+        winners = tuple([_winner(each.touch, weight) for each, weight in zip(sharing, weights, strict=True)])
     return Award(terms.agreement_id, terms.version, terms.model, winners, tuple(line_ids))
 
 
@@ -468,16 +429,10 @@ def _winner(touch: TouchFact, weight_ppm: int) -> Winner:
     return Winner(touch.id, touch.promoter_brand_id, touch.placement_id, touch.promoter_id, weight_ppm)
 
 
-def _why_it_lost(loser: _Candidate, through: Sequence[_Candidate | None]) -> RejectReason:
-    """Against the decisive touch of the first line it could have earned from."""
-    decisive = loser
-    for each, rule in zip(through, loser.rules, strict=True):
-        if rule is not None and each is not None:
-            decisive = each
-            break
-    if loser.group != decisive.group:
+def _why_it_lost(loser: _Candidate, decisive: _Candidate) -> RejectReason:
+    if not _alike(loser, decisive):
         return RejectReason.LOWER_PRECEDENCE
-    if decisive.terms.model in _SHARED_MODELS and decisive.group != _OUTRIGHT:
+    if _shares(decisive):
         same = loser.touch.agreement_id == decisive.touch.agreement_id
         return RejectReason.REPEATED_TOUCH if same else RejectReason.OTHER_AGREEMENT
     if loser.rank != decisive.rank:

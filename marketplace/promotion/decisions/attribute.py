@@ -11,7 +11,7 @@ from sqlalchemy import insert, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from core.canonical import sha256_hex
+from core.canonical import sha256_hex, to_micros
 from core.clock import Clock
 from core.ids import (
     AgreementId,
@@ -44,7 +44,7 @@ from marketplace.promotion.coupons.entries import judge_entries
 from marketplace.promotion.decisions.return_window import lengthened
 from marketplace.promotion.errors import InvalidTouchToken
 from marketplace.promotion.events import OrderCredited
-from marketplace.promotion.facts import LineFact, OrderFact, canonical_inputs
+from marketplace.promotion.facts import LineFact, OrderFact, canonical_inputs, keys_of
 from marketplace.promotion.ids import CampaignId
 from marketplace.promotion.models import (
     AttributionDecision,
@@ -296,21 +296,22 @@ def _signed(tokens: Sequence[str], signer: TouchSigner) -> list[SignedTouch]:
 
 
 def _order_fact(order: OrderForAttribution, found: TouchesOfOrder) -> OrderFact:
+    began, paid = order.checkout_started_at, order.paid_at
     return OrderFact(
         id=str(order.order_id),
         advertiser_id=str(order.advertiser_id),
-        created_at=order.created_at,
+        created_at_us=to_micros(order.created_at),
         lines=tuple(
             LineFact(
                 str(line.order_line_id), line.sku, str(line.product_id or ""), category_path(line.category)
             )
             for line in order.lines
         ),
-        checkout_started_at=order.checkout_started_at,
-        paid_at=order.paid_at,
+        checkout_started_at_us=None if began is None else to_micros(began),
+        paid_at_us=None if paid is None else to_micros(paid),
         is_new_customer=order.is_new_customer,
-        buyer_keys=order.buyer_keys,
-        buyer_staff_of=found.buyer_staff_of | {str(brand) for brand in order.buyer_staff_of},
+        buyer_keys=keys_of(order.buyer_keys),
+        buyer_staff_of=keys_of(found.buyer_staff_of | {str(brand) for brand in order.buyer_staff_of}),
         buyer_payout_hash=found.buyer_payout_hash,
         payment_instrument_hash=order.payment_instrument_hash,
         address_hash=order.address_hash,
@@ -354,7 +355,7 @@ async def _store_lines(
         budget = budget_key(agreement_id, str(campaign_id), order.currency)
         keys[agreement_id] = [*keys.get(agreement_id, []), budget]
     gross = {str(line.order_line_id): line.gross_minor for line in order.lines}
-    fixed = {line.line_id: line.fixed_minor for line in credited.decision.lines}
+    fixed = {line: rate.fixed_minor for line, rate in credited.decision.lines.items() if rate is not None}
     owed = {each.agreement_id: each.amount_minor for each in credited.adjustments}
     opened: set[str] = set()
     due_days = max([UNDELIVERED_DAYS, *[earned.return_window_days for earned in credited.lines]])

@@ -140,14 +140,14 @@ def _alone(
     touch = next((each for each in touches if each.id == touch_id), None)
     if touch is None or any(winner.touch_id == touch_id for winner in credited.decision.winners):
         return None, None, (), amounts.currency
-    blameless = replace(
-        touch, is_bot=False, duplicate_of=None, link_active=True, agreement_active=True, landing_view=True,
-        excluded=False, promoter_keys=frozenset(), promoter_payout_hash=None, campaign_running=True,
-        promoter_instrument_hashes=frozenset(), promoter_address_hashes=frozenset(),
-        touch_at=min(touch.touch_at, order.created_at),
+    blameless = touch._replace(
+        is_bot=False, duplicate_of=None, link_active=True, agreement_active=True, landing_view=True,
+        excluded=False, promoter_keys=(), promoter_payout_hash=None, campaign_running=True,
+        promoter_instrument_hashes=(), promoter_address_hashes=(),
+        touch_at_us=min(touch.touch_at_us, order.created_at_us),
     )  # fmt: skip
     # Neither when it was made nor who else was there: only what its agreement pays for these goods.
-    asked = replace(order, checkout_started_at=None, buyer_staff_of=frozenset())
+    asked = order._replace(checkout_started_at_us=None, buyer_staff_of=())
     unhurried = [replace(each, window_s=10 * 365 * 86_400) for each in agreements]
     alone = credit(asked, [blameless], unhurried, replace(amounts, limits=()))
     shares = tuple(

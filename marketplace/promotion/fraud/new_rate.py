@@ -7,7 +7,6 @@ is taken of the lower commission too, so the denial is the difference of what wo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import text
@@ -84,7 +83,7 @@ async def give_back(session: AsyncSession, signal_id: SignalId, *, reason: str, 
 def _as_returning(inputs: str, amounts: str) -> dict[str, int]:
     """By order line, what the same order earns when its buyer is not new."""
     order, touches, agreements = read_inputs(inputs)
-    credited = credit(replace(order, is_new_customer=False), touches, agreements, Amounts.read(amounts))
+    credited = credit(order._replace(is_new_customer=False), touches, agreements, Amounts.read(amounts))
     return {line.order_line_id: line.commission_minor for line in credited.lines}
 
 

@@ -10,10 +10,11 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from core.canonical import to_micros
 from core.ids import AgreementId, BrandId, ContactId, LinkId, PlacementId, PromoterId, TouchId
 from marketplace.promotion.agreements.terms import LONGEST_WINDOW_S, Terms, terms_in_force
 from marketplace.promotion.attribution.crediting import SplitRule
-from marketplace.promotion.facts import AgreementTerms, TouchChannel, TouchFact, TouchKind
+from marketplace.promotion.facts import AgreementTerms, TouchChannel, TouchFact, TouchKind, keys_of
 from marketplace.promotion.ids import CampaignId
 from marketplace.promotion.touches.touch_token import SignedTouch
 
@@ -198,7 +199,7 @@ def _touch(row: Any) -> TouchFact:
         agreement_version=row.version or 0,
         promoter_brand_id=str(BrandId.of(row.promoter_brand_id)),
         placement_id=str(PlacementId.of(row.placement_id)),
-        touch_at=row.at,
+        touch_at_us=to_micros(row.at),
         promoter_id=None if row.promoter_id is None else str(PromoterId.of(row.promoter_id)),
         kind=TouchKind(row.kind),
         channel=channel,
@@ -211,9 +212,9 @@ def _touch(row: Any) -> TouchFact:
         landing_view=channel is TouchChannel.SIGNED,
         coupon_exclusive=row.coupon_exclusive,
         coupon_leaked=row.coupon_leaked,
-        promoter_keys=frozenset(row.person_keys or ()),
+        promoter_keys=keys_of(row.person_keys or ()),
         promoter_payout_hash=row.payout_hash,
-        promoter_instrument_hashes=frozenset(row.instrument_hashes or ()),
-        promoter_address_hashes=frozenset(row.address_hashes or ()),
+        promoter_instrument_hashes=keys_of(row.instrument_hashes or ()),
+        promoter_address_hashes=keys_of(row.address_hashes or ()),
         excluded=row.excluded,
     )

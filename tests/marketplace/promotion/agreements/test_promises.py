@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.canonical import to_micros
 from core.ids import AgreementId, BrandId, OrderLineId, ProductId
 from core.money import Money
 from marketplace.promotion.agreements.limits import TierTerms
@@ -100,10 +101,10 @@ def test_the_rule_and_the_least_that_is_earned_are_the_engines(
     ids = [str(OrderLineId.new()) for _ in lines]
     path = category_path("beauty/skin")
     order = OrderFact(
-        "o", str(merchant), AT,
+        "o", str(merchant), to_micros(AT),
         tuple(LineFact(id, sku, str(CREAM), path) for id, (sku, _, _) in zip(ids, lines, strict=True)),
     )  # fmt: skip
-    touch = TouchFact("t", str(agreement), 1, str(promoter), "p", AT, "person")
+    touch = TouchFact("t", str(agreement), 1, str(promoter), "p", to_micros(AT), "person")
     engine = terms_in_force(
         agreement, 1, advertiser_id=merchant, promoter_brand_id=promoter, in_force_from=AT, terms=terms,
         currency="CNY",
@@ -117,14 +118,14 @@ def test_the_rule_and_the_least_that_is_earned_are_the_engines(
         line.order_line_id: sum(s.amount_minor for s in line.shares if s.role is ShareRole.PROMOTER_BRAND)
         for line in credit(order, [touch], [engine], amounts).lines
     }
-    for line, (sku, quantity, gross) in zip(decided, lines, strict=True):
+    for (line_id, rate), (sku, quantity, gross) in zip(decided.items(), lines, strict=True):
         holds = rule_that_holds(terms, CREAM, "beauty/skin", sku)
         found = promise(terms, CREAM, "beauty/skin", sku, currency="CNY")
-        if line.rule_id is None:
+        if rate is None:
             assert holds is None
             assert found is None
             continue
-        assert holds == terms.rules[int(line.rule_id[1:])]
+        assert holds == terms.rules[int(rate.rule_id[1:])]
         assert found is not None
         sure = found.sure_for_brand(gross, quantity)
-        assert 0 <= earned[line.line_id] - sure <= 2
+        assert 0 <= earned[line_id] - sure <= 2

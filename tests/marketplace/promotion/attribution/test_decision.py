@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.canonical import to_micros
 from marketplace.promotion.attribution.decision import (
     AgreementTerms,
     AttributionModel,
@@ -46,20 +47,21 @@ def terms(agreement_id: str = "agr_1", **changes: Any) -> AgreementTerms:
 
 
 def touch(touch_id: str, ago: timedelta, agreement_id: str = "agr_1", **changes: Any) -> TouchFact:
-    base = TouchFact(touch_id, agreement_id, 1, f"brd_of_{agreement_id}", f"plc_{touch_id}", ORDERED_AT - ago)
-    return replace(base, **changes)
+    at_us = to_micros(ORDERED_AT - ago)
+    base = TouchFact(touch_id, agreement_id, 1, f"brd_of_{agreement_id}", f"plc_{touch_id}", at_us)
+    return base._replace(**changes)
 
 
 def order(*lines: LineFact, **changes: Any) -> OrderFact:
     base = OrderFact(
         id="ord_1",
         advertiser_id="brd_advertiser",
-        created_at=ORDERED_AT,
+        created_at_us=to_micros(ORDERED_AT),
         lines=lines or (LineFact("l1", "sku_1", "prd_1", ("beauty", "lips")),),
-        checkout_started_at=ORDERED_AT - timedelta(minutes=5),
-        paid_at=ORDERED_AT + timedelta(minutes=1),
+        checkout_started_at_us=to_micros(ORDERED_AT - timedelta(minutes=5)),
+        paid_at_us=to_micros(ORDERED_AT + timedelta(minutes=1)),
     )
-    return replace(base, **changes)
+    return base._replace(**changes)
 
 
 def weights(decision: Decision) -> dict[str, int]:
@@ -70,12 +72,20 @@ def reasons(decision: Decision) -> dict[str, str]:
     return {each.touch_id: each.reason.value for each in decision.rejected}
 
 
+def earned(decision: Decision) -> list[tuple[str, int, int] | None]:
+    """(agreement, version, rate) of each line."""
+    return [
+        None if rate is None else (rate.agreement_id, rate.agreement_version, rate.rate_ppm)
+        for rate in decision.lines.values()
+    ]
+
+
 def test_the_last_qualifying_touch_takes_the_order() -> None:
     decision = decide(order(), [touch("t1", 3 * DAY), touch("t2", DAY)], [terms()])
 
     assert weights(decision) == {"t2": 1_000_000}
     assert reasons(decision) == {"t1": "EARLIER_TOUCH"}
-    assert (decision.lines[0].agreement_id, decision.lines[0].rate_ppm) == ("agr_1", 100_000)
+    assert earned(decision) == [("agr_1", 1, 100_000)]
 
 
 @pytest.mark.parametrize(
@@ -87,22 +97,25 @@ def test_the_last_qualifying_touch_takes_the_order() -> None:
         ({"agreement_active": False}, RejectReason.AGREEMENT_NOT_ACTIVE),
         ({"agreement_version": 7}, RejectReason.AGREEMENT_NOT_ACTIVE),
         ({"campaign_running": False}, RejectReason.CAMPAIGN_NOT_RUNNING),
-        ({"touch_at": ORDERED_AT - 15 * DAY - timedelta(seconds=1)}, RejectReason.OUT_OF_WINDOW),
-        ({"touch_at": ORDERED_AT + timedelta(seconds=1)}, RejectReason.OUT_OF_WINDOW),
-        ({"promoter_keys": frozenset({"k1"})}, RejectReason.SELF_PURCHASE),
+        (
+            {"touch_at_us": to_micros(ORDERED_AT - 15 * DAY - timedelta(seconds=1))},
+            RejectReason.OUT_OF_WINDOW,
+        ),
+        ({"touch_at_us": to_micros(ORDERED_AT + timedelta(seconds=1))}, RejectReason.OUT_OF_WINDOW),
+        ({"promoter_keys": ("k1",)}, RejectReason.SELF_PURCHASE),
         ({"promoter_brand_id": "brd_employer"}, RejectReason.STAFF_PURCHASE),
         ({"promoter_payout_hash": "payout"}, RejectReason.SHARED_PAYOUT),
-        ({"promoter_instrument_hashes": frozenset({"card"})}, RejectReason.SHARED_INSTRUMENT),
-        ({"promoter_address_hashes": frozenset({"door"})}, RejectReason.SHARED_ADDRESS),
-        ({"touch_at": ORDERED_AT - timedelta(minutes=5)}, RejectReason.CHECKOUT_STAGE),
+        ({"promoter_instrument_hashes": ("card",)}, RejectReason.SHARED_INSTRUMENT),
+        ({"promoter_address_hashes": ("door",)}, RejectReason.SHARED_ADDRESS),
+        ({"touch_at_us": to_micros(ORDERED_AT - timedelta(minutes=5))}, RejectReason.CHECKOUT_STAGE),
     ],
 )
 def test_a_touch_that_does_not_qualify_is_kept_with_its_reason(
     changes: dict[str, Any], reason: RejectReason
 ) -> None:
     buyer = order(
-        buyer_keys=frozenset({"k1", "k2"}),
-        buyer_staff_of=frozenset({"brd_employer"}),
+        buyer_keys=("k1", "k2"),
+        buyer_staff_of=("brd_employer",),
         buyer_payout_hash="payout",
         payment_instrument_hash="card",
         address_hash="door",
@@ -112,7 +125,7 @@ def test_a_touch_that_does_not_qualify_is_kept_with_its_reason(
 
     assert reasons(decision) == {"t1": reason.value}
     assert decision.winners == ()
-    assert decision.lines[0].agreement_id is None
+    assert earned(decision) == [None]
 
 
 def test_a_touch_for_another_advertiser_earns_nothing() -> None:
@@ -122,22 +135,23 @@ def test_a_touch_for_another_advertiser_earns_nothing() -> None:
 
 
 def test_the_offer_may_allow_buying_for_oneself_but_no_shared_payout() -> None:
-    buyer = order(buyer_keys=frozenset({"k1"}), buyer_payout_hash="payout")
-    own = touch("t1", DAY, promoter_keys=frozenset({"k1"}))
+    buyer = order(buyer_keys=("k1",), buyer_payout_hash="payout")
+    own = touch("t1", DAY, promoter_keys=("k1",))
 
     assert weights(decide(buyer, [own], [terms(allow_self_purchase=True)])) == {"t1": 1_000_000}
-    shared = replace(own, promoter_payout_hash="payout")
+    shared = own._replace(promoter_payout_hash="payout")
     assert reasons(decide(buyer, [shared], [terms(allow_self_purchase=True)])) == {"t1": "SHARED_PAYOUT"}
 
 
 def test_the_window_counts_whole_seconds_inclusive_at_both_ends() -> None:
-    at = datetime(2026, 3, 16, 0, 0, 0, 900_000, tzinfo=UTC)
+    midnight = to_micros(datetime(2026, 3, 16, tzinfo=UTC))
+    at = midnight + 900_000
 
-    assert in_window(at, at.replace(microsecond=100_000), 10)
-    assert in_window(at - timedelta(seconds=10), at, 10)
-    assert in_window(at.replace(microsecond=0) - timedelta(seconds=10), at, 10)
-    assert not in_window(at - timedelta(seconds=11), at, 10)
-    assert not in_window(at + timedelta(seconds=1), at, 10)
+    assert in_window(at, midnight + 100_000, 10)
+    assert in_window(at - 10_000_000, at, 10)
+    assert in_window(midnight - 10_000_000, at, 10)
+    assert not in_window(at - 11_000_000, at, 10)
+    assert not in_window(at + 1_000_000, at, 10)
 
 
 def test_a_click_at_checkout_never_displaces_the_community_that_sold() -> None:
@@ -150,12 +164,12 @@ def test_a_click_at_checkout_never_displaces_the_community_that_sold() -> None:
 
 
 def test_a_click_without_a_landing_view_just_before_payment_is_a_checkout_touch() -> None:
-    quick = order(checkout_started_at=None, paid_at=ORDERED_AT + timedelta(seconds=9))
+    quick = order(checkout_started_at_us=None, paid_at_us=to_micros(ORDERED_AT + timedelta(seconds=9)))
     forced = touch("t1", timedelta(seconds=20), landing_view=False)
 
     assert reasons(decide(quick, [forced], [terms()])) == {"t1": "CHECKOUT_STAGE"}
-    assert weights(decide(quick, [replace(forced, landing_view=True)], [terms()])) == {"t1": 1_000_000}
-    slow = replace(quick, paid_at=ORDERED_AT + timedelta(seconds=10))
+    assert weights(decide(quick, [forced._replace(landing_view=True)], [terms()])) == {"t1": 1_000_000}
+    slow = quick._replace(paid_at_us=to_micros(ORDERED_AT + timedelta(seconds=10)))
     assert weights(decide(slow, [forced], [terms()])) == {"t1": 1_000_000}
 
 
@@ -189,7 +203,7 @@ def test_an_exclusive_code_counts_at_checkout_and_a_leaked_one_does_not() -> Non
     code = touch("t2", timedelta(0), kind=TouchKind.COUPON, coupon_exclusive=True)
 
     assert weights(decide(order(), [sold, code], [terms()])) == {"t2": 1_000_000}
-    leaked = decide(order(), [sold, replace(code, coupon_leaked=True)], [terms()])
+    leaked = decide(order(), [sold, code._replace(coupon_leaked=True)], [terms()])
     assert (weights(leaked), reasons(leaked)) == ({"t1": 1_000_000}, {"t2": "CHECKOUT_STAGE"})
 
 
@@ -235,6 +249,15 @@ def test_repeated_touches_of_one_key_collapse_to_the_latest() -> None:
     assert reasons(decision) == {"t1": "REPEATED_TOUCH"}
 
 
+def test_better_evidence_chooses_the_agreement_and_the_latest_touch_of_its_key_stands_for_it() -> None:
+    signed = touch("t1", 2 * DAY, placement_id="plc_a")
+    again = touch("t2", DAY, placement_id="plc_a", channel=TouchChannel.COOKIE)
+
+    decision = decide(order(), [signed, again], [terms(model=AttributionModel.LINEAR)])
+
+    assert (weights(decision), reasons(decision)) == ({"t2": 1_000_000}, {"t1": "REPEATED_TOUCH"})
+
+
 def test_a_line_earns_from_one_agreement_even_when_its_model_shares() -> None:
     linear = [terms(a, model=AttributionModel.LINEAR) for a in ("agr_1", "agr_2")]
     touches = [touch("t1", 3 * DAY), touch("t2", 2 * DAY, "agr_2"), touch("t3", DAY)]
@@ -251,10 +274,7 @@ def test_lines_outside_an_agreements_scope_go_to_the_one_that_covers_them() -> N
 
     decision = decide(order(*lines), [touch("t1", 2 * DAY), touch("t2", DAY, "agr_2")], [terms(), narrow])
 
-    assert [(line.agreement_id, line.rate_ppm) for line in decision.lines] == [
-        ("agr_1", 100_000),
-        ("agr_2", 200_000),
-    ]
+    assert earned(decision) == [("agr_1", 1, 100_000), ("agr_2", 1, 200_000)]
     assert [award.line_ids for award in decision.awards] == [("l1",), ("l2",)]
     assert all(sum(w.weight_ppm for w in award.winners) == 1_000_000 for award in decision.awards)
     alone = decide(order(lines[0]), [touch("t2", DAY, "agr_2")], [narrow])
@@ -262,7 +282,9 @@ def test_lines_outside_an_agreements_scope_go_to_the_one_that_covers_them() -> N
 
 
 def rate_under(*rules: OfferRule) -> int:
-    return decide(order(), [touch("t1", DAY)], [terms(rules=rules)]).lines[0].rate_ppm
+    rate = decide(order(), [touch("t1", DAY)], [terms(rules=rules)]).lines["l1"]
+    assert rate is not None
+    return rate.rate_ppm
 
 
 def test_the_closest_scope_gives_the_rate_and_rates_never_stack() -> None:
@@ -296,7 +318,7 @@ def test_new_customers_may_earn_their_own_rate() -> None:
     new = decide(order(is_new_customer=True), [touch("t1", DAY)], [terms(rules=(rule,))])
     known = decide(order(), [touch("t1", DAY)], [terms(rules=(rule,))])
 
-    assert (new.lines[0].rate_ppm, known.lines[0].rate_ppm) == (180_000, 100_000)
+    assert (earned(new), earned(known)) == ([("agr_1", 1, 180_000)], [("agr_1", 1, 100_000)])
 
 
 def test_a_customer_is_new_without_a_kept_order_in_the_lookback() -> None:
@@ -315,7 +337,7 @@ def test_the_version_in_force_at_the_winning_touch_gives_the_rate() -> None:
         order(), [touch("t1", 2 * DAY), touch("t2", DAY, agreement_version=2)], [terms(), raised]
     )
 
-    assert (decision.lines[0].agreement_version, decision.lines[0].rate_ppm) == (2, 150_000)
+    assert earned(decision) == [("agr_1", 2, 150_000)]
 
 
 def some_touches(rng: random.Random) -> list[TouchFact]:

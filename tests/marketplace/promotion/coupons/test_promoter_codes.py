@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import text
 
 from core.actor import SYSTEM, Actor
+from core.canonical import to_micros
 from core.clock import FixedClock
 from core.errors import LianyuError
 from core.ids import BrandId, CheckoutId, LinkId, OrderId, TouchId
@@ -283,7 +284,7 @@ async def test_the_tally_tells_buyers_the_promoter_brought_from_strangers(
 def _touch(**facts: Any) -> TouchFact:
     base: Mapping[str, Any] = {
         "id": str(TouchId.new()), "agreement_id": "a", "agreement_version": 1, "promoter_brand_id": "brand",
-        "placement_id": "slot", "touch_at": NOON, "promoter_id": None,
+        "placement_id": "slot", "touch_at_us": to_micros(NOON), "promoter_id": None,
     }  # fmt: skip
     return TouchFact(**{**base, **facts})
 
@@ -298,7 +299,7 @@ def _touch(**facts: Any) -> TouchFact:
         ("mei", {"promoter_id": "lin", "placement_id": "other"}, False),
         (None, {"is_bot": True}, False),
         (None, {"kind": TouchKind.COUPON}, False),
-        (None, {"touch_at": NOON + timedelta(seconds=1)}, False),
+        (None, {"touch_at_us": to_micros(NOON) + 1_000_000}, False),
     ],
 )
 def test_whose_placements_are_the_owners(owner: str | None, touch: dict[str, Any], counts: bool) -> None:
