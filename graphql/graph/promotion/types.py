@@ -162,8 +162,10 @@ class Agreement:
     ends_at: datetime | None = strawberry.field(
         description="Notice was given: touches from here on earn nothing."
     )
-    ended_by: strawberry.ID | None = strawberry.field(description="The brand that gave notice.")
-    end_reason: str | None
+    ended_by: strawberry.ID | None = strawberry.field(
+        description="The brand that gave notice, or terminated."
+    )
+    end_reason: str | None = strawberry.field(description="Of an end, or the cause of a termination.")
     row: strawberry.Private[AgreementRow]
 
     @classmethod

@@ -276,6 +276,9 @@ async def terminate(
     if not cause.strip():
         raise BadTerms("a termination names its cause", field="cause")
     await _change_status(session, actor, agreement_id, AgreementStatus.TERMINATED, cause, clock)
+    by = None if actor.sees_everything else actor.brand_id
+    told = update(_AGREEMENTS).where(_AGREEMENTS.c.id == agreement_id).values(ended_by=by, end_reason=cause)
+    await session.execute(told)
 
 
 async def end_due(db: Database, *, clock: Clock) -> int:
