@@ -9,7 +9,7 @@ agreement may hold out; the brand the members trust alone may ask who they are.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -47,6 +47,13 @@ _PAGE = text(
 )
 _RUNNING = text(
     f"{_COLUMNS} WHERE community_id = :community AND agreement_id = :agreement AND ended_at IS NULL"
+)
+MOST_ABOUT = 5
+# A slot's people are those of its community.
+_ABOUT = text(
+    f"SELECT n.id AS about, h.* FROM unnest(CAST(:ids AS uuid[])) AS n (id) CROSS JOIN LATERAL ({_COLUMNS}"
+    f" WHERE {_SIDE} AND (community_id IN (n.id, (SELECT l.community_id FROM tracked_links l WHERE l.placement_id = n.id LIMIT 1))"
+    " OR n.id IN (agreement_id, advertiser_id, promoter_brand_id)) ORDER BY id DESC LIMIT :most) h"
 )
 _SHARES = text(
     "SELECT community_id, agreement_id, share_ppm FROM holdouts JOIN unnest(CAST(:communities AS uuid[]),"
@@ -174,6 +181,18 @@ async def holdouts_page(session: AsyncSession, actor: Actor, request: PageReques
     values = {"me": _me(actor), "after": after, "limit": request.first + 1}
     rows = [read(row) for row in await session.execute(_PAGE, values)]
     return page_of(rows, request, lambda found: (str(found.id),))
+
+
+async def holdouts_about(
+    session: AsyncSession, actor: Actor, ids: Sequence[UUID]
+) -> dict[UUID, list[HoldoutRow]]:
+    """Of these communities, slots, agreements or partners: the newest ``MOST_ABOUT`` that the actor is a side of. One
+    statement."""
+    found: dict[UUID, list[HoldoutRow]] = {}
+    values = {"ids": list(ids), "me": _me(actor), "most": MOST_ABOUT}
+    for row in await session.execute(_ABOUT, values):
+        found.setdefault(row.about, []).append(read(row))
+    return found
 
 
 async def shown_page(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date
 from typing import Annotated
+from uuid import UUID
 
 import strawberry
 
@@ -12,6 +13,7 @@ import graph.promotion.directory  # noqa: F401  (gives PartnerRole its name in t
 from core.ids import AgreementId, BrandId, CommunityId, LinkId, PromoterId, TypedId
 from core.pagination import PageRequest
 from graph.context import Context, Info
+from graph.insights.holdouts import Holdout
 from graph.pagination import After, Connection, First, connection
 from graph.permissions import scope
 from graph.scalars import Money, Ppm
@@ -26,6 +28,8 @@ from marketplace.insights.performance import (
     PerformanceFilter,
     PerformanceSort,
 )
+from marketplace.matching import holdouts
+from marketplace.matching.holdouts import HoldoutRow
 from marketplace.promotion.directory.models import PartnerRole
 
 strawberry.enum(Dimension, name="PerformanceDimension")
@@ -149,6 +153,26 @@ class PerformanceGroup:
     async def days(self, info: Info) -> list[PerformanceDay]:
         rows = await info.context.loader(_days).load((*self.asked, self.row.id))
         return [PerformanceDay.of(row) for row in rows]
+
+    @strawberry.field(
+        description="What showing brought, beside what is attributed: the newest holdouts of the community, the slot's"
+        f" community, the agreement or the partner, at most {holdouts.MOST_ABOUT}. None by person, link or creative:"
+        " members are held out of a community."
+    )
+    async def holdouts(self, info: Info) -> list[Holdout]:
+        if self.row.id is None or self.asked[0] not in _HELD_OUT_BY:
+            return []
+        rows = await info.context.loader(_holdouts).load(UUID(bytes=self.row.id.bytes))
+        return [Holdout.of(row) for row in rows]
+
+
+_HELD_OUT_BY = frozenset({Dimension.PARTNER, Dimension.AGREEMENT, Dimension.COMMUNITY, Dimension.PLACEMENT})
+
+
+async def _holdouts(context: Context, ids: Sequence[UUID]) -> list[list[HoldoutRow]]:
+    async with context.reading() as session:
+        found = await holdouts.holdouts_about(session, context.actor, ids)
+    return [found.get(each, []) for each in ids]
 
 
 async def _days(

@@ -19,7 +19,7 @@ from core.clock import FixedClock
 from infra.db.session import Database
 from marketplace.audiences.identity import IdentifierKind
 from marketplace.audiences.service import NewMember
-from marketplace.insights import measuring, told_buyers
+from marketplace.insights import counting, measuring, told_buyers
 from tests.factories import audiences as people
 from tests.factories.own_checkout import OwnShop, clicked, own_shop, secret_of, signed
 from tests.fixtures.http import Served, serving
@@ -29,6 +29,9 @@ START = """mutation ($input: HoldoutStartInput!) { holdoutStart(input: $input) {
 END = """mutation ($input: HoldoutEndInput!) { holdoutEnd(input: $input) { userErrors { code } } }"""
 RESULT = """{ holdouts(first: 1) { nodes { result { buyersShown buyersHeldOut membersShown membersHeldOut comparablePpm
   orders { total } revenue { total { amount } } profit { total { amount } } } } } }"""
+BESIDE = """query ($by: PerformanceDimension!) { performance(groupBy: $by, from: "2026-03-01", to: "2026-03-31") {
+  groups { nodes { figures { orders } holdouts { id result { buyersShown buyersHeldOut } } } } } }"""
+BUYERS = {"buyersShown": 19, "buyersHeldOut": 10}
 AUDIENCE = """query ($p: ID!, $a: ID!, $after: String) { placementAudience(placementId: $p, agreementId: $a,
   first: 100, after: $after) { nodes pageInfo { hasNextPage endCursor } } }"""
 _KEPT = text("SELECT count(*) FROM told_buyers")
@@ -172,6 +175,16 @@ async def test_buyers_in_a_checkout_of_its_own_count_in_their_arms(experiment: E
         (money,) = found[metric]
         assert float(money["total"]["amount"]) == pytest.approx(103.88 * shown * rate, abs=0.01)
     assert (await experiment.result(experiment.shop.promoter_token))["comparablePpm"] == 960_000
+
+    # Beside the figures of what is attributed, one order by the click.
+    await counting.keep_performance(experiment.db, clock=experiment.clock)
+    for dimension, told in (
+        ("PARTNER", True), ("AGREEMENT", True), ("COMMUNITY", True), ("PLACEMENT", True), ("LINK", False),
+    ):  # fmt: skip
+        for token in (experiment.shop.merchant_token, experiment.shop.promoter_token):
+            (group,) = (await experiment.ask(token, BESIDE, by=dimension))["groups"]["nodes"]
+            assert group["figures"]["orders"] == 1
+            assert group["holdouts"] == ([{"id": experiment.holdout, "result": BUYERS}] if told else [])
 
 
 async def test_what_was_kept_of_buyers_goes_when_nothing_is_compared_any_more(experiment: Experiment) -> None:
