@@ -52,7 +52,8 @@ MOST_ABOUT = 5
 # A slot's people are those of its community.
 _ABOUT = text(
     f"SELECT n.id AS about, h.* FROM unnest(CAST(:ids AS uuid[])) AS n (id) CROSS JOIN LATERAL ({_COLUMNS}"
-    f" WHERE {_SIDE} AND (community_id IN (n.id, (SELECT l.community_id FROM tracked_links l WHERE l.placement_id = n.id LIMIT 1))"
+    f" WHERE {_SIDE} AND (community_id IN (n.id, (SELECT l.community_id FROM tracked_links l"
+    "  WHERE l.placement_id = n.id LIMIT 1))"
     " OR n.id IN (agreement_id, advertiser_id, promoter_brand_id)) ORDER BY id DESC LIMIT :most) h"
 )
 _SHARES = text(
