@@ -10,9 +10,10 @@ from collections.abc import Iterable
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from core.actor import SYSTEM
 from core.clock import Clock
-from core.ids import RefundId
-from marketplace.promotion.commission import reversal
+from core.ids import OrderId, RefundId
+from marketplace.promotion.commission import denials, reversal
 from marketplace.promotion.commission.reversal import TakenShare
 from marketplace.promotion.models import ShareRole
 from supply.settlement import taken_commission
@@ -37,11 +38,17 @@ async def take(session: AsyncSession, refund_id: RefundId, *, clock: Clock) -> N
 
 
 async def give_back(session: AsyncSession, refund_id: RefundId, *, clock: Clock) -> None:
-    """The refund failed, or the bank sent it back: what it took, if it had, and what was withheld for it."""
+    """The refund failed, or the bank sent it back: what it took, if it had, and what was withheld for it. Before the
+    books have it back; ``deny_again`` is for after."""
     found = await taken_commission.of_refund(session, refund_id)
     if found is not None:
         goods = await refunded_goods(session, [found[0]], without=refund_id)
         await reversal.restore(session, refund_id, goods, clock=clock)
+
+
+async def deny_again(session: AsyncSession, order_id: OrderId, *, clock: Clock) -> None:
+    """What a failed refund gave back to lines that were found invalid meanwhile is the merchant's."""
+    await denials.deny_what_came_back(session, [order_id], by=str(SYSTEM), clock=clock)
 
 
 async def on_dispute_lost(session: AsyncSession, event: DisputeLost, *, clock: Clock) -> None:
@@ -59,6 +66,7 @@ async def on_dispute_won(session: AsyncSession, event: DisputeWon, *, clock: Clo
         name = taken_commission.named_for(event.dispute_id, order_id)
         goods = await refunded_goods(session, [order_id])
         await reversal.restore(session, name, goods, clock=clock)
+    await denials.deny_what_came_back(session, event.order_ids, by=str(SYSTEM), clock=clock)
 
 
 def _shares(taken: Iterable[CommissionTaken]) -> list[TakenShare]:

@@ -202,6 +202,7 @@ async def _fail(
         await refund_commission.give_back(session, refund_id, clock=clock)
         order_id = OrderId.of(refund.order_id)
         await settlement.void_refund(session, refund_id, now=now, provider_ref=provider_id)
+        await refund_commission.deny_again(session, order_id, clock=clock)
         await refunding.change_lines(session, lines_of_json(refund.lines), sign=-1)
         await refunding.change_order(session, order_id, -refund.amount_minor)
         await _end(session, refund_id, RefundStatus.FAILED, provider_id, why[: refunding.LONGEST_REASON], now)

@@ -51,9 +51,13 @@ _DENIED = text(
     " ON s.commission_line_id = d.commission_line_id AND s.position = d.position"
     " WHERE d.commission_line_id = :id AND d.reference = :reference AND d.restored_at IS NULL ORDER BY d.position"
 )
-_LATEST = text(
+_UNDOABLE = text(
     "SELECT reference FROM commission_denials WHERE commission_line_id = :id AND reference LIKE 'invalid:%'"
-    " AND restored_at IS NULL ORDER BY denied_at DESC LIMIT 1"
+    " AND restored_at IS NULL GROUP BY reference ORDER BY max(denied_at) DESC, length(reference) DESC, reference DESC"
+)
+_INVALID_WITH_SHARES = text(
+    "SELECT * FROM commission_lines WHERE order_id = ANY(:orders) AND status = 'INVALID'"
+    " AND commission_minor > reversed_minor + denied_minor ORDER BY id FOR UPDATE"
 )
 _GIVE = text(
     "WITH n AS (SELECT * FROM unnest(CAST(:positions AS int[]), CAST(:amounts AS bigint[]),"
@@ -95,19 +99,40 @@ async def invalidate(
         return 0
     if row.status != CommissionStatus.PENDING:
         raise CommissionNotPending(f"the line is {row.status}")
-    times = (await session.execute(_TIMES, {"id": commission_line_id})).scalar_one()
-    reference = f"invalid:{commission_line_id}:{times + 1}"
+    taken = await _deny_all(session, row, reason, approved_by, clock)
+    await session.execute(_INVALID, {"id": commission_line_id, "reason": reason})
+    await _count(session, row, taken, row.basis_minor - row.refunded_basis_minor)
+    await outbox.record(session, _told(CommissionInvalidated, row, reason, clock))
+    return taken
+
+
+async def deny_what_came_back(
+    session: AsyncSession, order_ids: Sequence[OrderId], *, by: str, clock: Clock
+) -> int:
+    """A refund of these orders failed, or a lost dispute was won: what their invalid lines have again goes to the
+    merchant like the rest of them. Minor units. Needs a SYSTEM session, after the books and the record have it back.
+    """
+    rows = (await session.execute(_INVALID_WITH_SHARES, {"orders": list(order_ids)})).all()
+    denied = 0
+    for row in rows:
+        taken = await _deny_all(session, row, row.invalid_reason, by, clock)
+        await _count(session, row, taken, 0)
+        denied += taken
+    return denied
+
+
+async def _deny_all(session: AsyncSession, row: Any, reason: str, approved_by: str, clock: Clock) -> int:
+    line_id = CommissionLineId.of(row.id)
+    times = (await session.execute(_TIMES, {"id": line_id})).scalar_one()
+    reference = f"invalid:{line_id}:{times + 1}"
     moved = await deny_commission(
         session, OrderId.of(row.order_id), OrderLineId.of(row.order_line_id), reference=reference,
         reason=reason, approved_by=approved_by, now=clock.now(),
     )  # fmt: skip
-    shares = (await session.execute(_SHARES, {"id": commission_line_id})).all()
+    shares = (await session.execute(_SHARES, {"id": line_id})).all()
     # What a refund under way has reserved is not denied: the record takes it when that refund succeeds.
     taken = _by_position(moved, row, shares, [share.held for share in shares])
     await _record(session, row, reference, shares, taken, reason, approved_by, clock)
-    await session.execute(_INVALID, {"id": commission_line_id, "reason": reason})
-    await _count(session, row, sum(taken), row.basis_minor - row.refunded_basis_minor)
-    await outbox.record(session, _told(CommissionInvalidated, row, reason, clock))
     return sum(taken)
 
 
@@ -123,11 +148,13 @@ async def reinstate(
     units that come back; a line that is not invalid: 0. Needs a SYSTEM session.
     """
     row = await _locked(session, commission_line_id)
-    reference = (await session.execute(_LATEST, {"id": commission_line_id})).scalar_one_or_none()
     if row.status != CommissionStatus.INVALID:
         return 0
-    # Nothing was taken of a line with nothing to pay: only its status comes back.
-    restored = 0 if reference is None else await _restore(session, row, reference, reason, approved_by, clock)
+    restored = 0
+    # One for the line, and one for what came back to it since; none where there was nothing to take.
+    for reference in (await session.execute(_UNDOABLE, {"id": commission_line_id})).scalars().all():
+        row = await _locked(session, commission_line_id)
+        restored += await _restore(session, row, reference, reason, approved_by, clock)
     await session.execute(_PENDING, {"id": commission_line_id})
     await _count(session, row, -restored, row.refunded_basis_minor - row.basis_minor)
     await outbox.record(session, _told(CommissionReinstated, row, reason, clock))

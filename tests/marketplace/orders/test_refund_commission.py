@@ -155,6 +155,29 @@ async def test_what_was_withheld_for_a_refund_comes_back_when_that_fails(
     assert await sale.line() == ("PENDING", 0, 0)
 
 
+async def test_what_comes_back_to_an_invalid_line_is_not_earned_either(
+    db: Database, clock: FixedClock
+) -> None:
+    """One unit refunded, 885 of 1,770; the line found invalid; the refund fails: the merchant has that half too. Found
+    valid again, everything comes back."""
+    sale = await promoted(db, clock)
+    async with db.reading(SYSTEM) as session:
+        (line,) = (await queries.lines_of(session, [sale.order_id]))[sale.order_id]
+        commission = CommissionLineId.of(await session.scalar(text("SELECT id FROM commission_lines")))
+    verdict = {"reason": "a look", "approved_by": "usr_1", "clock": clock}
+    refund_id = await sale.refund(lines=[RefundLine(line.id, 1)])
+    await sale.provider_says(refund_id, "succeeded")
+    async with db.unit_of_work(SYSTEM) as session:
+        assert await denials.invalidate(session, commission, **verdict) == 885
+
+    await sale.provider_says(refund_id, "failed")
+    assert (await sale.line(), await sale.in_books()) == (("INVALID", 0, 0), 0)
+
+    async with db.unit_of_work(SYSTEM) as session:
+        assert await denials.reinstate(session, commission, **verdict) == 1_770
+    assert (await sale.line(), await sale.in_books()) == (("PENDING", 0, 0), 1_682)
+
+
 async def test_what_was_withheld_for_a_lost_dispute_comes_back_when_it_is_won(
     db: Database, clock: FixedClock
 ) -> None:
