@@ -8,13 +8,17 @@ from typing import Any
 import pytest
 
 from core.actor import SYSTEM
-from core.ids import RefundId
+from core.ids import BrandId, RefundId
 from core.money import Money
 from supply.ledger import queries as ledger
+from supply.ledger import service as posting
 from supply.ledger.chart import Code
+from supply.ledger.journal import AccountKey, Journal, credit, debit
 from supply.settlement import service
+from supply.settlement.at_source import paying
 from supply.settlement.disputes import applying
 from supply.settlement.late_payments import SentBack, post_late_payment
+from supply.settlement.parties import party_account, platform_account
 from supply.settlement.refunds import RefundPlan
 
 DAY = timedelta(days=1)
@@ -62,6 +66,61 @@ async def test_a_disputed_charge_that_settled_in_another_currency(platform: Any)
     platform.paysim.admin("POST", f"/disputes/{dispute['id']}/close", status="won")
     await applying.refresh(platform.db, dispute["id"], payments=platform.payments, clock=platform.clock)
     assert await agrees(platform, dispute["id"])
+    async with platform.db.reading(SYSTEM) as session:
+        assert await ledger.unbalanced_journals(session) == 0
+
+
+@pytest.mark.parametrize("currency", ["usd", "eur"])
+@pytest.mark.parametrize(("verdict", "fee_back"), [("lost", False), ("won", False), ("won", True)])
+async def test_a_payment_of_a_debt_that_the_bank_takes_back(
+    platform: Any, currency: str, verdict: str, fee_back: bool
+) -> None:
+    """5.00 owed and paid. Taken back: 5.00 is owed again, and the fee of 15.00, in dollars, where it was taken."""
+    platform.paysim.admin("POST", "/fx", eur={"to": "usd", "rate": "1.08"})
+    await ready(platform)
+    brand, name = BrandId.new(), currency.upper()
+
+    def account(code: Code, of: str) -> AccountKey:
+        return party_account(code, str(brand), of, brand)
+
+    async def holds(code: Code, of: str) -> int:
+        async with platform.db.unit_of_work(SYSTEM) as session:
+            return (await posting.hold(session, [account(code, of)]))[account(code, of)]
+
+    async with platform.db.unit_of_work(SYSTEM) as session:
+        legs = (
+            debit(account(Code.RECEIVABLE, name), 500),
+            credit(platform_account(Code.CHARGEBACK_LOSS, name), 500),
+        )
+        owing = Journal("owing", "adjusted", legs, platform.clock.now())
+        await posting.post(session, owing, now=platform.clock.now())
+    asked = await paying.pay_debt(platform.db, brand, name, payments=platform.payments, clock=platform.clock)
+    platform.paysim.ok(f"/v1/payment_intents/{asked.intent_id}/confirm", payment_method="pm_card_visa")
+    assert await paying.refresh(
+        platform.db, asked.intent_id, payments=platform.payments, clock=platform.clock
+    )
+    await service.collect_fees(platform.db, payments=platform.payments, clock=platform.clock)
+    platform.clock.advance(3 * DAY)
+    assert await holds(Code.RECEIVABLE, name) == 0
+
+    dispute = platform.paysim.admin("POST", "/disputes", charge=asked.intent_id)
+    await applying.refresh(platform.db, dispute["id"], payments=platform.payments, clock=platform.clock)
+    assert await agrees(platform, dispute["id"])
+    fee = 1_500
+    in_dollars = {"usd": 500 + fee, "eur": fee}[currency]
+    assert (await holds(Code.RECEIVABLE, name), await holds(Code.RECEIVABLE, "USD")) == (
+        {"usd": in_dollars, "eur": 500}[currency], in_dollars,
+    )  # fmt: skip
+
+    decided = {"status": verdict, "fee_back": fee_back}
+    platform.paysim.admin("POST", f"/disputes/{dispute['id']}/close", **decided)
+    await applying.refresh(platform.db, dispute["id"], payments=platform.payments, clock=platform.clock)
+    assert await agrees(platform, dispute["id"])
+    left = 0 if verdict == "won" else 500
+    fees = 0 if fee_back else fee
+    assert (await holds(Code.RECEIVABLE, name), await holds(Code.RECEIVABLE, "USD")) == (
+        {"usd": left + fees, "eur": left}[currency], {"usd": left + fees, "eur": fees}[currency],
+    )  # fmt: skip
     async with platform.db.reading(SYSTEM) as session:
         assert await ledger.unbalanced_journals(session) == 0
 
