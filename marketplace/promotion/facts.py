@@ -135,7 +135,7 @@ class AgreementTerms:
         complete_from = max([to_micros(rule.effective_at) for rule in self.rules], default=0)
         object.__setattr__(self, "complete_from_us", complete_from)
 
-    def rates(self, *, new_customer: bool, at_us: int | None = None) -> RateTable:
+    def rates(self, new_customer: bool, at_us: int | None = None) -> RateTable:
         """Under the rules in force at one instant; under all where none is named."""
         if at_us is None:
             return self.all_rates[new_customer]
@@ -315,6 +315,7 @@ def _terms_of(text: bytes) -> AgreementTerms:
 
 # A slice of a fact, or ``tuple`` of it, is a plain tuple: the writer would ask back for every other kind.
 _ALWAYS_SAID = TouchFact._fields.index("campaign_running")
+_LINES = OrderFact._fields.index("lines")
 
 
 def _touch_row(touch: TouchFact) -> tuple[Any, ...]:
@@ -333,8 +334,10 @@ def _touch_of(row: list[Any]) -> TouchFact:
     return TouchFact(*row)
 
 
-def _order_row(order: OrderFact) -> tuple[Any, ...]:
-    return (*order[:3], tuple(map(tuple, order.lines)), *order[4:])
+def _order_row(order: OrderFact) -> list[Any]:
+    row: list[Any] = list(order)
+    row[_LINES] = list(map(tuple, order.lines))
+    return row
 
 
 def _order_of(row: list[Any]) -> OrderFact:

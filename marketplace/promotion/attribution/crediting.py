@@ -6,8 +6,9 @@ brand runs ``recompute`` on them and must find the same hashes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import orjson
@@ -17,6 +18,7 @@ from marketplace.promotion.agreements.limits import BudgetLeft, Limit, limited
 from marketplace.promotion.attribution.decision import (
     Award,
     Decision,
+    Winner,
     decide,
     share_over_touches,
 )
@@ -25,7 +27,6 @@ from marketplace.promotion.commission.rules import Funder, OrderDiscount
 from marketplace.promotion.facts import (
     AgreementTerms,
     OrderFact,
-    Rate,
     TouchFact,
     canonical_text,
     read_inputs,
@@ -153,6 +154,10 @@ class ShareEarned(NamedTuple):
     amount_minor: int
 
 
+# There are six or more to an order: past its own constructor, which is Python, one takes half the time.
+_share: Callable[[tuple[int, ShareRole, str, str, int]], ShareEarned] = partial(tuple.__new__, ShareEarned)
+
+
 class LineEarned(NamedTuple):
     order_line_id: str
     agreement_id: str
@@ -223,16 +228,17 @@ def credit(
     place = {line_id: index for index, line_id in enumerate(decision.lines)}
     earned: list[LineEarned | None] = [None] * len(bases)
     for award in decision.awards:
-        split, last = splits[award.agreement_id, award.agreement_version], award.winners[-1]
-        indexes = [place[line_id] for line_id in award.line_ids]
+        agreement_id, version, _, winners, line_ids = award
+        split, last = splits[agreement_id, version], winners[-1]
+        indexes = [place[line_id] for line_id in line_ids]
         shares = _shares(award, [commissions[index] for index in indexes], split)
-        for index, line_id, shares_of_line in zip(indexes, award.line_ids, shares, strict=True):
+        for index, line_id, shares_of_line in zip(indexes, line_ids, shares, strict=True):
             rate = decision.lines[line_id]
             assert rate is not None
             earned[index] = LineEarned(
                 line_id,
-                award.agreement_id,
-                award.agreement_version,
+                agreement_id,
+                version,
                 last.promoter_brand_id,
                 rate.rule_id,
                 rate.rate_ppm,
@@ -240,30 +246,30 @@ def credit(
                 bases[index],
                 commissions[index],
                 split.return_window_days,
-                tuple(shares_of_line),
+                shares_of_line,
             )
-    in_order = tuple([line for line in earned if line is not None])
+    in_order = tuple(filter(None, earned))
     return Credit(decision, in_order, _adjustments(decision, owed, splits) if owed else ())
 
 
 def _adjustments(
     decision: Decision, owed: Mapping[str, int], splits: Mapping[tuple[str, int], SplitRule]
 ) -> tuple[Adjustment, ...]:
-    return tuple(
-        Adjustment(
-            award.agreement_id,
-            award.agreement_version,
-            award.winners[-1].promoter_brand_id,
-            owed[award.agreement_id],
-            tuple(
-                _shares(
-                    award, [owed[award.agreement_id]], splits[award.agreement_id, award.agreement_version]
-                )[0]
-            ),
-        )
-        for award in decision.awards
-        if owed.get(award.agreement_id)
-    )
+    adjustments = []
+    for award in decision.awards:
+        minor = owed.get(award.agreement_id)
+        if minor:
+            split = splits[award.agreement_id, award.agreement_version]
+            adjustments.append(
+                Adjustment(
+                    award.agreement_id,
+                    award.agreement_version,
+                    award.winners[-1].promoter_brand_id,
+                    minor,
+                    _shares(award, [minor], split)[0],
+                )
+            )
+    return tuple(adjustments)
 
 
 def _commissions(
@@ -275,12 +281,10 @@ def _commissions(
     """R2: rounded once for each agreement of the order, then brought back to its lines; R5 and R4 where it has
     tiers, caps or a budget, which agreements of one campaign take from in turn. (by line, adjustments by
     agreement)."""
-    exact = []
-    for rate, basis, money in zip(decision.lines.values(), bases, amounts.lines, strict=True):
-        exact.append(_exact(rate, basis, money, splits) if rate is not None else 0)
+    exact = _exact(decision, amounts, bases, splits)
     agreements = dict.fromkeys([award.agreement_id for award in decision.awards])
     if len(agreements) == 1 and not amounts.limits:
-        # The usual sale. A line that nobody sold has an exact commission of 0 and gets no unit.
+        # Nearly every sale. What is exactly 0 gets no unit, so that unsold lines may stand among the others.
         return commission.round_to_lines(exact), {}
     limits = {limit.agreement_id: limit for limit in amounts.limits}
     budgets = {
@@ -313,43 +317,73 @@ def _commissions(
 
 
 def _exact(
-    rate: Rate, basis_minor: int, money: LineMoney, splits: Mapping[tuple[str, int], SplitRule]
-) -> int:
-    """R2 of one line that earns, in millionths of a minor unit."""
-    if rate.fixed_minor is None:
-        return commission.exact_rate(basis_minor, rate.rate_ppm)
-    cap_ppm = splits[rate.agreement_id, rate.agreement_version].fixed_cap_ppm
-    return commission.exact_fixed(
-        rate.fixed_minor, quantity=money.quantity, basis_minor=basis_minor, cap_ppm=cap_ppm
-    )
+    decision: Decision,
+    amounts: Amounts,
+    bases: Sequence[int],
+    splits: Mapping[tuple[str, int], SplitRule],
+) -> list[int]:
+    """R2 of each line before rounding, in millionths of a minor unit; 0 where nobody sold it."""
+    exact = []
+    for rate, basis, money in zip(decision.lines.values(), bases, amounts.lines, strict=True):
+        if rate is None:
+            exact.append(0)
+        elif rate.fixed_minor is None:
+            exact.append(basis * rate.rate_ppm)
+        else:
+            cap_ppm = splits[rate.agreement_id, rate.agreement_version].fixed_cap_ppm
+            exact.append(
+                commission.exact_fixed(
+                    rate.fixed_minor, quantity=money.quantity, basis_minor=basis, cap_ppm=cap_ppm
+                )
+            )
+    return exact
 
 
-def _shares(award: Award, commissions_minor: Sequence[int], split: SplitRule) -> list[list[ShareEarned]]:
+def _shares(
+    award: Award, commissions_minor: Sequence[int], split: SplitRule
+) -> Sequence[tuple[ShareEarned, ...]]:
     """R3 of each commission: for every winner's part of it, one after another."""
-    shares: list[list[ShareEarned]] = [[] for _ in commissions_minor]
+    if len(award.winners) == 1:
+        return _shares_of(award.winners[0], commissions_minor, split)
+    shares: list[tuple[ShareEarned, ...]] = [()] * len(commissions_minor)
     for winner, parts in zip(award.winners, _parts(award, commissions_minor), strict=True):
-        person, touch_id, brand_id = winner.promoter_id, winner.touch_id, winner.promoter_brand_id
-        divided = commission.split_commissions(
-            parts, fee_ppm=split.fee_ppm, individual_ppm=0 if person is None else split.individual_ppm
-        )
-        for into, (individual, brand, platform) in zip(shares, divided, strict=True):
-            at = len(into)
-            if person is not None:
-                into.append(ShareEarned(at, _INDIVIDUAL, person, touch_id, individual))
-                at += 1
-            into.append(ShareEarned(at, _PROMOTER_BRAND, brand_id, touch_id, brand))
-            into.append(ShareEarned(at + 1, _PLATFORM, PLATFORM, touch_id, platform))
+        at = len(shares[0])
+        own = _shares_of(winner, parts, split, at=at)
+        shares = [before + mine for before, mine in zip(shares, own, strict=True)]
     return shares
 
 
-def _parts(award: Award, commissions_minor: Sequence[int]) -> Sequence[Sequence[int]]:
+def _shares_of(
+    winner: Winner, parts_minor: Sequence[int], split: SplitRule, at: int = 0
+) -> list[tuple[ShareEarned, ...]]:
+    """R3 of one winner's part of each commission, from position ``at`` on."""
+    person, touch_id, brand_id = winner.promoter_id, winner.touch_id, winner.promoter_brand_id
+    if person is None:
+        divided = commission.split_commissions(parts_minor, fee_ppm=split.fee_ppm, individual_ppm=0)
+        return [
+            (
+                _share((at, _PROMOTER_BRAND, brand_id, touch_id, brand)),
+                _share((at + 1, _PLATFORM, PLATFORM, touch_id, platform)),
+            )
+            for _, brand, platform in divided
+        ]
+    divided = commission.split_commissions(
+        parts_minor, fee_ppm=split.fee_ppm, individual_ppm=split.individual_ppm
+    )
+    return [
+        (
+            _share((at, _INDIVIDUAL, person, touch_id, individual)),
+            _share((at + 1, _PROMOTER_BRAND, brand_id, touch_id, brand)),
+            _share((at + 2, _PLATFORM, PLATFORM, touch_id, platform)),
+        )
+        for individual, brand, platform in divided
+    ]
+
+
+def _parts(award: Award, commissions_minor: Sequence[int]) -> Iterator[tuple[int, ...]]:
     """By winner: its part of each commission."""
     winners = len(award.winners)
-    if winners == 1:
-        return [commissions_minor]
-    return list(
-        zip(*[share_over_touches(minor, award.model, winners) for minor in commissions_minor], strict=True)
-    )
+    return zip(*[share_over_touches(minor, award.model, winners) for minor in commissions_minor], strict=True)
 
 
 def recompute(input_text: str, amounts_text: str) -> Recomputed:

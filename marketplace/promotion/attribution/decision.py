@@ -30,7 +30,6 @@ from marketplace.promotion.facts import (
     OfferRule,
     OrderFact,
     Rate,
-    RateTable,
     ScopeKind,
     TouchChannel,
     TouchFact,
@@ -211,7 +210,7 @@ def decide(order: OrderFact, touches: Sequence[TouchFact], agreements: Sequence[
     late: list[_Candidate] = []
     for touch in ordered:
         judged = _judge(order, touch, offers.get((touch.agreement_id, touch.agreement_version)))
-        if isinstance(judged, RejectReason):
+        if not isinstance(judged, _Candidate):
             reasons[touch.id] = judged
         elif judged.rank != _OUTRIGHT_RANK and _at_checkout(order, touch):
             late.append(judged)
@@ -279,24 +278,21 @@ def _rank(touch: TouchFact) -> int:
 
 def _line_rates(order: OrderFact, terms: AgreementTerms, at_us: int | None = None) -> LineRates:
     """Under the rules in force at one instant, else under all; empty when no line is in scope."""
-    table = terms.rates(new_customer=order.is_new_customer, at_us=at_us)
-    rates, in_scope = {}, False
-    for line in order.lines:
-        rate = rates[line.id] = _rate_of(line, table)
-        if rate is not None:
-            in_scope = True
+    by_sku, by_product, by_category, for_campaign = terms.rates(order.is_new_customer, at_us)
+    rates: LineRates = {}
+    in_scope = False
+    for line_id, sku, product_id, category_path in order.lines:
+        # SKU > product > deepest category > campaign.
+        rate = by_sku.get(sku) or by_product.get(product_id)
+        if rate is None:
+            rate = for_campaign
+            for category in reversed(category_path):
+                if category in by_category:
+                    rate = by_category[category]
+                    break
+        rates[line_id] = rate
+        in_scope = in_scope or rate is not None
     return rates if in_scope else {}
-
-
-def _rate_of(line: LineFact, table: RateTable) -> Rate | None:
-    """SKU > product > deepest category > campaign."""
-    rate = table.by_sku.get(line.sku) or table.by_product.get(line.product_id)
-    if rate is not None:
-        return rate
-    for category in reversed(line.category_path):
-        if category in table.by_category:
-            return table.by_category[category]
-    return table.for_campaign
 
 
 def _self_promotion(order: OrderFact, touch: TouchFact, terms: AgreementTerms) -> RejectReason | None:

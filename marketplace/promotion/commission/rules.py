@@ -129,9 +129,10 @@ def basis_of_lines(lines: Sequence[Priced], discounts: Sequence[OrderDiscount] =
     The discounts are summed, then spread by largest remainder over gross − own discount; included tax is
     taken out of what is left. Never below 0. Shipping, duty and tips are not in ``gross_minor``.
     """
-    nets = [line.gross_minor - line.discount_minor for line in lines]
-    if nets and min(nets) < 0:
-        nets = [max(net, 0) for net in nets]
+    nets = []
+    for line in lines:
+        net = line.gross_minor - line.discount_minor
+        nets.append(net if net > 0 else 0)
     lowering = 0
     for discount in discounts:
         if discount.funder in _LOWERS_BASIS:
@@ -148,11 +149,6 @@ def basis_of_lines(lines: Sequence[Priced], discounts: Sequence[OrderDiscount] =
 def included_tax(amount_minor: int, tax_ppm: int) -> int:
     """The tax inside a tax-inclusive amount: ``half_up(g·t / (10⁶ + t))``."""
     return half_up_ratio(amount_minor * tax_ppm, PPM + tax_ppm)
-
-
-def exact_rate(basis_minor: int, rate_ppm: int) -> int:
-    """R2: the exact commission of one line at a rate, in millionths of a minor unit."""
-    return basis_minor * rate_ppm
 
 
 def exact_fixed(amount_minor: int, *, quantity: int, basis_minor: int, cap_ppm: int = FIXED_CAP_PPM) -> int:
@@ -173,14 +169,17 @@ def round_to_lines(exact: Sequence[int]) -> list[int]:
 
     Largest remainder on the exact values, ties to the earlier line; the result sums to the rounded total.
     """
-    whole = [value // PPM for value in exact]
-    left = (sum(exact) + _HALF) // PPM - sum(whole)
-    if left:
-        over = [value % PPM for value in exact]
-        for _ in range(left):
-            most = over.index(max(over))
-            over[most] = -1
-            whole[most] += 1
+    whole, over, left = [], [], (sum(exact) + _HALF) // PPM
+    for value in exact:
+        units = value // PPM
+        whole.append(units)
+        over.append(value - units * PPM)
+        left -= units
+    while left:
+        most = over.index(max(over))
+        over[most] = -1
+        whole[most] += 1
+        left -= 1
     return whole
 
 

@@ -22,7 +22,6 @@ from marketplace.promotion.commission.rules import (
     basis_of_lines,
     commission_of_order,
     exact_fixed,
-    exact_rate,
     reverse_line,
     round_to_lines,
     settle_period,
@@ -55,7 +54,7 @@ def test_a_discount_beyond_the_goods_leaves_a_basis_of_zero() -> None:
 
 def test_fixed_and_rated_lines_of_one_agreement_are_rounded_together() -> None:
     # 3 at 10 % is 0.3; 0.5 capped from 1 unit by a basis of 5 at 10 %: together 0.8, rounded once to 1.
-    exact = [exact_rate(3, 100_000), exact_fixed(1, quantity=1, basis_minor=5, cap_ppm=100_000)]
+    exact = [3 * 100_000, exact_fixed(1, quantity=1, basis_minor=5, cap_ppm=100_000)]
 
     assert round_to_lines(exact) == [0, 1]
 
