@@ -58,7 +58,9 @@ class Commission:
     )
     open_holds: int = strawberry.field(description="Each alone keeps it from being paid.")
     confirmed_at: datetime | None
-    payable_at: datetime | None
+    payable_at: datetime | None = strawberry.field(
+        description="When the statement that holds it was closed; null of a paid line that had nothing to pay."
+    )
     paid_at: datetime | None
     invalid_reason: str | None
     shares: list[CommissionShare]
