@@ -99,11 +99,14 @@ class Scene:
         pay_after: timedelta = MINUTE,
         code: str = "",
         quantity: int = 1,
+        home: int | None = None,
+        card: str | None = None,
     ) -> OrderId:
-        """An order of the shop's product by somebody new, unless told; credited, and its handlers run."""
+        """An order of the shop's product by somebody new, unless told; credited, and its handlers run. Everybody has
+        a home of their own, unless told."""
         self.people += 1
         self.clock.advance(browse)
-        shop, address = self.shop, replace(HOME, line1=f"人民路 {self.people} 号")
+        shop, address = self.shop, replace(HOME, line1=f"人民路 {home or self.people} 号")
         async with self.db.unit_of_work(SYSTEM) as session:
             cart_id = await cart.create(
                 session, shop.storefront.actor, shop.facts, quantities={shop.variant: quantity},
@@ -118,7 +121,7 @@ class Scene:
             made = await orders.place(session, shop, view.id, self.clock)
         self.clock.advance(pay_after)
         async with self.db.unit_of_work(SYSTEM) as session:
-            await orders.pay(session, view.id, self.clock)
+            await orders.pay(session, view.id, self.clock, card=card)
         await self.served.work()
         return made[0]
 

@@ -122,13 +122,15 @@ async def place(
     )
 
 
-async def pay(session: AsyncSession, checkout_id: CheckoutId, clock: Clock) -> bool:
-    """What the provider's webhook leads to."""
+async def pay(
+    session: AsyncSession, checkout_id: CheckoutId, clock: Clock, *, card: str | None = None
+) -> bool:
+    """What the provider's webhook leads to; ``card`` is the digest of what was paid with."""
     intent = f"pi_{checkout_id}"
     await payment.set_intent(session, checkout_id, intent_id=intent, client_secret="secret")
     row = await payment.of_checkout(session, checkout_id)
     assert row is not None
-    captured = Captured(intent, f"ch_{checkout_id}", row.amount, None, clock.now())
+    captured = Captured(intent, f"ch_{checkout_id}", row.amount, card, clock.now())
     return await payment.record_captured(session, captured, clock=clock)
 
 

@@ -142,23 +142,27 @@ async def test_sales_spread_evenly_over_the_window_are_stuffed_cookies(stage: St
         assert set(await at.lines(*honest)) == {("PENDING", EARNED, 0)}
 
 
-async def test_new_customers_on_one_device_lose_the_new_rate_and_wait(stage: Stage) -> None:
+@pytest.mark.parametrize("kind", ["device", "address", "instrument"])
+async def test_new_customers_who_share_a_browser_a_door_or_a_card_lose_the_new_rate_and_wait(
+    stage: Stage, kind: str
+) -> None:
     terms = Terms((Rule(100_000, rate_new_ppm=200_000),))
     async with stage(terms=terms) as at:
         farm, homes, cookie = [], [], ""
-        for _ in range(3):
+        for number in range(3):
             visit = await at.visit(at.suspect, cookie=cookie)
-            cookie = visit.cookie
+            cookie = visit.cookie if kind == "device" else ""
             at.clock.advance(HOUR)
-            farm.append(await at.buy(visit))
-            homes.append(await at.buy(await at.visit(at.honest)))
+            shared = {"address": {"home": 900}, "instrument": {"card": "one card"}}.get(kind, {})
+            farm.append(await at.buy(visit, **shared))
+            homes.append(await at.buy(await at.visit(at.honest), card=f"card {number}"))
             if len(farm) == 2:
                 assert await at.lines(*farm) == [("PENDING", 2 * EARNED, 0)] * 2
 
         assert await at.lines(*farm) == [("PENDING", EARNED, 1)] * 3
         assert await at.lines(*homes) == [("PENDING", 2 * EARNED, 0)] * 3
         assert await at.signals() == [("DEVICE_REUSE", "deny_new_rate", "OPEN")]
-        assert await at.evidence("DEVICE_REUSE") == {"kind": "device", "buyers": 3, "orders": 3}
+        assert await at.evidence("DEVICE_REUSE") == {"kind": kind, "buyers": 3, "orders": 3}
 
 
 async def test_a_leaked_code_loses_its_precedence(stage: Stage) -> None:
