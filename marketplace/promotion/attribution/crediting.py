@@ -255,14 +255,16 @@ def credit(
 def _adjustments(
     decision: Decision, owed: Mapping[str, int], splits: Mapping[tuple[str, int], SplitRule]
 ) -> tuple[Adjustment, ...]:
+    """One for each agreement, however many awards it has: the first one's winners earn it."""
+    first = {award.agreement_id: award for award in reversed(decision.awards)}
     adjustments = []
-    for award in decision.awards:
-        minor = owed.get(award.agreement_id)
+    for agreement_id, minor in owed.items():
         if minor:
-            split = splits[award.agreement_id, award.agreement_version]
+            award = first[agreement_id]
+            split = splits[agreement_id, award.agreement_version]
             adjustments.append(
                 Adjustment(
-                    award.agreement_id,
+                    agreement_id,
                     award.agreement_version,
                     award.winners[-1].promoter_brand_id,
                     minor,
