@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from infra.db.session import Database
 from marketplace.promotion.agreements.limits import CapScope, CapTerm
 from marketplace.promotion.commission import denials
 from marketplace.promotion.commission.nothing_to_pay import LOOK_AGAIN_AFTER, end_lines
+from marketplace.promotion.directory.recording import count_records
 from marketplace.promotion.fraud import holds
 from supply.settlement import service as settlement
 from tests.marketplace.promotion.commission.shop import DAY, PAID_AT, Shop
@@ -175,3 +177,25 @@ async def test_wholly_refunded_a_line_of_nothing_is_reversed_too(db: Database, c
     await shop.refund_fails(refund)
     line = await _line_of(db, line_id)
     assert (line.status, line.refunded_basis_minor) == ("PENDING", 0)
+
+
+async def test_what_had_nothing_to_pay_makes_nobody_punctual_or_late(db: Database, clock: FixedClock) -> None:
+    """Two lines that were to be paid in April, one of nothing: of one it counts whether it was in time."""
+    shop = await Shop.opened(db, clock)
+    paid = await _delivered(shop)
+    tiny = await _delivered(shop, basis=4)  # 10 % of 0.04 rounds to nothing
+    assert (await _line_of(db, tiny[1])).commission_minor == 0
+    for at in (PAID_AT + 20 * DAY, datetime(2026, 4, 1, 1, tzinfo=UTC)):
+        clock.at = at
+        await end_lines(db, clock=clock)
+        await shop.settles()
+        await shop.hears()
+    assert [(await shop.line(line))[0] for _, line in (paid, tiny)] == ["PAID", "PAID"]
+
+    clock.at += 10 * DAY
+    async with db.unit_of_work(SYSTEM) as session:
+        await count_records(session, clock.now())
+        counted = await session.execute(
+            text("SELECT commissions_due, commissions_in_time FROM partner_records WHERE role = 'ADVERTISER'")
+        )
+        assert tuple(counted.one()) == (1, 1)
