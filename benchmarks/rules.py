@@ -3,8 +3,9 @@
     .venv/bin/python -m benchmarks.rules [--seconds 5]
 
 Each figure is CPU time of this process over seeded random inputs built beforehand; nothing is kept between
-orders but what an agreement version has, its text and its rates by scope. Attribution is measured twice: up to the commission of each line, and as the
-handlers run it, up to what every payee earns of it. Targets: CPS contract section 7, supply contract section 5.3.
+orders but what an agreement version has, its text and its rates by scope. Attribution is measured twice: up to
+the commission of each line, and as the handlers run it, up to what every payee earns of it. Targets: CPS contract
+section 7, supply contract section 5.3.
 """
 
 from __future__ import annotations
