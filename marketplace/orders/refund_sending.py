@@ -36,6 +36,7 @@ from marketplace.orders.events import (
 from marketplace.orders.models import RefundCause, RefundStatus
 from marketplace.orders.refunding import RefundCommand, lines_of_json
 from supply.settlement import refunds as settlement
+from supply.settlement.at_source import owed_again
 from supply.settlement.composition import RefundTooLarge
 from supply.settlement.errors import NothingToRefund, OrderDisputed
 
@@ -128,7 +129,10 @@ async def on_refund(
     ours = found.metadata.get("refund", "")
     if ours.startswith(f"{RefundId.prefix}_"):
         await apply_provider_refund(db, RefundId.parse(ours), found, clock=clock)
-    elif not await _of_late_payment(db, found, payments=payments, clock=clock):
+    elif not (
+        await _of_late_payment(db, found, payments=payments, clock=clock)
+        or await _of_debt_payment(db, found, clock=clock)
+    ):
         await _adopt(db, found, clock=clock)
 
 
@@ -144,6 +148,17 @@ async def _of_late_payment(
         return False
     await late_payments.give_back(db, late, found.charge_id, payments=payments, clock=clock)
     return True
+
+
+async def _of_debt_payment(db: Database, found: ProviderRefund, *, clock: Clock) -> bool:
+    """Somebody gave back at the provider what a party had paid of its debt."""
+    if found.charge_id is None or found.balance_transaction_id is None:
+        return False
+    async with db.unit_of_work(SYSTEM) as session:
+        return await owed_again.book_refund(
+            session, found.charge_id, Money(found.amount_minor, found.currency), refund_ref=found.id,
+            failed=found.status in _FINAL_NO, now=clock.now(),
+        )  # fmt: skip
 
 
 async def apply_provider_refund(

@@ -71,7 +71,7 @@ FULL JOIN other USING (party, currency) FULL JOIN outside USING (party, currency
 WHERE coalesce(has.minor, 0)
    <> coalesce(held.minor, 0) - coalesce(outside.minor, 0) - coalesce(paid.minor, 0) + coalesce(other.minor, 0)
 """.format(
-    others="'fee_recharge', 'write_off', 'dispute_absorbed', 'debt_paid', 'dispute_debt_owed', 'dispute_debt_paid'"
+    others="'fee_recharge', 'write_off', 'dispute_absorbed', 'debt_paid', 'debt_owed_again', 'debt_paid_again'"
 )
 
 RULES: tuple[Rule, ...] = (

@@ -43,6 +43,7 @@ __all__ = [
     "entries_page",
     "journal_entries",
     "mismatched_balances",
+    "posted_keys",
     "tail",
     "trial_balance",
     "unbalanced_journals",
@@ -56,6 +57,7 @@ _BALANCES_OF = text(
     "SELECT code, owner, currency, balance_minor FROM ledger_balances_now WHERE owner = ANY(:owners)"
     " ORDER BY owner, currency, code"
 )
+_POSTED_KEYS = text("SELECT idem FROM ledger_journals WHERE idem = ANY(:keys)")
 _ACCOUNTS = text(
     "SELECT n.account_id, n.code, n.owner, n.currency, n.balance_minor FROM ledger_balances_now n"
     " WHERE (CAST(:owner AS text) IS NULL OR n.owner = :owner)"
@@ -176,6 +178,11 @@ async def trial_balance(session: AsyncSession) -> list[TrialLine]:
     """Sums to zero per currency, always. Platform only."""
     rows = await session.execute(_TRIAL)
     return [TrialLine(Code(row.code), row.name, row.currency, row.debit_minor) for row in rows]
+
+
+async def posted_keys(session: AsyncSession, keys: Sequence[str]) -> set[str]:
+    """Those of ``keys`` under which a journal is posted."""
+    return set((await session.execute(_POSTED_KEYS, {"keys": list(keys)})).scalars())
 
 
 async def unbalanced_journals(session: AsyncSession) -> int:

@@ -93,13 +93,14 @@ RECIPES: Final[Mapping[str, Recipe]] = {
     Kind.DEBT_PAID: Recipe(
         "R15d", "The party paid what it owed; what was more than that is available to it."
     ),
-    Kind.DISPUTE_DEBT_OWED: Recipe(
+    Kind.DEBT_OWED_AGAIN: Recipe(
         "R15e",
-        "The party's bank took back what the party had paid of its debt: it is owed again, with the provider's fee.",
+        "What the party had paid of its debt went back to it, by its bank or by a refund: it is owed again, and the"
+        " provider's fee with it.",
     ),
-    Kind.DISPUTE_DEBT_PAID: Recipe(
+    Kind.DEBT_PAID_AGAIN: Recipe(
         "R15f",
-        "The party's bank gave the payment of the debt back: it counts again, and what is more than the party owes"
+        "The payment of the debt came again after all: it counts again, and what is more than the party owes"
         " by now is available to it.",
     ),
     Kind.GOODWILL: Recipe(

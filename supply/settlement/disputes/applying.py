@@ -30,9 +30,10 @@ from infra.payments.gateway import PaymentGateway
 from supply.ledger import service as ledger
 from supply.ledger.chart import Code
 from supply.ledger.journal import Journal, credit, debit, merged
+from supply.settlement.at_source import owed_again
+from supply.settlement.at_source.owed_again import Payer
 from supply.settlement.currency_positions import Conversion, record_conversion
-from supply.settlement.disputes import absorbing, debt_payments, freezing, posting
-from supply.settlement.disputes.debt_payments import Payer
+from supply.settlement.disputes import absorbing, freezing, posting
 from supply.settlement.disputes.events import DisputeLost, DisputeOpened, DisputeWon
 from supply.settlement.disputes.models import DisputeOrder
 from supply.settlement.disputes.posting import Fee, Part
@@ -133,7 +134,9 @@ async def apply_dispute(
     if not books and (await session.execute(_KNOWN_CHARGE, {"charge_id": facts.charge_id})).first() is None:
         await _remember(session, row, facts, Stage.NOTICED, now)
         return Stage.NOTICED
-    payer = await debt_payments.payer_of(session, facts.id, facts.charge_id, provider)
+    payer = await owed_again.payer_of(
+        session, facts.charge_id, key=f"dispute:{facts.id}", reference=facts.id, provider=provider
+    )
     way = course(Stage(row.stage), facts.status, withdrawn=_taken(facts) > 0)
     if Step.WITHDRAW in way.steps or row.stage == Stage.NOTICED:
         row = await _allot(session, row, facts, list(books.values()), payer)
@@ -248,12 +251,13 @@ async def _take(
 
 async def _payers_part(session: AsyncSession, step: Step, row: Any, payer: Payer, now: datetime) -> None:
     """R15e, R15f: all of it is the party's whose debt the charge paid; lost, it owes that already."""
+    amount = Money(row.amount_minor, row.currency)
     match step:
         case Step.WITHDRAW:
-            fee = Fee(row.settled_currency, row.fee_minor)
-            await debt_payments.owe_again(session, payer, row.currency, row.amount_minor, fee, now=now)
+            fee = Money(row.fee_minor, row.settled_currency)
+            await owed_again.owe_again(session, payer, "withdrawn", amount, fee, now=now)
         case Step.WIN | Step.WIN_BACK:
-            await debt_payments.stand(session, payer, row.currency, row.amount_minor, now=now)
+            await owed_again.stand(session, payer, "won", amount, now=now)
 
 
 async def _platforms_part(
@@ -295,12 +299,12 @@ async def _book_fee(
     more = facts.fee_minor - row.fee_minor
     if not row.settled_minor or not more:
         return
-    fee = Fee(row.settled_currency, more)
+    step = f"fee:{facts.fee_minor}"
     if payer is not None:
-        await debt_payments.book_fee(session, payer, fee, facts.fee_minor, now=now)
+        await owed_again.book_fee(session, payer, step, Money(more, row.settled_currency), now=now)
     else:
-        legs = merged(posting.fee_legs(row.provider, fee))
-        key = f"dispute:{row.id}:fee:{facts.fee_minor}"
+        legs = merged(posting.fee_legs(row.provider, Fee(row.settled_currency, more)))
+        key = f"dispute:{row.id}:{step}"
         await ledger.post(session, Journal(key, Kind.DISPUTE_FEE, legs, now, None, row.id), now=now)
     await session.execute(_FEE, {"id": row.id, "fee_minor": facts.fee_minor})
 

@@ -328,4 +328,31 @@ async def test_a_part_taken_back_is_a_part_owed_and_an_inquiry_moves_nothing(owi
     assert await owing.released() == 0
 
 
+async def test_a_payment_refunded_at_the_provider_is_owed_again_and_a_refund_that_fails_counts_again(
+    owing: Owing,
+) -> None:
+    """Of 13.50, 4.00 and 9.50 go back at somebody's desk, without a fee; the bank sends the 4.00 back to us."""
+    intent = await owing.paid_all()
+    first = owing.provider.ok("/v1/refunds", payment_intent=intent, amount=400)
+    await owing.notices("refund.created")
+    assert await owing.debt() == ("4.00", "4.00", "0.00")
+    owing.provider.ok("/v1/refunds", payment_intent=intent, amount=950)
+    await owing.notices("refund.created")
+
+    assert await owing.debt() == ("13.50", "13.50", "0.00")
+    assert await owing.released() == 0
+
+    owing.provider.admin("POST", f"/refunds/{first['id']}/fail")
+    await owing.notices("refund.failed")
+    assert await owing.debt() == ("9.50", "9.50", "0.00")
+    assert await owing.trial() == {
+        Code.RECEIVABLE: 950, Code.PROVIDER_PENDING: 1_350, Code.PROVIDER_AVAILABLE: -950,
+        Code.PENDING: -1_283, Code.FEE_DEFERRED: -67,
+    }  # fmt: skip
+
+    await owing.paid_all()
+    assert await owing.debt() == ("0.00", "0.00", "0.00")
+    assert await owing.released() == 1
+
+
 _AVAILABLE = text("SELECT balance_minor FROM ledger_balances_now WHERE code = 2010 AND owner = :owner")
