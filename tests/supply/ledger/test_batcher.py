@@ -163,13 +163,16 @@ async def test_connections_cut_in_the_middle_lose_nobodys_journal(
                 told.append(key)
         return told
 
-    async with PostingBatcher(db, clock, limits=Limits(batch=8)) as cut_off:
+    # Connections of its own: one that is cut after its last use would meet the next test.
+    mine = Database(make_engine(postgres.url()))
+    async with PostingBatcher(mine, clock, limits=Limits(batch=8)) as cut_off:
         cutting = asyncio.create_task(cutter())
         told = [
             key for keys in await asyncio.gather(*(submitter(n, cut_off) for n in range(16))) for key in keys
         ]
         done.set()
         await cutting
+    await mine.close()
 
     found = {r["idem"] for r in await admin.fetch("SELECT idem FROM ledger_journals")}
     await admin.close()

@@ -36,7 +36,7 @@ async def test_a_refund_made_past_us_is_not_made_again_by_a_worker_killed_after_
     gateways, switch = paying_shopper.served.gateways, KillSwitch()
     url = gateways.db.engine.url.render_as_string(hide_password=False)
     killable = KillableDatabase(make_engine(url, pool_size=1), switch)
-    switch.set(2)  # the adoption is committed, its answer is not applied
+    switch.set(4)  # nobody's debt; the adoption is committed, its answer is not applied
     with pytest.raises(Killed):
         await refund_sending.on_refund(
             killable, ProviderNotified("evt_1", "refund.created", made["id"]), payments=gateways.payments,
