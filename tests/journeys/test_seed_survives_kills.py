@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGURED = ("DATABASE_URL", "APP_DATABASE_URL", "BROKER_URL", "STRIPE_API_KEY", "LIANYU_CLOCK_FILE")
-KILLED_AFTER_S = (3.0, 5.0, 8.0, 12.0)
+KILLED_AFTER_S = (3.0, 6.0, 9.0)
 COUNTS = """
 query counts {
   products { totalCount }

@@ -42,7 +42,7 @@ def test_a_server_keeps_its_port_once_it_has_been_ready() -> None:
 def test_stacks_that_start_at_the_same_moment_do_not_fight_over_ports() -> None:
     with tempfile.TemporaryDirectory(prefix="lianyu-up-") as directory:
         Path(directory).chmod(0o755)
-        homes = [Path(directory) / f"data-{n}" for n in range(3)]
+        homes = [Path(directory) / f"data-{n}" for n in range(2)]
         stacks = [
             subprocess.Popen(
                 [sys.executable, "-m", "services.cli", "up", "--json", "--only", "postgres,valkey,paysim"],
@@ -58,7 +58,7 @@ def test_stacks_that_start_at_the_same_moment_do_not_fight_over_ports() -> None:
             assert all(stack.stdout and stack.stdout.readline() for stack in stacks), "one did not start"
             records = [running_record(home) for home in homes]
             for name in ("DATABASE_URL", "BROKER_URL", "STRIPE_API_BASE"):
-                assert len({record.facts["environment"][name] for record in records if record}) == 3, name
+                assert len({record.facts["environment"][name] for record in records if record}) == 2, name
         finally:
             for stack in stacks:
                 stack.terminate()
