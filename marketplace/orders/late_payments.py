@@ -7,7 +7,6 @@ owed (2100, an aged item of the reconciliation) until somebody gives it back the
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.actor import SYSTEM
 from core.clock import Clock
+from core.errors import LianyuError
 from core.ids import PaymentId
 from core.money import Money
 from infra.db.session import Database
@@ -69,8 +69,15 @@ async def sweep_late_payments(db: Database, *, payments: PaymentGateway, clock: 
         claim = {"now": clock.now(), "pause": FIRST_PAUSE, "batch": _BATCH}
         rows = (await session.execute(_CLAIM, claim)).all()
     for row in rows:
-        with contextlib.suppress(ProviderUnavailable):
-            await give_back(db, PaymentId.of(row.id), row.charge_id, payments=payments, clock=clock)
+        payment_id = PaymentId.of(row.id)
+        try:
+            await give_back(db, payment_id, row.charge_id, payments=payments, clock=clock)
+        except ProviderUnavailable:
+            continue
+        except LianyuError as error:  # of its own: the others are tried
+            log.error(
+                "a late payment is stuck", payment=str(payment_id), why=f"{error.code}: {error.message}"
+            )
     return len(rows)
 
 
