@@ -181,6 +181,6 @@ def _provider_side(tx: Tx) -> dict[str, Any]:
 def _refunded(tx: Tx) -> dict[str, int]:
     sums: Counter[str] = Counter()
     for refund in tx.all("refund"):
-        if refund["status"] not in {"failed", "canceled"} and "late_payment" not in refund["metadata"]:
+        if refund["status"] not in {"failed", "canceled"}:
             sums[refund["charge"]] += refund["amount"]
     return dict(sums)
