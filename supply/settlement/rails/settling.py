@@ -132,7 +132,8 @@ async def retry_refused(session: AsyncSession, request_id: RailRequestId, *, now
     request, order = await _refused(session, request_id)
     rows = (await instructions_of(session, [request_id])).get(request_id, [])
     fresh = await _again(session, order, request, rows, at=now, status=RequestStatus.PLANNED)
-    await end_request(session, request_id, RequestStatus.ABANDONED, now, request.failure)
+    # Not abandoned: what is left of these parts is the new request's to say, nothing after a refund of all of them.
+    await end_request(session, request_id, RequestStatus.FINISHED, now, request.failure)
     return fresh
 
 

@@ -18,6 +18,7 @@ from supply.settlement.rails.errors import (
     RailRefundTooLarge,
     RailShareUnderWay,
 )
+from supply.settlement.rails.models import RequestStatus
 from tests.factories.shared_order import MERCHANT, RAIL, Paid, deliver, everybody
 
 FROZEN = (Code.RAIL_FROZEN, f"rail:{RAIL}")
@@ -76,6 +77,26 @@ async def test_a_refund_before_anything_was_shared_lowers_what_everybody_gets(o1
 async def test_everything_back_before_anything_was_shared_leaves_nobody_anything(o1: Paid) -> None:
     await reserve(o1, everything(o1))
     await deliver(o1)
+    await o1.sweep(days=15)
+    await o1.sweep(days=2)
+    assert await refunded(o1) == 10_388
+    assert {payee: o1.received(payee) for payee in everything(o1)} == dict.fromkeys(everything(o1), 0)
+    assert await o1.memo() == {}
+
+
+async def test_everything_back_after_a_refused_request_was_named_again_leaves_nobody_anything(
+    o1: Paid,
+) -> None:
+    """The first request's instructions are history: what was refunded is not paid out, nor owed, because of them."""
+    await deliver(o1)
+    merchant = o1.accounts[str(o1.parties.merchant)]
+    o1.paysim.admin("POST", f"/sharing/merchants/{merchant}", max_outward_ppm=100_000)
+    await o1.sweep()
+    refused = next(each for each in (await o1.view()).requests if each.status is RequestStatus.REFUSED)
+    async with o1.db.unit_of_work(SYSTEM) as session:
+        await service.retry_refused(session, refused.id, now=o1.clock.now())
+    o1.paysim.admin("POST", f"/sharing/merchants/{merchant}", max_outward_ppm=700_000)
+    await reserve(o1, everything(o1))
     await o1.sweep(days=15)
     await o1.sweep(days=2)
     assert await refunded(o1) == 10_388
