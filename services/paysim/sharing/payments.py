@@ -143,10 +143,11 @@ def refund(tx: Tx, given: JsonDict) -> JsonDict:
     back = half_up(Fraction(payment["fee"] * (payment["refunded"] + asked), payment["total"]))
     fee_back, merchant = back - payment["fee_back"], payment["merchant_id"]
     needed = asked - fee_back
-    asked_of_available = amount(given, "from_available") if given.get("from_available") else 0
-    if asked_of_available > needed:
-        raise invalid("from_available", f"at most {needed}")
-    from_frozen = min(needed - asked_of_available, payment["frozen"])
+    came_back = amount(given, "from_available") if given.get("from_available") else 0
+    if came_back > asked:
+        raise invalid("from_available", f"at most {asked}")
+    # Where more came back than is needed beside the fee, the merchant keeps that.
+    from_frozen = min(max(needed - came_back, 0), payment["frozen"])
     from_available = needed - from_frozen
     if from_available > funds.held(tx, funds.available(merchant)):
         message = "The merchant holds too little: what was shared has to be returned first."

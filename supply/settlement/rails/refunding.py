@@ -80,7 +80,7 @@ _CLAIM = text(
     " AND next_try_at <= :now AND rail = ANY(:rails) ORDER BY next_try_at, refund_id LIMIT :limit"
     " FOR NO KEY UPDATE SKIP LOCKED) RETURNING *) SELECT * FROM claimed ORDER BY reserved_at, refund_id"
 )
-_RETURNS = text("SELECT * FROM rail_returns WHERE refund_id = :id ORDER BY payee_id")
+_RETURNS = text("SELECT * FROM rail_returns WHERE refund_id = :id ORDER BY payee_id, request_id")
 _RETURN_ENDED = text(
     "UPDATE rail_returns SET status = :status, failure = :failure"
     " WHERE refund_id = :id AND request_id = :request_id AND payee_id = :payee_id AND status = 'asked' RETURNING 1"
@@ -318,8 +318,11 @@ async def _all_came_back(
     """
     failure = next((row.failure for row in returns if row.status == "failed"), None)
     waiting = False
-    for row in [each for each in returns if each.status == "asked"]:
-        number = f"{RefundId.of(refund.refund_id)}:{row.payee_id[-26:]}:{row.attempt}"
+    for place, row in enumerate(returns, 1):
+        if row.status != "asked":
+            continue
+        # A payee gives back of each request that paid it, so its name alone would not do.
+        number = f"{RefundId.of(refund.refund_id)}:{place}:{row.attempt}"
         try:
             if failure is None:
                 await _ask_back(order, row, number, rail=rail)
@@ -379,8 +382,9 @@ async def _settle(db: Database, claimed: Any, fee_back_minor: int, *, clock: Clo
         if refund.status != RailRefundStatus.SENDING:
             return
         if held := sum(refund.taken.values()):
-            # Of money that went to the merchant meanwhile, the fee comes back to it there.
-            back = fee_back_minor if order.closed_at is None else 0
+            # Of money that went to the merchant meanwhile, the fee comes back to it there; and what of the fee is more
+            # than the frozen money gave is with it too.
+            back = min(fee_back_minor, held) if order.closed_at is None else 0
             await _change_merchant(session, order, back)
             legs = (
                 debit(_customer(id, order.currency), held),

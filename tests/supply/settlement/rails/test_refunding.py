@@ -245,6 +245,28 @@ async def test_after_a_return_that_is_refused_outright_nobody_else_is_asked(o1: 
     assert {payee: o1.received(payee) for payee in everybody(o1)} == everybody(o1)
 
 
+async def test_who_was_paid_by_two_requests_gives_back_of_both(o1: Paid) -> None:
+    """A refund that is given up leaves brand and platform two instructions each: half before it, half again."""
+    await deliver(o1)
+    await o1.sweep()
+    o1.paysim.fault("return_failure", match={"account": o1.accounts[str(o1.parties.supplier)]})
+    refund = await reserve(o1, by_line(o1))
+    await o1.sweep()
+    async with o1.db.unit_of_work(SYSTEM) as session:
+        await service.void_shared_refund(session, refund, now=o1.clock.now())
+    await o1.sweep(days=15)
+    brand = str(o1.parties.promoter_brand)
+    assert (o1.received(brand), o1.received("platform")) == (900, 450)
+    ours = (Code.PROVIDER_AVAILABLE, f"psp:{RAIL}")
+
+    await reserve(o1, {brand: 900, "platform": 430})
+    await o1.sweep()
+
+    assert await refunded(o1) == 1_330
+    assert (o1.received(brand), o1.received("platform")) == (0, 20)
+    assert (await o1.memo())[ours] == 20
+
+
 async def test_lost_answers_and_many_sweeps_at_once_refund_once(o1: Paid) -> None:
     o1.paysim.fault("drop_response", match={"operation": "payments.refund"})
     await reserve(o1, by_line(o1))
