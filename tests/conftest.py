@@ -128,7 +128,8 @@ async def postgres(database_name: str) -> AsyncIterator[TestDatabase]:
 
 @pytest.fixture(scope="session")
 async def _shared_db(postgres: TestDatabase) -> AsyncIterator[Database]:
-    db = Database(make_engine(postgres.url(), pool_size=20))
+    # Some tests cut connections: what they leave behind is nobody else's to find.
+    db = Database(make_engine(postgres.url(), pool_size=20, pre_ping=True))
     yield db
     await db.close()
 

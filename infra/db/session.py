@@ -31,10 +31,11 @@ def async_url(url: str) -> str:
     return url.replace("postgresql://", "postgresql+asyncpg://", 1)
 
 
-def make_engine(url: str, *, pool_size: int = 10) -> AsyncEngine:
+def make_engine(url: str, *, pool_size: int = 10, pre_ping: bool = False) -> AsyncEngine:
     """An engine for the application role, with at most twice ``pool_size`` connections.
 
-    Statements are prepared once per connection and reused.
+    Statements are prepared once per connection and reused. ``pre_ping`` asks a connection whether it lives before each
+    use, one round trip more; without it, the first to use one that was cut is told so.
     """
     return create_async_engine(
         async_url(url),
@@ -43,7 +44,7 @@ def make_engine(url: str, *, pool_size: int = 10) -> AsyncEngine:
         pool_size=2 * pool_size,
         max_overflow=0,
         pool_timeout=10,
-        pool_pre_ping=False,
+        pool_pre_ping=pre_ping,
         pool_recycle=1800,
         hide_parameters=True,  # an error names its statement, never the e-mail address in it
         json_serializer=lambda value: orjson.dumps(value).decode(),

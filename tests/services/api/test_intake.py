@@ -297,7 +297,8 @@ async def test_many_rows_cost_as_many_statements_as_one(
     counted: list[str] = []
 
     def count(*arguments: Any) -> None:
-        counted.append(arguments[2])
+        if arguments[2] != "NOTIFY outbox":  # sent after the answer, perhaps while the next call is counted
+            counted.append(arguments[2])
 
     event.listen(db.engine.sync_engine, "before_cursor_execute", count)
     try:
