@@ -37,7 +37,7 @@ log = structlog.get_logger("late payments")
 _OF_CHARGE = text(
     "SELECT id FROM payments WHERE came_late_at IS NOT NULL AND (charge_id = :charge OR intent_id = :intent)"
 )
-_LOCK = text("SELECT charge_id, give_back_at FROM payments WHERE id = :id FOR UPDATE")
+_LOCK = text("SELECT FROM payments WHERE id = :id FOR UPDATE")
 _STANDS = text(
     "UPDATE payments SET refunded_minor = captured_minor - :owed, give_back_at = :again, status ="
     " CASE :owed WHEN 0 THEN 'refunded' WHEN captured_minor THEN 'paid' ELSE 'partially_refunded' END WHERE id = :id"

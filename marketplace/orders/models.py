@@ -266,6 +266,7 @@ class Payment(Row, table=True):
         UniqueConstraint("checkout_id"),
         UniqueConstraint("intent_id"),
         CheckConstraint("refunded_minor BETWEEN 0 AND captured_minor", name="refunded"),
+        Index("ix_payments_charge_id", "charge_id"),
         Index("ix_payments_give_back", "give_back_at", postgresql_where=text("give_back_at IS NOT NULL")),
     )
 

@@ -17,6 +17,7 @@ def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     for name in ("came_late_at", "give_back_at"):
         op.add_column("payments", sa.Column(name, sa.DateTime(timezone=True), nullable=True))
+    op.create_index("ix_payments_charge_id", "payments", ["charge_id"])
     op.create_index(
         "ix_payments_give_back",
         "payments",
@@ -26,6 +27,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.drop_index("ix_payments_give_back", table_name="payments")
+    for name in ("ix_payments_give_back", "ix_payments_charge_id"):
+        op.drop_index(name, table_name="payments")
     for name in ("give_back_at", "came_late_at"):
         op.drop_column("payments", name)
