@@ -309,22 +309,33 @@ async def _adopt(db: Database, found: ProviderRefund, *, clock: Clock) -> None:
 async def _share_out(
     session: AsyncSession, found: ProviderRefund, orders: list[OrderId], *, clock: Clock
 ) -> list[RefundId]:
+    """What a customer was owed for an order goes first, then its parties' shares."""
     kept = await settlement.kept_by_customers(session, orders)
-    room = [max(each, 0) for each in kept.values()]
+    room = [max(each.amount_minor, 0) for each in kept.values()]
     if found.amount_minor > sum(room):
         raise NotYet("more was refunded than the orders hold")
     made = []
     for order_id, amount in zip(kept, allocate_remaining(found.amount_minor, room), strict=True):
-        if not amount:
-            continue
-        command = RefundCommand(
-            order_id, amount=Money(amount, found.currency), reason="made at the provider",
-            cause=RefundCause.MADE_AT_PROVIDER, reference=found.id,
-        )  # fmt: skip
-        try:
-            refund_id = await refunding.record(session, SYSTEM, command, clock=clock)
-        except (OrderDisputed, RefundTooLarge, NothingToRefund) as refused:
-            raise NotYet(refused.message) from refused
-        await session.execute(_ADOPTED, {"id": refund_id, "provider": found.id})
-        made.append(refund_id)
+        for command in _made_at_provider(found, order_id, amount, kept[order_id].owed_minor):
+            try:
+                refund_id = await refunding.record(session, SYSTEM, command, clock=clock)
+            except (OrderDisputed, RefundTooLarge, NothingToRefund) as refused:
+                raise NotYet(refused.message) from refused
+            await session.execute(_ADOPTED, {"id": refund_id, "provider": found.id})
+            made.append(refund_id)
     return made
+
+
+def _made_at_provider(
+    found: ProviderRefund, order_id: OrderId, amount_minor: int, owed_minor: int
+) -> list[RefundCommand]:
+    owed = min(amount_minor, owed_minor)
+    parts = ((owed, True, f"{found.id}:owed"), (amount_minor - owed, False, found.id))
+    return [
+        RefundCommand(
+            order_id, amount=Money(amount, found.currency), reason="made at the provider",
+            cause=RefundCause.MADE_AT_PROVIDER, goodwill=goodwill, reference=reference,
+        )
+        for amount, goodwill, reference in parts
+        if amount
+    ]  # fmt: skip

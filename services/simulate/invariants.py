@@ -194,7 +194,24 @@ RULES: tuple[Rule, ...] = (
         "  GROUP BY 1) r USING (order_id) LEFT JOIN (SELECT p.order_id, sum((p.lost->>'amount')::bigint) AS lost"
         "  FROM dispute_orders p JOIN disputes d ON d.id = p.dispute_id AND d.stage = 'lost' GROUP BY 1) d"
         " USING (order_id) WHERE o.refunded_minor <> coalesce(r.given, 0) + coalesce(d.lost, 0)"
-        " OR o.goodwill_minor <> coalesce(r.goodwill, 0) OR o.goodwill_minor < 0",
+        " OR o.goodwill_minor <> coalesce(r.goodwill, 0)",
+    ),
+    _rule(
+        5, "goodwill nobody has repaid is the platform's expense",
+        "WITH books AS (SELECT a.currency, sum(e.amount_minor) AS minor FROM ledger_accounts a"
+        "  JOIN ledger_entries e ON e.account_id = a.id WHERE a.code = 5030 AND a.owner = 'platform' GROUP BY 1),"
+        " given AS (SELECT currency, sum(greatest(goodwill_minor, 0)) AS minor FROM split_orders GROUP BY 1)"
+        " SELECT currency || ' expense ' || coalesce(books.minor, 0) || ', given ' || coalesce(given.minor, 0)"
+        " FROM books FULL JOIN given USING (currency) WHERE coalesce(books.minor, 0) <> coalesce(given.minor, 0)",
+    ),
+    _rule(
+        5, "goodwill that came back after it was repaid is the customer's",
+        "WITH books AS (SELECT j.order_id, -sum(e.amount_minor) AS minor FROM ledger_accounts a"
+        "  JOIN ledger_entries e ON e.account_id = a.id JOIN ledger_journals j ON j.id = e.journal_id"
+        "  WHERE a.code = 2100 AND a.owner LIKE 'customer:ord%' GROUP BY 1)"
+        " SELECT order_id || ' is owed ' || greatest(-o.goodwill_minor, 0) || ', in the books '"
+        " || coalesce(b.minor, 0) FROM split_orders o FULL JOIN books b USING (order_id)"
+        " WHERE coalesce(b.minor, 0) <> greatest(-o.goodwill_minor, 0)",
     ),
     _rule(
         5, "what is owed to customers is what refunds have reserved and not ended",

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from sqlalchemy import text
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Row, text
 
 from core.actor import SYSTEM, Actor, ActorKind
 from core.errors import LianyuError
-from core.ids import TokenId
+from core.ids import OrderId, TokenId
 from core.money import Money
 from infra.payments.errors import ProviderRefused, ProviderUnavailable
+from marketplace.orders import refunding
+from marketplace.orders.refunding import RefundCommand
 from services.simulate.carrying import survive
 from services.simulate.market import CURRENCIES, KEPT_IN
 from services.simulate.world import World
@@ -21,6 +26,10 @@ _OWING = text(
     "SELECT substr(n.owner, 7) AS party, n.currency, n.balance_minor, a.tenant_id FROM ledger_balances_now n"
     " JOIN ledger_accounts a ON a.id = n.account_id WHERE n.code = 1100 AND n.balance_minor > 0"
     " ORDER BY n.owner, n.currency"
+)
+_OWED_TO_CUSTOMERS = text(
+    "SELECT order_id, number, currency, -goodwill_minor AS minor FROM split_orders WHERE goodwill_minor < 0"
+    " ORDER BY order_id"
 )
 
 
@@ -70,6 +79,37 @@ async def write_off(world: World) -> str:
         return f"write-off for {world.market.names[debt.party]}: {refused.code}"
     world.happened["write-offs"] += approve and not cut
     return f"write-off for {world.market.names[debt.party]}: {amount} {debt.currency}, {approve}{cut}"
+
+
+async def give_what_is_owed(world: World) -> str:
+    """Goodwill that came back from a bank after it was repaid is sent to its customer again."""
+    owed = await _owed_to_customers(world)
+    return await _give(world, world.dice.choice(owed)) if owed else "no customer is owed anything"
+
+
+async def give_everything_owed(world: World) -> None:
+    for each in await _owed_to_customers(world):
+        world.note(await _give(world, each))
+
+
+async def _owed_to_customers(world: World) -> Sequence[Row[Any]]:
+    async with world.calm.reading(SYSTEM) as session:
+        return (await session.execute(_OWED_TO_CUSTOMERS)).all()
+
+
+async def _give(world: World, owed: Row[Any]) -> str:
+    command = RefundCommand(OrderId.of(owed.order_id), amount=Money(owed.minor, owed.currency), goodwill=True)
+
+    async def ask() -> None:
+        async with world.db.unit_of_work(SYSTEM) as session:
+            await refunding.request(session, OPERATOR, command, clock=world.clock)
+
+    try:
+        _, cut = await survive(world, ask)
+    except LianyuError as refused:
+        return f"what is owed for {owed.number}: {refused.code}"
+    world.happened["goodwill given again"] += not cut
+    return f"what is owed for {owed.number}: {owed.minor} {owed.currency}{cut}"
 
 
 async def pay_ourselves(world: World) -> str:

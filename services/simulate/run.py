@@ -178,7 +178,7 @@ def _possible(world: World, orders: int) -> list[tuple[Step, int]]:
         (carrying.relay, 12), (carrying.any_sweep, 10), (carrying.at_once, 4),
         (happenings.pass_time, 4), (happenings.fault, 2),
         (happenings.let_webhooks_go, 1), (operators.pay_out, 1), (operators.recover, 1), (operators.write_off, 1),
-        (operators.pay_ourselves, 1), (banks.move_rates, 1),
+        (operators.pay_ourselves, 1), (operators.give_what_is_owed, 1), (banks.move_rates, 1),
     ]  # fmt: skip
     if world.shopper.orders < orders and len(world.unpaid) < happenings.CHECKOUTS_AT_ONCE:
         possible.append((happenings.place, 12))

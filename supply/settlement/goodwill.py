@@ -1,7 +1,7 @@
 """A refund the platform pays itself (5030): nobody's share of the order changes.
 
 The customer never gets back more than it paid. When the parties' shares are refunded later, what the platform
-gave is repaid to it first (refunds.py).
+gave is repaid to it first (refunds.py). What the customer is owed of it goes before new money (goodwill_owed.py).
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.canonical import content_hash
 from core.ids import OrderId, RefundId
 from supply.ledger import service as ledger
-from supply.ledger.chart import Code
-from supply.ledger.journal import Journal, credit, debit
+from supply.ledger.journal import Journal, credit, merged
 from supply.settlement.composition import RefundTooLarge
 from supply.settlement.errors import NothingToRefund, RefundChanged
+from supply.settlement.goodwill_owed import change_goodwill
 from supply.settlement.kinds import Kind
 from supply.settlement.order_book import load, save
-from supply.settlement.parties import platform_account, refund_account
+from supply.settlement.parties import refund_account
 from supply.settlement.refunds import ReservedRefund, refuse_disputed
 from supply.settlement.undoing import legs_body
 
@@ -53,11 +53,9 @@ async def reserve_goodwill(
         raise NothingToRefund(f"nothing of {order_id} is left to refund")
     if not 0 < amount_minor <= book.customer_keeps_minor:
         raise RefundTooLarge(amount_minor, book.customer_keeps_minor)
-    legs = (
-        debit(platform_account(Code.GOODWILL, book.currency), amount_minor),
-        credit(refund_account(refund_id, book.currency), amount_minor),
+    legs = merged(
+        [*change_goodwill(book, amount_minor), credit(refund_account(refund_id, book.currency), amount_minor)]
     )
-    book.goodwill_minor += amount_minor
     # Undone like any refund: nothing was taken from a cell.
     changes = {"legs": legs_body(legs), "cells": [], "payees": [], "taken": [], "given": 0}
     values = {

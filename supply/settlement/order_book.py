@@ -229,7 +229,8 @@ class OrderBook:
     releases: int = 0
     number: str = ""
     goodwill_minor: int = 0
-    """Given back by the platform out of its own pocket, less what refunds of the parties' shares repaid."""
+    """Given back by the platform out of its own pocket, less what refunds of the parties' shares repaid. Below
+    zero what the platform had given came back from the bank after it was repaid (goodwill_owed.py)."""
     lines: list[BookLine] = field(default_factory=list)
 
     @property
@@ -241,6 +242,11 @@ class OrderBook:
     def customer_keeps_minor(self) -> int:
         """What the customer paid and has not got back, from the parties or from the platform."""
         return self.captured_minor - self.refunded_minor - self.goodwill_minor
+
+    @property
+    def owed_to_customer_minor(self) -> int:
+        """What the parties gave back and the customer has not got."""
+        return max(-self.goodwill_minor, 0)
 
     @property
     def state(self) -> OrderState:

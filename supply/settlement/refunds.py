@@ -34,10 +34,11 @@ from supply.settlement.errors import (
     RefundNotFound,
 )
 from supply.settlement.events import RefundBooked, RefundVoided
+from supply.settlement.goodwill_owed import change_goodwill, is_goodwill
 from supply.settlement.kinds import Kind
 from supply.settlement.models import RefundStatus
 from supply.settlement.order_book import BookLine, OrderBook, load, load_many, save
-from supply.settlement.parties import platform_account, provider_account, refund_account
+from supply.settlement.parties import provider_account, refund_account
 from supply.settlement.taking import Share, accounts_touched, take
 from supply.settlement.undoing import (
     legs_body,
@@ -114,7 +115,8 @@ class Taking:
 class ReservedRefund:
     """``amount_minor`` is what the customer gets back and the provider must be asked for, tax included.
 
-    ``taken`` may be more: what the platform had given out of goodwill is repaid first.
+    ``taken`` may be more: what the platform had given out of goodwill is repaid first. And less: a refund of
+    everything brings what the customer was owed already.
     """
 
     refund_id: RefundId
@@ -125,12 +127,20 @@ class ReservedRefund:
     taken: tuple[Taking, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a customer paid for an order and has not got back; ``owed_minor`` of it is in 2100 already."""
+
+    amount_minor: int
+    owed_minor: int
+
+
 async def preview_refund(session: AsyncSession, plan: RefundPlan) -> ReservedRefund:
     """What ``reserve_refund`` would take, and change nothing. Raises as it does."""
     book = await load(session, plan.order_id, lock=False)
     await refuse_disputed(session, book)
     _, taken = compose(book, plan)
-    return _reserved(plan, book, taken, _repaid_goodwill(book, taken))
+    return _reserved(plan, book, taken, _repaid_goodwill(book, plan, taken))
 
 
 async def reserve_refund(session: AsyncSession, plan: RefundPlan, *, now: datetime) -> ReservedRefund:
@@ -148,19 +158,18 @@ async def reserve_refund(session: AsyncSession, plan: RefundPlan, *, now: dateti
         return _stored(known, book)
     await refuse_disputed(session, book)
     state, taken = compose(book, plan)
-    repaid = _repaid_goodwill(book, taken)
+    repaid = _repaid_goodwill(book, plan, taken)
     given = sum(each.amount_minor for each in taken)
     amount = given - repaid
     if amount <= 0:
         raise NothingToRefund(f"nothing of {plan.order_id} is left to refund")
     customer = refund_account(plan.refund_id, book.currency)
-    goodwill = credit(platform_account(Code.GOODWILL, book.currency), repaid)
     held = await ledger.hold(session, [*accounts_touched(book), customer])
     before = positions(book)
     book.take_over(state)
-    legs = merged([*take(book, shares_of(book, taken), held), credit(customer, amount), goodwill])
+    shares = take(book, shares_of(book, taken), held)
+    legs = merged([*shares, credit(customer, amount), *change_goodwill(book, -repaid)])
     book.refunded_minor += given
-    book.goodwill_minor -= repaid
     settle_delivery(book, now)
     cells = moved(before, positions(book))
     changes = {
@@ -212,7 +221,8 @@ async def void_refund(
     """R5c: the provider could not pay it; everybody gets back what the reservation took.
 
     One that was settled may still come back from the bank: the money is at the provider again then, not in
-    2100. What a party owed for it and has paid off since comes back as available. Again: nothing happens.
+    2100. What a party owed for it and has paid off since comes back as available, and what the platform gave and
+    was repaid since the customer is owed. Again: nothing happens.
     Raises ``RefundNotFound``.
     """
     found = (await session.execute(_FIND, {"refund_id": refund_id})).one_or_none()
@@ -222,7 +232,7 @@ async def void_refund(
     row = (await session.execute(_LOCK, {"refund_id": refund_id})).one()
     if row.status == RefundStatus.VOIDED:
         return
-    reserved = legs_of(row.changes["legs"], book)
+    reserved = [leg for leg in legs_of(row.changes["legs"], book) if not is_goodwill(book, leg)]
     held = await ledger.hold(session, [*accounts_touched(book), *(leg.account for leg in reserved)])
     payees = payees_of(row.changes["payees"])
     legs = undo(book, reserved, put_back(book, row.changes["cells"], payees), held)
@@ -231,8 +241,8 @@ async def void_refund(
         provider = provider_account(Code.PROVIDER_AVAILABLE, book.provider, book.currency)
         legs += [credit(customer, row.amount_minor), debit(provider, row.amount_minor)]
     given = row.changes["given"]
+    legs += change_goodwill(book, given - row.amount_minor)
     book.refunded_minor -= given
-    book.goodwill_minor += given - row.amount_minor
     await save(session, [book])
     key = f"refund:{refund_id}:void"
     kind = Kind.REFUND_VOIDED if given else Kind.GOODWILL_VOIDED
@@ -243,15 +253,19 @@ async def void_refund(
     await outbox.record(session, RefundVoided(refund_id, book.order_id, now))
 
 
-def _repaid_goodwill(book: OrderBook, taken: Iterable[Taken]) -> int:
-    """How much of what the parties give back the customer has already got from the platform."""
-    given = sum(each.amount_minor for each in taken)
-    return min(max(given - book.customer_keeps_minor, 0), book.goodwill_minor)
+def _repaid_goodwill(book: OrderBook, plan: RefundPlan, taken: Iterable[Taken]) -> int:
+    """How much of what the parties give back the customer has already got from the platform. Below zero, how much
+    more than that it gets: all that is left is also what it was owed."""
+    beyond = sum(each.amount_minor for each in taken) - book.customer_keeps_minor
+    return beyond if plan.everything else max(beyond, 0)
 
 
-async def kept_by_customers(session: AsyncSession, order_ids: Sequence[OrderId]) -> dict[OrderId, int]:
-    """What customers paid and have not got back, minor units by order; locks the orders. Unsplit ones are out."""
-    return {book.order_id: book.customer_keeps_minor for book in await load_many(session, order_ids)}
+async def kept_by_customers(session: AsyncSession, order_ids: Sequence[OrderId]) -> dict[OrderId, Kept]:
+    """What customers paid and have not got back, by order; locks the orders. Unsplit ones are out."""
+    return {
+        book.order_id: Kept(book.customer_keeps_minor, book.owed_to_customer_minor)
+        for book in await load_many(session, order_ids)
+    }
 
 
 async def refuse_disputed(session: AsyncSession, book: OrderBook) -> None:

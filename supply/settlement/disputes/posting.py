@@ -25,6 +25,7 @@ from supply.settlement import withheld
 from supply.settlement.disputes import freezing
 from supply.settlement.disputes.freezing import Frozen
 from supply.settlement.disputes.models import DisputeShare
+from supply.settlement.goodwill_owed import change_goodwill
 from supply.settlement.ids import SplitLineId
 from supply.settlement.kinds import Kind
 from supply.settlement.order_book import OrderBook, save
@@ -149,8 +150,8 @@ async def thaw(session: AsyncSession, part: Part, book: OrderBook, *, now: datet
 async def lose(session: AsyncSession, part: Part, book: OrderBook, *, now: datetime) -> list[Leg]:
     """R9c: frozen shares are gone, what was paid out is owed, the platform's fee and the tax go back.
 
-    What the order no longer holds (it was refunded beside the dispute) is the platform's loss. Returns the legs
-    of what parties owe now (1100).
+    What the customer was owed already it has now; what the order no longer holds (it was refunded beside the
+    dispute) is the platform's loss. Returns the legs of what parties owe now (1100).
     """
     frozen = await frozen_of(session, part)
     held = await ledger.hold(session, _accounts(book, part, frozen))
@@ -161,17 +162,20 @@ async def lose(session: AsyncSession, part: Part, book: OrderBook, *, now: datet
     shares = [Share(book.line(each.source_id).cells[each.seat], each.amount_minor) for each in taken]
     legs = merged(take(book, shares, held))
     amount = sum(each.amount_minor for each in taken)
-    beyond = part.amount_minor - amount
+    owed = min(part.amount_minor, book.owed_to_customer_minor)
+    beyond = part.amount_minor - owed - amount
+    paid = change_goodwill(book, owed)
     book.refunded_minor += amount
     cells = moved(before, positions(book))
     lost = {
         "legs": legs_body(legs), "cells": cells, "payees": payees_body(book, cells),
-        "taken": taken_body(taken), "amount": amount, "beyond": beyond,
+        "taken": taken_body(taken), "amount": amount, "beyond": beyond, "owed": owed,
     }  # fmt: skip
     await save(session, [book])
     await session.execute(_THAWED, _ids(part))
     await session.execute(_LOST, {**_ids(part), "lost": orjson.dumps(lost).decode()})
     closing = [
+        *paid,
         debit(platform_account(Code.CHARGEBACK_LOSS, part.currency), beyond),
         credit(part.receivable, part.amount_minor),
     ]
@@ -197,9 +201,11 @@ async def win_back(session: AsyncSession, part: Part, book: OrderBook, *, now: d
     payees = payees_of(lost["payees"])
     legs = undo(book, taken_legs, put_back(book, lost["cells"], payees), held)
     book.refunded_minor -= lost["amount"]
+    owed = change_goodwill(book, -lost.get("owed", 0))
+    came = provider_legs(book.provider, part.currency, part.amount_minor)
     await save(session, [book])
     beyond = credit(platform_account(Code.CHARGEBACK_LOSS, part.currency), lost["beyond"])
-    back = [*provider_legs(book.provider, part.currency, part.amount_minor), *legs, beyond]
+    back = [*came, *legs, *owed, beyond]
     await _post(session, part, "won", Kind.DISPUTE_WON, back, now)
     await withheld.come_back(session, book, now=now, won=named_for(part.dispute_id, part.order_id))
 

@@ -15,7 +15,7 @@ from infra.payments.gateway import Dispute
 from supply.ledger import queries as ledger
 from supply.ledger import service as posting
 from supply.ledger.chart import Code
-from supply.ledger.journal import Journal, credit, debit
+from supply.ledger.journal import AccountKey, Journal, credit, debit
 from supply.settlement import goodwill, queries, service
 from supply.settlement.composition import Part, RefundTooLarge
 from supply.settlement.disputes.absorbing import absorb_loss
@@ -161,8 +161,11 @@ class DisputedLife(Life):
         assert -trial.get(Code.RESERVED, 0) == (await self.session.execute(_FROZEN)).scalar_one()
         assert trial.get(Code.DISPUTE_RECEIVABLE, 0) == (await self.session.execute(_OPEN)).scalar_one()
         given = await ledger.balance(self.session, platform_account(Code.GOODWILL, "CNY"))
-        assert given.amount_minor == book.goodwill_minor
-        assert trial.get(Code.REFUND_PENDING, 0) <= 0
+        assert given.amount_minor == max(book.goodwill_minor, 0)
+        owed = AccountKey(Code.REFUND_PENDING, f"customer:{self.order.order_id}", "CNY")
+        assert (await ledger.balance(self.session, owed)).amount_minor == max(-book.goodwill_minor, 0)
+        # What the parties gave back and no refund or bank has brought the customer is owed or on its way.
+        assert trial.get(Code.REFUND_PENDING, 0) <= -max(-book.goodwill_minor, 0)
 
     async def _let_off(self) -> dict[str, int]:
         rows = await self.session.execute(text("SELECT absorbed FROM dispute_orders"))

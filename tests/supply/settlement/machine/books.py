@@ -223,9 +223,12 @@ class Books:
         await disputes.refresh(self.db, life.disputed, payments=self.paysim.gateway, clock=self.clock)
         async with self.db.reading(SYSTEM) as session:
             kept = (await kept_by_customers(session, [life.order.order_id]))[life.order.order_id]
+        taken = life.kept_minor - kept.amount_minor
         if verdict == "won":
-            assert kept == life.kept_minor, "a dispute that was won leaves everything as it was"
-        life.left_minor, life.disputed = kept + life.goodwill_minor, ""
+            assert not taken, "a dispute that was won leaves everything as it was"
+        # What the customer was owed already it has now; the rest its parties give.
+        life.goodwill_minor += min(taken, max(-life.goodwill_minor, 0))
+        life.left_minor, life.disputed = kept.amount_minor + life.goodwill_minor, ""
 
     async def pay_out(self) -> None:
         self.batches += 1
