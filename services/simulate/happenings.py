@@ -15,7 +15,6 @@ from marketplace.orders.refunding import RefundCommand, RefundLine
 from services.simulate.baskets import PlacedCheckout, PlacedOrder
 from services.simulate.carrying import survive
 from services.simulate.market import brand_actor
-from services.simulate.operators import OPERATOR
 from services.simulate.world import World
 
 CHECKOUTS_AT_ONCE = 12
@@ -119,25 +118,6 @@ def _refund_of(world: World, order: PlacedOrder) -> tuple[str, RefundCommand]:
             return kind, RefundCommand(order.id, amount=Money(amount, order.currency))
         case _:
             return kind, RefundCommand(order.id, everything=True)
-
-
-async def goodwill(world: World) -> str:
-    """The platform gives a customer something back out of its own pocket."""
-    order = world.dice.choice(world.orders)
-    step = 10 if order.currency == "KWD" else 1
-    amount = Money(step * world.dice.randrange(1, max(order.total_minor // step // 3, 1) + 1), order.currency)
-    command = RefundCommand(order.id, amount=amount, goodwill=True)
-
-    async def give() -> None:
-        async with world.db.unit_of_work(SYSTEM) as session:
-            await refunding.request(session, OPERATOR, command, clock=world.clock)
-
-    try:
-        _, cut = await survive(world, give)
-    except LianyuError as refused:
-        return f"goodwill for {order.name}: {refused.code}"
-    world.happened["goodwill"] += not cut
-    return f"goodwill for {order.name}: {amount}{cut}"
 
 
 async def pass_time(world: World) -> str:

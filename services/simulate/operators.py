@@ -81,15 +81,23 @@ async def write_off(world: World) -> str:
     return f"write-off for {world.market.names[debt.party]}: {amount} {debt.currency}, {approve}{cut}"
 
 
+async def goodwill(world: World) -> str:
+    """The platform gives a customer something back out of its own pocket."""
+    order = world.dice.choice(world.orders)
+    step = 10 if order.currency == "KWD" else 1
+    amount = Money(step * world.dice.randrange(1, max(order.total_minor // step // 3, 1) + 1), order.currency)
+    return await _give(world, order.id, order.name, amount)
+
+
 async def give_what_is_owed(world: World) -> str:
     """Goodwill that came back from a bank after it was repaid is sent to its customer again."""
     owed = await _owed_to_customers(world)
-    return await _give(world, world.dice.choice(owed)) if owed else "no customer is owed anything"
+    return await _give_again(world, world.dice.choice(owed)) if owed else "no customer is owed anything"
 
 
 async def give_everything_owed(world: World) -> None:
     for each in await _owed_to_customers(world):
-        world.note(await _give(world, each))
+        world.note(await _give_again(world, each))
 
 
 async def _owed_to_customers(world: World) -> Sequence[Row[Any]]:
@@ -97,8 +105,14 @@ async def _owed_to_customers(world: World) -> Sequence[Row[Any]]:
         return (await session.execute(_OWED_TO_CUSTOMERS)).all()
 
 
-async def _give(world: World, owed: Row[Any]) -> str:
-    command = RefundCommand(OrderId.of(owed.order_id), amount=Money(owed.minor, owed.currency), goodwill=True)
+async def _give_again(world: World, owed: Row[Any]) -> str:
+    world.happened["goodwill given again"] += 1
+    amount = Money(owed.minor, owed.currency)
+    return await _give(world, OrderId.of(owed.order_id), f"{owed.number}, owed", amount)
+
+
+async def _give(world: World, order_id: OrderId, name: str, amount: Money) -> str:
+    command = RefundCommand(order_id, amount=amount, goodwill=True)
 
     async def ask() -> None:
         async with world.db.unit_of_work(SYSTEM) as session:
@@ -107,9 +121,9 @@ async def _give(world: World, owed: Row[Any]) -> str:
     try:
         _, cut = await survive(world, ask)
     except LianyuError as refused:
-        return f"what is owed for {owed.number}: {refused.code}"
-    world.happened["goodwill given again"] += not cut
-    return f"what is owed for {owed.number}: {owed.minor} {owed.currency}{cut}"
+        return f"goodwill for {name}: {refused.code}"
+    world.happened["goodwill"] += not cut
+    return f"goodwill for {name}: {amount}{cut}"
 
 
 async def pay_ourselves(world: World) -> str:

@@ -190,7 +190,7 @@ def _possible(world: World, orders: int) -> list[tuple[Step, int]]:
         possible.append((carrying.message, 60))
     if world.orders:
         possible += [
-            (happenings.refund, 6), (parcels.deliver, 3), (happenings.goodwill, 1), (parcels.reroute, 2),
+            (happenings.refund, 6), (parcels.deliver, 3), (operators.goodwill, 1), (parcels.reroute, 2),
             (returns.announce, 2), (returns.go_on, 4), (shared.sell, 2), (banks.dispute, 1), (banks.refund_past_us, 1),
         ]  # fmt: skip
     if world.shared:
