@@ -7,6 +7,8 @@ from graph.context import Context
 from marketplace.catalog import queries as catalog
 from marketplace.catalog.queries import ProductRow
 from marketplace.promotion import queries
+from marketplace.promotion.agreements import history
+from marketplace.promotion.agreements.history import StatusChange
 from marketplace.promotion.queries import AgreementRow, ClickCounts, PromoterRow, VersionRow
 
 
@@ -19,6 +21,12 @@ async def agreements(context: Context, ids: Sequence[AgreementId]) -> list[Agree
 async def versions(context: Context, ids: Sequence[AgreementId]) -> list[list[VersionRow]]:
     async with context.reading() as session:
         found = await queries.versions_of(session, ids)
+    return [found.get(agreement_id, []) for agreement_id in ids]
+
+
+async def histories(context: Context, ids: Sequence[AgreementId]) -> list[list[StatusChange]]:
+    async with context.reading() as session:
+        found = await history.history_of(session, ids)
     return [found.get(agreement_id, []) for agreement_id in ids]
 
 

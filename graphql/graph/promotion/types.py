@@ -16,6 +16,7 @@ from graph.context import Info
 from graph.promotion import loaders
 from graph.promotion.offer_types import Campaign, Offer, campaigns, offers
 from graph.promotion.terms import Terms
+from marketplace.promotion.agreements.history import StatusChange
 from marketplace.promotion.agreements.origin import Origin
 from marketplace.promotion.attribution.decision import RejectReason
 from marketplace.promotion.links import qr
@@ -150,6 +151,21 @@ class AgreementVersion:
         )
 
 
+@strawberry.type(description="A step in the life of an agreement.")
+class AgreementStatusChange:
+    status: AgreementStatus
+    reason: str = strawberry.field(description="As whoever paused or ended it put it; may be empty.")
+    by: strawberry.ID | None = strawberry.field(
+        description="The brand that changed it; null where the platform or the agreed day did."
+    )
+    at: datetime
+
+    @classmethod
+    def of(cls, row: StatusChange) -> AgreementStatusChange:
+        by = None if row.by is None else strawberry.ID(str(row.by))
+        return cls(status=row.status, reason=row.reason, by=by, at=row.at)
+
+
 @strawberry.type(description="What two brands have agreed: who pays, whose communities sell, on which terms.")
 class Agreement:
     id: strawberry.ID
@@ -204,6 +220,11 @@ class Agreement:
     async def versions(self, info: Info) -> list[AgreementVersion]:
         rows = await info.context.loader(loaders.versions).load(self.row.id)
         return [AgreementVersion.of(row) for row in rows]
+
+    @strawberry.field(description="Who signed, paused, resumed or ended it, when and why; oldest first.")
+    async def status_history(self, info: Info) -> list[AgreementStatusChange]:
+        rows = await info.context.loader(loaders.histories).load(self.row.id)
+        return [AgreementStatusChange.of(row) for row in rows]
 
     @strawberry.field(description="The version that earns for a click made now.")
     async def in_force(self, info: Info) -> AgreementVersion | None:

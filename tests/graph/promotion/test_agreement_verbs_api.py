@@ -97,6 +97,14 @@ async def test_an_agreement_is_paused_and_resumed_by_the_brand_that_paused_it(tw
     resumed = await two.verb(two.promoter, "agreementResume", id=agreement)
     assert (resumed["agreement"]["status"], resumed["userErrors"]) == ("ACTIVE", [])
 
+    history = "query ($id: ID!) { agreement(id: $id) { statusHistory { status reason by } } }"
+    for reader in (two.merchant, two.promoter):
+        found = (await two.served.brand(history, {"id": agreement}, token=reader))["data"]["agreement"]
+        assert found["statusHistory"][-2:] == [
+            {"status": "PAUSED", "reason": "moving house", "by": two.promoter_id},
+            {"status": "ACTIVE", "reason": "resumed", "by": two.promoter_id},
+        ]
+
 
 async def test_a_breach_ends_it_at_once_and_names_its_cause(two: Two) -> None:
     agreement = await two.signed()
