@@ -28,6 +28,7 @@ from supply.ledger.journal import Journal, merged
 from supply.settlement import withheld
 from supply.settlement.at_source.booking import settle_merchant
 from supply.settlement.composition import LineState, Part, commission_due_back
+from supply.settlement.disputes.thawing import thawed
 from supply.settlement.errors import CommissionOnRail, OrderLineNotSettled, OrderNotSettled
 from supply.settlement.ids import SplitLineId
 from supply.settlement.kinds import Kind
@@ -111,6 +112,19 @@ async def deny_commission(
         raise OrderLineNotSettled(order_line_id)
     if (await session.execute(_KNOWN, {"reference": reference})).scalar_one():
         return []
+    async with thawed(session, book, now=now):
+        return await _deny(session, book, lines, reference, amount_minor, f"{reason} ({approved_by})", now)
+
+
+async def _deny(
+    session: AsyncSession,
+    book: OrderBook,
+    lines: Sequence[BookLine],
+    reference: str,
+    amount_minor: int | None,
+    memo: str,
+    now: datetime,
+) -> list[MovedShare]:
     held = await ledger.hold(session, accounts_touched(book))
     cells = [(line, cell) for line in lines for cell in _commission_of(line)]
     holding = [cell.held_minor for _, cell in cells]
@@ -134,8 +148,9 @@ async def deny_commission(
     await insert_rows(
         session, table_of(DeniedShare), [_row(book, reference, *each, now=now) for each in shares]
     )
-    memo = f"{reason} ({approved_by})"
-    journal = Journal(f"deny:{reference}", Kind.COMMISSION_DENIED, merged(legs), now, order_id, memo=memo)
+    journal = Journal(
+        f"deny:{reference}", Kind.COMMISSION_DENIED, merged(legs), now, book.order_id, memo=memo
+    )
     await ledger.post(session, journal, now=now)
     return [MovedShare(share.cell.part, share.cell.payee_id, share.amount_minor) for _, share in shares]
 
@@ -166,7 +181,14 @@ async def restore_commission(
     rows = (await session.execute(_DENIED, {"reference": reference})).all()
     if not rows:
         return []
-    refunds = await withheld.standing_refunds(session, order_id)
+    async with thawed(session, book, now=now):
+        return await _restore(session, book, rows, reference, f"{reason} ({approved_by})", now)
+
+
+async def _restore(
+    session: AsyncSession, book: OrderBook, rows: Sequence[Any], reference: str, memo: str, now: datetime
+) -> list[MovedShare]:
+    refunds = await withheld.standing_refunds(session, book.order_id)
     held = await ledger.hold(session, accounts_touched(book))
     back: list[_Back] = []
     legs = []
@@ -187,8 +209,8 @@ async def restore_commission(
     }  # fmt: skip
     await session.execute(_RESTORED, values)
     if moved := merged(legs):
-        memo = f"{reason} ({approved_by})"
-        journal = Journal(f"restore:{reference}", Kind.COMMISSION_RESTORED, moved, now, order_id, memo=memo)
+        key = f"restore:{reference}"
+        journal = Journal(key, Kind.COMMISSION_RESTORED, moved, now, book.order_id, memo=memo)
         await ledger.post(session, journal, now=now)
     # A refund that was voided while the line was denied again gives back only now.
     await withheld.come_back(session, book, now=now)

@@ -130,13 +130,6 @@ async def freeze(session: AsyncSession, part: Part, book: OrderBook, *, now: dat
     await _post(session, part, step, Kind.DISPUTE_FROZEN, legs, now)
 
 
-async def freeze_anew(session: AsyncSession, part: Part, book: OrderBook, *, now: datetime) -> None:
-    """The parties hold more, or less, of the order than when it was frozen."""
-    await hold(session, [part], {part.order_id: book})
-    await thaw(session, part, book, now=now, step=f"unfreeze{part.freezes}")
-    await freeze(session, part, book, now=now)
-
-
 async def thaw(session: AsyncSession, part: Part, book: OrderBook, *, now: datetime, step: str) -> None:
     """The second half of R9d: the frozen shares go back where they were."""
     frozen = await frozen_of(session, part)

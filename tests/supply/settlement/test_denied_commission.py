@@ -201,6 +201,33 @@ async def test_a_dispute_lost_in_between_and_won_after_all_gives_back_to_whose_s
     assert await _nets(session, parties) == whole
 
 
+async def test_a_denial_while_a_dispute_is_open_freezes_what_the_merchant_gains(
+    session: AsyncSession, clock: FixedClock
+) -> None:
+    parties = Parties()
+    order = await captured_o1(session, clock, parties)
+    merchant, promoter, individual = await _nets(session, parties)
+    await _bank_says(session, "needs_response", 10_388)
+    assert await _frozen_and_owed(session, parties) == ([merchant, promoter, individual], [0, 0, 0])
+
+    assert await _deny(session, order) == 1_350
+    assert await _frozen_and_owed(session, parties) == ([merchant + 1_350, 0, 0], [0, 0, 0])
+    assert await _restore(session, order) == (1_350, 0)
+    assert await _frozen_and_owed(session, parties) == ([merchant, promoter, individual], [0, 0, 0])
+
+    await _deny(session, order, reference="d2")
+    await _bank_says(session, "lost", 10_388)
+    assert await _frozen_and_owed(session, parties) == ([0, 0, 0], [0, 0, 0])
+    assert await _nets(session, parties) == [0, 0, 0]
+
+
+async def _frozen_and_owed(session: AsyncSession, parties: Parties) -> tuple[list[int], list[int]]:
+    """2030 and 1100 of merchant, promoter brand, individual."""
+    ids = [str(parties.merchant), str(parties.promoter_brand), str(parties.individual)]
+    found = {each.payee_id: each for each in await queries.party_balances(session, ids)}
+    return [found[id].reserved_minor for id in ids], [found[id].receivable_minor for id in ids]
+
+
 async def test_a_dispute_won_while_its_line_is_denied_again_gives_back_when_that_is_undone(
     session: AsyncSession, clock: FixedClock
 ) -> None:

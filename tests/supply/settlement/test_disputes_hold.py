@@ -18,10 +18,12 @@ from supply.ledger.chart import Code
 from supply.ledger.journal import AccountKey, Journal, credit, debit
 from supply.settlement import goodwill, queries, service
 from supply.settlement.composition import Part, RefundTooLarge
+from supply.settlement.denied_commission import deny_commission, restore_commission
 from supply.settlement.disputes.absorbing import absorb_loss
 from supply.settlement.disputes.applying import apply_dispute
 from supply.settlement.disputes.errors import DisputeNotLost, NothingOwed
-from supply.settlement.disputes.handlers import _freeze_anew, on_refund_voided
+from supply.settlement.disputes.handlers import on_refund_voided
+from supply.settlement.disputes.thawing import thawed
 from supply.settlement.errors import NothingToRefund, OrderDisputed, OrderLineNotSettled
 from supply.settlement.events import RefundVoided
 from supply.settlement.order_book import PARTY_PARTS, load
@@ -42,11 +44,13 @@ class DisputedLife(Life):
         self.told: dict[str, Dispute] = {}
         self.paid: dict[str, int] = {}
         self.absorbed = self.given = 0
+        self.denied: list[str] = []
 
     async def step(self) -> None:
         verbs: list[Callable[[], Awaitable[None]]] = [
             self.refund, self.end_refund, self.deliver, self.release, self.reroute, self.pay_out, self.give,
-            self.dispute, self.dispute, self.verdict, self.verdict, self.old_news, self.absorb,
+            self.dispute, self.dispute, self.verdict, self.verdict, self.old_news, self.absorb, self.deny,
+            self.restore,
         ]  # fmt: skip
         self.clock.advance(timedelta(days=self.dice.randrange(0, 12)))
         refused = (RefundTooLarge, NothingToRefund, OrderLineNotSettled, OrderDisputed, NothingOwed)
@@ -68,7 +72,9 @@ class DisputedLife(Life):
     async def reroute(self) -> None:
         await super().reroute()
         if self.dice.random() < 0.5:  # the worker does so always, but only after the posting
-            await _freeze_anew(self.session, self.order.order_id, clock=self.clock)
+            book = await load(self.session, self.order.order_id)
+            async with thawed(self.session, book, now=self.clock.now()):
+                pass
 
     async def give(self) -> None:
         refund, amount = RefundId.new(), self.dice.randrange(1, 2_000)
@@ -108,6 +114,25 @@ class DisputedLife(Life):
             self.absorbed += await absorb_loss(
                 self.session, SYSTEM, dispute_id, self.order.order_id, reason="random", clock=self.clock
             )
+
+    async def deny(self) -> None:
+        """Some line's commission was not earned, or a part of it."""
+        line, amount = (
+            self.dice.choice(self.order.lines),
+            self.dice.choice([None, self.dice.randrange(1, 900)]),
+        )
+        self.denied.append(f"d{len(self.denied)}")
+        await deny_commission(
+            self.session, self.order.order_id, line.order_line_id, reference=self.denied[-1], reason="random",
+            approved_by="nobody", now=self.clock.now(), amount_minor=amount,
+        )  # fmt: skip
+
+    async def restore(self) -> None:
+        if self.denied:
+            await restore_commission(
+                self.session, self.order.order_id, self.dice.choice(self.denied), reason="random",
+                approved_by="nobody", now=self.clock.now(),
+            )  # fmt: skip
 
     async def pay_out(self) -> None:
         """R8a and R8b of everything a party has available."""
