@@ -1,7 +1,8 @@
 """A payment that came after its order was given up goes back whole, however often that takes.
 
 What came back from the customer's bank is owed again at once, and sent again later: an hour after the first attempt,
-longer each time. What somebody gave back at the provider, past us, counts. After ``TRIES`` attempts of ours the rest is
+longer each time. What somebody gave back at the provider, past us, counts, and so does what the customer's bank took
+back for it: a dispute that is lost. While one is open nothing is sent. After ``TRIES`` attempts of ours the rest is
 owed (2100, an aged item of the reconciliation) until somebody gives it back there.
 """
 
@@ -24,7 +25,8 @@ from infra.db.session import Database
 from infra.payments.errors import IdempotencyMismatch, ProviderRefused, ProviderUnavailable
 from infra.payments.gateway import Charge, PaymentGateway, Refund
 from marketplace.orders.events import PaymentCameLate
-from supply.settlement.late_payments import SentBack, post_late_payment
+from supply.settlement.disputes.events import DisputeWon
+from supply.settlement.late_payments import SentBack, Standing, post_late_payment
 
 TRIES = 8
 """With the pauses between them more than three days."""
@@ -39,8 +41,11 @@ _OF_CHARGE = text(
 )
 _LOCK = text("SELECT FROM payments WHERE id = :id FOR UPDATE")
 _STANDS = text(
-    "UPDATE payments SET refunded_minor = captured_minor - :owed, give_back_at = :again, status ="
-    " CASE :owed WHEN 0 THEN 'refunded' WHEN captured_minor THEN 'paid' ELSE 'partially_refunded' END WHERE id = :id"
+    "UPDATE payments SET refunded_minor = captured_minor - :kept, give_back_at = :again, status ="
+    " CASE :kept WHEN 0 THEN 'refunded' WHEN captured_minor THEN 'paid' ELSE 'partially_refunded' END WHERE id = :id"
+)
+_OWED_AGAIN = text(
+    "UPDATE payments SET give_back_at = :now WHERE came_late_at IS NOT NULL AND charge_id = :charge"
 )
 _CLAIM = text(
     "UPDATE payments SET give_back_at = CAST(:now AS timestamptz) + CAST(:pause AS interval) WHERE id IN ("
@@ -61,6 +66,11 @@ async def on_payment_came_late(
     db: Database, event: PaymentCameLate, *, payments: PaymentGateway, clock: Clock
 ) -> None:
     await give_back(db, event.payment_id, event.charge_id, payments=payments, clock=clock)
+
+
+async def on_dispute_won(session: AsyncSession, event: DisputeWon, *, clock: Clock) -> None:
+    """What losing it had brought the customer, it is owed again."""
+    await session.execute(_OWED_AGAIN, {"charge": event.charge_id, "now": clock.now()})
 
 
 async def sweep_late_payments(db: Database, *, payments: PaymentGateway, clock: Clock) -> int:
@@ -88,17 +98,23 @@ async def give_back(
     rest is asked for whole, and the provider gives no more back than was paid. Raises ``ProviderUnavailable``."""
     charge = await payments.retrieve_charge(charge_id)
     known = list(reversed(await payments.find_refunds(charge_id)))
-    rest = charge.amount_minor - sum(each.amount_minor for each in known if each.status not in _FAILED)
+    stands = await _book(db, payment_id, charge, known, again=clock.now() + FIRST_PAUSE, clock=clock)
+    sending = sum(each.amount_minor for each in known if _is_on_its_way(each))
+    rest = stands.owed_minor - sending
     mine = [each for each in known if _OURS in each.metadata]
-    again = _next_time(mine, clock.now()) if rest else clock.now() + LONGEST_PAUSE
+    again = _next_time(mine, clock.now()) if rest > 0 and not stands.disputed else clock.now() + LONGEST_PAUSE
     if again is not None and again <= clock.now():
         sent = await _send(payment_id, charge, rest, len(mine) + 1, payments=payments)
         known += [] if sent is None else [sent]
         again = clock.now() + (LONGEST_PAUSE if sent is None else FIRST_PAUSE)
     elif again is None:
         log.error("a late payment cannot be given back", payment=str(payment_id), charge=charge_id, rest=rest)
-    async with db.unit_of_work(SYSTEM) as session:
-        await _book(session, payment_id, charge, known, again, now=clock.now())
+    await _book(db, payment_id, charge, known, again, clock=clock)
+
+
+def _is_on_its_way(refund: Refund) -> bool:
+    """Asked for, and its money has not left yet: the ledger does not know of it."""
+    return refund.status not in _FAILED and not refund.balance_transaction_id
 
 
 def _next_time(mine: Sequence[Refund], now: datetime) -> datetime | None:
@@ -127,24 +143,29 @@ async def _send(
 
 
 async def _book(
-    session: AsyncSession,
+    db: Database,
     payment_id: PaymentId,
     charge: Charge,
     known: Sequence[Refund],
     again: datetime | None,
     *,
-    now: datetime,
-) -> None:
+    clock: Clock,
+) -> Standing:
     """The ledger decides what is still owed: somebody else may have seen more than we have."""
-    await session.execute(_LOCK, {"id": payment_id})
     left = [
         SentBack(each.id, each.amount_minor, failed=each.status in _FAILED)
         for each in known
         if each.balance_transaction_id
     ]
-    owed = await post_late_payment(
-        session, charge_id=charge.id, amount=Money(charge.amount_minor, charge.currency), sent_back=left,
-        captured_at=charge.created_at, now=now,
-    )  # fmt: skip
-    stands: dict[str, Any] = {"id": payment_id, "owed": owed, "again": again if owed else None}
-    await session.execute(_STANDS, stands)
+    async with db.unit_of_work(SYSTEM) as session:
+        await session.execute(_LOCK, {"id": payment_id})
+        stands = await post_late_payment(
+            session, charge_id=charge.id, amount=Money(charge.amount_minor, charge.currency), sent_back=left,
+            captured_at=charge.created_at, now=clock.now(),
+        )  # fmt: skip
+        values: dict[str, Any] = {
+            "id": payment_id, "kept": stands.owed_minor + stands.charged_back_minor,
+            "again": again if stands.owed_minor else None,
+        }  # fmt: skip
+        await session.execute(_STANDS, values)
+    return stands

@@ -189,12 +189,14 @@ RULES: tuple[Rule, ...] = (
         5, "what refunds and lost disputes took is what was refunded; the rest is the platform's goodwill",
         "SELECT o.order_id || ' refunded ' || o.refunded_minor || ' for ' || coalesce(r.given, 0) || ' and disputes '"
         " || coalesce(d.lost, 0) || ', goodwill ' || o.goodwill_minor || ' for ' || coalesce(r.goodwill, 0)"
+        " || ' and disputes ' || coalesce(d.owed, 0)"
         " FROM split_orders o LEFT JOIN (SELECT order_id, sum((changes->>'given')::bigint) AS given,"
         "  sum(amount_minor - (changes->>'given')::bigint) AS goodwill FROM split_refunds WHERE status <> 'voided'"
-        "  GROUP BY 1) r USING (order_id) LEFT JOIN (SELECT p.order_id, sum((p.lost->>'amount')::bigint) AS lost"
+        "  GROUP BY 1) r USING (order_id) LEFT JOIN (SELECT p.order_id, sum((p.lost->>'amount')::bigint) AS lost,"
+        "  sum((p.lost->>'owed')::bigint) AS owed"
         "  FROM dispute_orders p JOIN disputes d ON d.id = p.dispute_id AND d.stage = 'lost' GROUP BY 1) d"
         " USING (order_id) WHERE o.refunded_minor <> coalesce(r.given, 0) + coalesce(d.lost, 0)"
-        " OR o.goodwill_minor <> coalesce(r.goodwill, 0)",
+        " OR o.goodwill_minor <> coalesce(r.goodwill, 0) + coalesce(d.owed, 0)",
     ),
     _rule(
         5, "goodwill nobody has repaid is the platform's expense",
@@ -223,6 +225,16 @@ RULES: tuple[Rule, ...] = (
         "  GROUP BY currency) SELECT currency || ' owed ' || coalesce(owed.minor, 0) || ', reserved '"
         " || coalesce(open.minor, 0) FROM owed FULL JOIN open USING (currency)"
         " WHERE coalesce(owed.minor, 0) <> coalesce(open.minor, 0)",
+    ),
+    _rule(
+        5, "of a payment that came late is owed what has neither gone back nor been charged back",
+        "WITH owed AS (SELECT substr(a.owner, 10) AS charge_id, -sum(e.amount_minor) AS minor FROM ledger_accounts a"
+        "  JOIN ledger_entries e ON e.account_id = a.id WHERE a.code = 2100 AND a.owner LIKE 'customer:ch%'"
+        "  GROUP BY 1), lost AS (SELECT charge_id, sum(owed_minor) AS minor FROM disputes WHERE stage = 'lost'"
+        "  GROUP BY 1) SELECT charge_id || ' is owed ' || owed.minor || ' of ' || p.captured_minor || ', gone back '"
+        " || p.refunded_minor || ', charged back ' || coalesce(lost.minor, 0) FROM owed JOIN payments p"
+        " USING (charge_id) LEFT JOIN lost USING (charge_id)"
+        " WHERE owed.minor <> p.captured_minor - p.refunded_minor - coalesce(lost.minor, 0)",
     ),
     _rule(
         5, "tax owed is the tax on what customers still hold",

@@ -78,7 +78,7 @@ SUBSCRIPTIONS: dict[type[Event], tuple[Handler, ...]] = {
     RefundRequested: (refund_sending.on_refund_requested,),
     RefundSettled: (coupon_returns.on_refund_settled,),
     DisputeLost: (refund_commission.on_dispute_lost,),
-    DisputeWon: (refund_commission.on_dispute_won,),
+    DisputeWon: (refund_commission.on_dispute_won, late_payments.on_dispute_won),
     EvidenceGiven: (evidence.on_evidence_given,),
     DisputeConceded: (evidence.on_dispute_conceded,),
     RefundVoided: (disputes.on_refund_voided,),

@@ -57,6 +57,7 @@ class DeniedShare(Row, table=True):
     __table_args__ = (
         CheckConstraint("amount_minor >= 0 AND restored_minor BETWEEN 0 AND amount_minor", name="amounts"),
         Index("ix_denied_shares_order_line_id", "order_line_id"),
+        Index("ix_denied_shares_order_id", "order_id"),
     )
 
     reference: str = Field(primary_key=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.money import Money
@@ -26,6 +27,26 @@ class SentBack:
     failed: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the customer is still owed (2100), and what of the rest its bank took back for it (a lost dispute).
+    ``disputed``: the bank holds money of the charge, and the provider gives nothing back."""
+
+    owed_minor: int
+    charged_back_minor: int
+    disputed: bool
+
+
+_DISPUTES = text(
+    "SELECT coalesce(sum(owed_minor) FILTER (WHERE stage = 'lost'), 0)::bigint AS charged_back,"
+    " coalesce(bool_or(stage = 'open'), false) AS disputed FROM disputes WHERE charge_id = :charge_id"
+)
+
+
+def owed_account(charge_id: str, currency: str) -> AccountKey:
+    return AccountKey(Code.REFUND_PENDING, f"customer:{charge_id}", currency)
+
+
 async def post_late_payment(
     session: AsyncSession,
     *,
@@ -35,16 +56,16 @@ async def post_late_payment(
     captured_at: datetime,
     now: datetime,
     provider: str = "stripe",
-) -> int:
+) -> Standing:
     """Each journal once, by the charge and the attempt: again, nothing happens. The provider keeps its fee (R2).
 
     ``sent_back``: the attempts whose money has left, oldest first: what came back is owed again before the next takes
-    it, and 2100 never goes below zero. Returns what is owed to the customer then.
+    it, and 2100 never goes below zero.
     """
     await register_charge(
         session, charge_id, provider=provider, currency=amount.currency, captured_at=captured_at
     )
-    owed = AccountKey(Code.REFUND_PENDING, f"customer:{charge_id}", amount.currency)
+    owed = owed_account(charge_id, amount.currency)
     pending = provider_account(Code.PROVIDER_PENDING, provider, amount.currency)
     available = provider_account(Code.PROVIDER_AVAILABLE, provider, amount.currency)
     minor, key = amount.amount_minor, f"late:{charge_id}"
@@ -61,4 +82,6 @@ async def post_late_payment(
             )
     for journal in journals:
         await ledger.post(session, journal, now=now)
-    return (await ledger.hold(session, [owed]))[owed]
+    left = (await ledger.hold(session, [owed]))[owed]
+    disputes = (await session.execute(_DISPUTES, {"charge_id": charge_id})).one()
+    return Standing(left, disputes.charged_back, disputes.disputed)

@@ -69,6 +69,7 @@ class DebtPayment(Row, table=True):
             unique=True,
             postgresql_where=text("status = 'open'"),
         ),
+        Index("ix_debt_payments_charge_id", "charge_id"),
         Index("ix_debt_payments_quiet", "created_at", postgresql_where=text("status = 'open'")),
         UniqueConstraint("intent_id"),
         CheckConstraint("amount_minor > 0", name="amount"),

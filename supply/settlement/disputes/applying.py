@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.actor import SYSTEM
 from core.clock import Clock
 from core.errors import LianyuError
-from core.ids import BrandId, OrderId
+from core.ids import OrderId
 from core.money import Money
 from infra import outbox
 from infra.db.base import table_of
@@ -29,7 +29,8 @@ from infra.payments.gateway import Dispute as ProviderDispute
 from infra.payments.gateway import PaymentGateway
 from supply.ledger import service as ledger
 from supply.ledger.chart import Code
-from supply.ledger.journal import Journal, credit, debit, merged
+from supply.ledger.journal import Journal, credit, debit, merged, mirrored
+from supply.settlement import late_payments
 from supply.settlement.at_source import owed_again
 from supply.settlement.at_source.owed_again import Payer
 from supply.settlement.currency_positions import Conversion, record_conversion
@@ -38,6 +39,7 @@ from supply.settlement.disputes.events import DisputeLost, DisputeOpened, Disput
 from supply.settlement.disputes.models import DisputeOrder
 from supply.settlement.disputes.posting import Fee, Part
 from supply.settlement.disputes.stages import Course, Stage, Step, course
+from supply.settlement.disputes.thawing import thawed
 from supply.settlement.kinds import Kind
 from supply.settlement.order_book import OrderBook, load_many
 from supply.settlement.parties import platform_account
@@ -67,10 +69,10 @@ _WITHDRAWN = text(
     "UPDATE disputes SET amount_minor = :amount_minor, platform_minor = :platform_minor,"
     " settled_currency = :settled_currency, settled_minor = :settled_minor, fee_minor = :fee_minor WHERE id = :id"
 )
+_OWED = text("UPDATE disputes SET owed_minor = :owed_minor WHERE id = :id")
 _FEE = text("UPDATE disputes SET fee_minor = :fee_minor WHERE id = :id")
 _OF_CHARGE = text("SELECT order_id FROM split_orders WHERE charge_id = :charge_id ORDER BY order_id")
 _KNOWN_CHARGE = text("SELECT provider FROM provider_charges WHERE charge_id = :charge_id")
-_PARTS = text("SELECT * FROM dispute_orders WHERE dispute_id = :id ORDER BY order_id")
 _FORGET_PARTS = text("DELETE FROM dispute_orders WHERE dispute_id = :id")
 _ELSEWHERE = text(
     "SELECT o.order_id, sum(o.amount_minor) AS amount_minor FROM dispute_orders o JOIN disputes d"
@@ -140,30 +142,23 @@ async def apply_dispute(
     way = course(Stage(row.stage), facts.status, withdrawn=_taken(facts) > 0)
     if Step.WITHDRAW in way.steps or row.stage == Stage.NOTICED:
         row = await _allot(session, row, facts, list(books.values()), payer)
-    parts = await parts_of(session, facts.id)
+    parts = await posting.parts_of(session, facts.id)
     if way.steps:
-        await posting.hold(session, parts, books)
+        beside = [
+            each for book in books.values() for each in await posting.open_parts(session, book.order_id)
+        ]
+        await posting.hold(session, [*parts, *beside], books)
     for step in way.steps:
         if payer is not None:
             await _payers_part(session, step, row, payer, now)
         else:
             await _take(session, step, row, parts, books, now)
-        parts = await parts_of(session, facts.id)
+        parts = await posting.parts_of(session, facts.id)
     await _convert(session, row, facts, now)
     await _book_fee(session, row, facts, payer, now)
     await _remember(session, row, facts, way.stage, now)
     await _tell(session, way, row, parts, now)
     return way.stage
-
-
-async def parts_of(session: AsyncSession, dispute_id: str) -> list[Part]:
-    return [
-        Part(
-            row.dispute_id, OrderId.of(row.order_id), BrandId.of(row.merchant_id), row.currency,
-            row.amount_minor, row.freezes, row.absorbed, row.lost,
-        )
-        for row in await session.execute(_PARTS, {"id": dispute_id})
-    ]  # fmt: skip
 
 
 def _taken(facts: ProviderDispute) -> int:
@@ -232,19 +227,20 @@ async def _take(
     fee: Fee | None = Fee(row.settled_currency, row.fee_minor)
     for part in parts:
         book = books[part.order_id]
-        match step:
-            case Step.WITHDRAW:
-                await posting.withdraw(session, part, row.provider, fee, now=now)
-                await posting.freeze(session, part, book, now=now)
-                fee = None
-            case Step.LOSE:
-                owed = await posting.lose(session, part, book, now=now)
-                await absorbing.absorb_by_policy(session, part, book, owed, now=now)
-            case Step.WIN:
-                await posting.win(session, part, book, now=now)
-            case Step.WIN_BACK:
-                await absorbing.take_back(session, part, now=now)
-                await posting.win_back(session, part, book, now=now)
+        async with thawed(session, book, now=now, but=part.dispute_id) as open_parts:
+            match step:
+                case Step.WITHDRAW:
+                    await posting.withdraw(session, part, row.provider, fee, now=now)
+                    open_parts.append(part)
+                    fee = None
+                case Step.LOSE:
+                    owed = await posting.lose(session, part, book, now=now)
+                    await absorbing.absorb_by_policy(session, part, book, owed, now=now)
+                case Step.WIN:
+                    await posting.win(session, part, book, now=now)
+                case Step.WIN_BACK:
+                    await absorbing.take_back(session, part, now=now)
+                    await posting.win_back(session, part, book, now=now)
     if row.platform_minor:
         await _platforms_part(session, step, row, fee if step is Step.WITHDRAW else None, now)
 
@@ -263,16 +259,22 @@ async def _payers_part(session: AsyncSession, step: Step, row: Any, payer: Payer
 async def _platforms_part(
     session: AsyncSession, step: Step, row: Any, fee: Fee | None, now: datetime
 ) -> None:
-    """What belongs to no order is nobody's but the platform's: withdrawn, lost (5020), won."""
-    amount, owed = row.platform_minor, posting.owed_by_bank(row.id, row.currency)
-    loss = platform_account(Code.CHARGEBACK_LOSS, row.currency)
+    """What belongs to no order is nobody's but the platform's: withdrawn, lost (5020), won. A payment that came late
+    is owed to the customer (2100): lost, it has that."""
+    amount, receivable = row.platform_minor, posting.owed_by_bank(row.id, row.currency)
+    customers = late_payments.owed_account(row.charge_id, row.currency)
+    had = row.owed_minor
+    if step is Step.LOSE:
+        had = min(amount, (await ledger.hold(session, [customers, receivable]))[customers])
+        await session.execute(_OWED, {"id": row.id, "owed_minor": had})
+    lost = [debit(customers, had), debit(platform_account(Code.CHARGEBACK_LOSS, row.currency), amount - had)]
     went = posting.provider_legs(row.provider, row.currency, -amount)
     came = posting.provider_legs(row.provider, row.currency, amount)
     name, kind, legs = {
-        Step.WITHDRAW: ("withdrawn", Kind.DISPUTE_WITHDRAWN, [debit(owed, amount), *went]),
-        Step.LOSE: ("lost", Kind.DISPUTE_LOST, [debit(loss, amount), credit(owed, amount)]),
-        Step.WIN: ("won", Kind.DISPUTE_WON, [*came, credit(owed, amount)]),
-        Step.WIN_BACK: ("won", Kind.DISPUTE_WON, [*came, credit(loss, amount)]),
+        Step.WITHDRAW: ("withdrawn", Kind.DISPUTE_WITHDRAWN, [debit(receivable, amount), *went]),
+        Step.LOSE: ("lost", Kind.DISPUTE_LOST, [*lost, credit(receivable, amount)]),
+        Step.WIN: ("won", Kind.DISPUTE_WON, [*came, credit(receivable, amount)]),
+        Step.WIN_BACK: ("won", Kind.DISPUTE_WON, [*came, *mirrored(lost)]),
     }[step]
     if fee:
         legs = [*legs, *posting.fee_legs(row.provider, fee)]
@@ -331,8 +333,12 @@ def _facts(facts: ProviderDispute) -> dict[str, Any]:
 
 async def _tell(session: AsyncSession, way: Course, row: Any, parts: Sequence[Part], now: datetime) -> None:
     orders = tuple(part.order_id for part in parts)
-    told = {
-        Step.WITHDRAW: DisputeOpened, Step.LOSE: DisputeLost, Step.WIN: DisputeWon, Step.WIN_BACK: DisputeWon,
-    }  # fmt: skip
+    facts = row.id, orders, row.amount_minor, row.currency, now
     for step in way.steps:
-        await outbox.record(session, told[step](row.id, orders, row.amount_minor, row.currency, now))
+        match step:
+            case Step.WITHDRAW:
+                await outbox.record(session, DisputeOpened(*facts))
+            case Step.LOSE:
+                await outbox.record(session, DisputeLost(*facts))
+            case Step.WIN | Step.WIN_BACK:
+                await outbox.record(session, DisputeWon(*facts, charge_id=row.charge_id))

@@ -40,6 +40,7 @@ class DisputeWon(Event):
     amount_minor: int
     currency: str
     at: datetime
+    charge_id: str = ""
 
 
 @event("settlement.evidence_given")

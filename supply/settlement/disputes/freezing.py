@@ -51,12 +51,10 @@ def over_orders(amount_minor: int, kept: Sequence[int]) -> tuple[list[int], int]
 def shares_of(book: OrderBook, amount_minor: int) -> tuple[OrderState, list[Taken]]:
     """R6b: who gives how much of a disputed amount, over what each still holds of the order.
 
-    Nobody gives what the customer was owed already. All that is left is taken from every cell, so that a merchant
-    below zero in one of them is set off.
+    All that is left is taken from every cell, so that a merchant below zero in one of them is set off.
     """
     before = book.state
     left = before.left_minor
-    amount_minor -= min(amount_minor, book.owed_to_customer_minor)
     if amount_minor >= left:
         refund = composition.refund_rest(before)
     else:

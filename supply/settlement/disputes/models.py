@@ -27,7 +27,8 @@ class Dispute(Row, table=True):
     """One dispute at the provider, under the provider's id. Its row is the lock of everything done to it.
 
     ``amount_minor`` is in the customer's currency; ``platform_minor`` of it belongs to no order (a payment that
-    came late). ``fee_minor`` is what was booked of the provider's fee, in ``settled_currency``.
+    came late), and losing it brought the customer ``owed_minor`` that it was owed. ``fee_minor`` is what was booked
+    of the provider's fee, in ``settled_currency``.
     """
 
     __tablename__ = "disputes"
@@ -51,6 +52,7 @@ class Dispute(Row, table=True):
     currency: str = currency_field()
     amount_minor: int = minor_field()
     platform_minor: int = minor_field()
+    owed_minor: int = minor_field(default=0)
     settled_currency: str = currency_field()
     settled_minor: int = minor_field()
     """What the provider withdrew, without its fee."""

@@ -44,6 +44,11 @@ from supply.settlement.undoing import (
     undo,
 )
 
+_PARTS = text("SELECT * FROM dispute_orders WHERE dispute_id = :id ORDER BY order_id")
+_OPEN_PARTS = text(
+    "SELECT o.* FROM dispute_orders o JOIN disputes d ON d.id = o.dispute_id AND d.stage = 'open'"
+    " WHERE o.order_id = :order_id ORDER BY o.dispute_id"
+)
 _SHARES_TABLE = table_of(DisputeShare)
 _SHARES = text(
     "SELECT line_id, seat, payee_id, tenant_id, pending_minor, available_minor FROM dispute_shares"
@@ -104,6 +109,23 @@ def fee_legs(provider: str, fee: Fee) -> list[Leg]:
     ]
 
 
+async def parts_of(session: AsyncSession, dispute_id: str) -> list[Part]:
+    """By order."""
+    return [_part(row) for row in await session.execute(_PARTS, {"id": dispute_id})]
+
+
+async def open_parts(session: AsyncSession, order_id: OrderId) -> list[Part]:
+    """What banks hold of one order, by dispute."""
+    return [_part(row) for row in await session.execute(_OPEN_PARTS, {"order_id": order_id})]
+
+
+def _part(row: Any) -> Part:
+    return Part(
+        row.dispute_id, OrderId.of(row.order_id), BrandId.of(row.merchant_id), row.currency,
+        row.amount_minor, row.freezes, row.absorbed, row.lost,
+    )  # fmt: skip
+
+
 async def withdraw(
     session: AsyncSession, part: Part, provider: str, fee: Fee | None, *, now: datetime
 ) -> None:
@@ -116,9 +138,12 @@ async def withdraw(
     await _post(session, part, "withdrawn", Kind.DISPUTE_WITHDRAWN, legs, now)
 
 
-async def freeze(session: AsyncSession, part: Part, book: OrderBook, *, now: datetime) -> None:
-    """R9b. What was thawed before can be frozen again: the journals are counted."""
-    _, taken = freezing.shares_of(book, part.amount_minor)
+async def freeze(
+    session: AsyncSession, part: Part, book: OrderBook, owed_minor: int, *, now: datetime
+) -> None:
+    """R9b, but for ``owed_minor``, which a loss would take of what the customer is owed. What was thawed before can
+    be frozen again: the journals are counted."""
+    _, taken = freezing.shares_of(book, part.amount_minor - owed_minor)
     held = await ledger.hold(session, _accounts(book, part))
     legs, frozen = freezing.freeze(book, taken, held)
     if not frozen:
@@ -150,12 +175,12 @@ async def lose(session: AsyncSession, part: Part, book: OrderBook, *, now: datet
     held = await ledger.hold(session, _accounts(book, part, frozen))
     thawed = freezing.thaw(book, frozen, held)
     before = positions(book)
-    state, taken = freezing.shares_of(book, part.amount_minor)
+    owed = min(part.amount_minor, book.owed_to_customer_minor)
+    state, taken = freezing.shares_of(book, part.amount_minor - owed)
     book.take_over(state)
     shares = [Share(book.line(each.source_id).cells[each.seat], each.amount_minor) for each in taken]
     legs = merged(take(book, shares, held))
     amount = sum(each.amount_minor for each in taken)
-    owed = min(part.amount_minor, book.owed_to_customer_minor)
     beyond = part.amount_minor - owed - amount
     paid = change_goodwill(book, owed)
     book.refunded_minor += amount

@@ -44,6 +44,8 @@ from supply.settlement.rails.splits import give_back, keep_split, split_of
 from supply.settlement.split_plan import Instruction, PayeeKind, Request
 
 REFUNDS_AT_ONCE = 50
+_UNSAID = "RETURN_FAILED"
+"""Of a return that failed and nobody says why."""
 _UNSENT = (RequestStatus.PLANNED, RequestStatus.REFUSED)
 ASK_AFTER = timedelta(minutes=1)
 
@@ -337,9 +339,11 @@ async def _all_came_back(
             waiting = True
             continue
         done = found.state == "SUCCESS"
-        await _end_return(db, order, row, done=done, failure=found.failure, clock=clock)
+        await _end_return(
+            db, order, row, done=done, failure=None if done else found.failure or _UNSAID, clock=clock
+        )
         if not done:
-            failure = found.failure or "RETURN_FAILED"
+            failure = found.failure or _UNSAID
     if failure is not None and not waiting:
         await _refuse(db, refund, failure, clock=clock)
     return failure is None and not waiting

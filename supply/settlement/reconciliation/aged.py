@@ -28,7 +28,10 @@ _REFUNDS = text(
     "SELECT a.owner, a.currency, b.posted_minor AS minor, min(j.posted_at) AS since FROM ledger_accounts a"
     " JOIN ledger_balances b ON b.account_id = a.id AND b.posted_minor > 0"
     " JOIN ledger_entries e ON e.account_id = a.id JOIN ledger_journals j ON j.id = e.journal_id"
-    " WHERE a.code = 2100 GROUP BY a.owner, a.currency, b.posted_minor HAVING min(j.posted_at) < :before"
+    # Owed before and given back since is another matter: from where it was last nothing.
+    " WHERE a.code = 2100 AND NOT EXISTS (SELECT FROM ledger_entries z WHERE z.account_id = a.id"
+    "  AND z.balance_after = 0 AND z.account_version >= e.account_version)"
+    " GROUP BY a.owner, a.currency, b.posted_minor HAVING min(j.posted_at) < :before"
 )
 _PENDING = text(
     "SELECT charge_id AS owner, coalesce(settled_currency, currency) AS currency, coalesce(net_minor, 0) AS minor,"

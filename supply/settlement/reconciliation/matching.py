@@ -35,7 +35,7 @@ _MATCH = text(
     " agreeing AS (SELECT ref, inward FROM listed l FULL JOIN booked b USING (ref, inward, currency)"
     "  GROUP BY ref, inward HAVING bool_and("
     "   (coalesce(b.amount, 0) = coalesce(l.amount, 0) AND coalesce(b.fee, 0) = coalesce(l.fee, 0))"
-    "   OR (b.amount = coalesce(l.net, 0) AND b.fee = 0))),"
+    "   OR coalesce(b.amount = coalesce(l.net, 0) AND b.fee = 0, false))),"
     " ours AS (UPDATE psp_postings p SET state = 'matched', finding = NULL FROM agreeing a"
     "  WHERE p.provider = :provider AND p.ref = a.ref AND p.inward = a.inward AND p.state <> 'matched')"
     " UPDATE psp_txn t SET state = 'matched', finding = NULL, matched_at = :now FROM agreeing a"

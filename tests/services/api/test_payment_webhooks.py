@@ -14,12 +14,13 @@ from core.actor import SYSTEM
 from core.ids import FulfillmentOrderId
 from marketplace.brands import service as brands
 from marketplace.orders import late_payments, paying
+from services.simulate.invariants import violations
 from tests.factories import brands as brands_factory
 from tests.services.api.conftest import Paying
 
 
-async def test_money_that_comes_after_the_hold_ran_out_goes_back(paying_shopper: Paying) -> None:
-    shopper = paying_shopper
+async def came_late(shopper: Paying) -> str:
+    """Paid after the hold ran out, and told twice: the intent. What was paid is refunded."""
     _, intent = await shopper.placed()
     assert await shopper.sellable() == 4
     shopper.clock.advance(timedelta(minutes=31))
@@ -30,6 +31,12 @@ async def test_money_that_comes_after_the_hold_ran_out_goes_back(paying_shopper:
     for _ in range(2):
         assert (await shopper.tell(raw, signature)).status_code == 200
         await shopper.served.work()
+    return intent
+
+
+async def test_money_that_comes_after_the_hold_ran_out_goes_back(paying_shopper: Paying) -> None:
+    shopper = paying_shopper
+    intent = await came_late(shopper)
 
     assert await shopper.one("SELECT payment_status || fulfillment_status FROM orders") == "voidedcancelled"
     assert await shopper.one("SELECT count(*) FROM outbox WHERE name = 'orders.payment_came_late'") == 1
@@ -74,6 +81,44 @@ async def test_money_that_comes_after_the_hold_ran_out_goes_back(paying_shopper:
     await shopper.books_hold()
 
 
+async def test_a_late_payment_that_the_customers_bank_takes_back_is_not_owed_besides(
+    paying_shopper: Paying,
+) -> None:
+    shopper = paying_shopper
+    intent = await came_late(shopper)
+    (refund,) = shopper.provider.get("/v1/refunds", payment_intent=intent).json()["data"]
+    await _comes_back(shopper, refund["id"])
+    dispute = shopper.provider.admin("POST", "/disputes", charge=refund["charge"])["id"]
+    await _heard(shopper, "charge.dispute.funds_withdrawn", dispute)
+
+    # While the bank holds the money nothing is sent, and nothing refused.
+    shopper.clock.advance(timedelta(hours=1))
+    assert await _given_back(shopper) == 1
+    assert await shopper.one(_OWED) == 10_500
+    assert len(shopper.provider.get("/v1/refunds", payment_intent=intent).json()["data"]) == 1
+
+    shopper.provider.admin("POST", f"/disputes/{dispute}/close", status="lost")
+    await _heard(shopper, "charge.dispute.closed", dispute)
+    shopper.clock.advance(timedelta(days=1))
+    assert await _given_back(shopper) == 1
+    assert (await shopper.one(_OWED), await shopper.one(_CHARGED_BACK)) == (0, None)
+    assert await shopper.one("SELECT status || refunded_minor FROM payments") == "paid0"
+    shopper.clock.advance(timedelta(days=2))
+    assert await _given_back(shopper) == 0  # nothing is left to give back
+    await _sound(shopper)
+
+    shopper.provider.admin("POST", f"/disputes/{dispute}/close", status="won")
+    await _heard(shopper, "charge.dispute.funds_reinstated", dispute)
+    assert await shopper.one(_OWED) == 10_500
+    assert await _given_back(shopper) == 1
+    refunds = shopper.provider.get("/v1/refunds", payment_intent=intent).json()["data"]
+    assert [each["status"] for each in refunds] == ["succeeded", "failed"]
+    assert await shopper.one(_OWED) == 0
+    assert await shopper.one("SELECT status || refunded_minor FROM payments") == "refunded10500"
+    await _sound(shopper)
+
+
+_CHARGED_BACK = "SELECT sum(balance_minor) FROM ledger_balances_now WHERE code = 5020"
 _OWED = "SELECT sum(balance_minor) FROM ledger_balances_now WHERE code = 2100"
 _LATE_REFUNDS = """SELECT count(*) FILTER (WHERE kind = 'refund_settled') || ' '
     || count(*) FILTER (WHERE kind = 'refund_voided') FROM ledger_journals WHERE idem LIKE 'late:%'"""
@@ -86,6 +131,18 @@ async def _comes_back(shopper: Paying, refund: str) -> None:
     for _ in range(2):
         assert (await shopper.tell(raw, signature)).status_code == 200
         await shopper.served.work()
+
+
+async def _heard(shopper: Paying, type: str, about: str) -> None:
+    signature, raw = shopper.heard(type, about)
+    assert (await shopper.tell(raw, signature)).status_code == 200
+    await shopper.served.work()
+
+
+async def _sound(shopper: Paying) -> None:
+    await shopper.books_hold()
+    async with shopper.db.reading(SYSTEM) as session:
+        assert await violations(session) == []
 
 
 async def _given_back(shopper: Paying) -> int:

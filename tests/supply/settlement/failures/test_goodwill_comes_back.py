@@ -13,6 +13,7 @@ from core.ids import RefundId
 from core.money import Money
 from marketplace.orders import refunding
 from marketplace.orders.models import PaymentStatus, RefundCause, RefundKind, RefundStatus
+from services.simulate.invariants import violations
 from supply.ledger.chart import Code
 from supply.settlement.composition import RefundTooLarge
 from supply.settlement.errors import NothingToRefund
@@ -51,6 +52,13 @@ async def made_at_the_desk(order: Bought, amount_minor: int) -> str:
     return str(made["id"])
 
 
+async def sound(order: Bought) -> None:
+    """Every identity of the books, and every rule that the simulation asks."""
+    await order.hold()
+    async with order.shopper.db.reading(SYSTEM) as session:
+        assert await violations(session) == []
+
+
 async def owed(order: Bought) -> dict[Code, int]:
     """What the customer is owed, what the platform gave, what it lost to banks: as debits."""
     trial = await order.trial()
@@ -70,7 +78,7 @@ async def test_repaid_goodwill_that_comes_back_is_owed_to_the_customer(paying_sh
     assert {each.net_minor for each in (await order.balances()).values()} == {0}
     assert order.at_provider() == [(1_000, "failed"), (9_500, "succeeded")]
     assert await paying_shopper.one("SELECT payment_status FROM orders") == PaymentStatus.PARTIALLY_REFUNDED
-    await order.hold()
+    await sound(order)
 
     async with paying_shopper.db.unit_of_work(SYSTEM) as session:
         await refunding.retry(session, SYSTEM, given, clock=paying_shopper.clock)
@@ -81,7 +89,7 @@ async def test_repaid_goodwill_that_comes_back_is_owed_to_the_customer(paying_sh
     assert await paying_shopper.one("SELECT payment_status FROM orders") == PaymentStatus.REFUNDED
     with pytest.raises(NothingToRefund):
         await order.refund(everything=True)
-    await order.hold()
+    await sound(order)
 
 
 async def test_a_refund_of_everything_brings_what_is_owed(paying_shopper: Paying) -> None:
@@ -97,13 +105,13 @@ async def test_a_refund_of_everything_brings_what_is_owed(paying_shopper: Paying
     assert order.at_provider()[1:] == [(9_500, "succeeded"), (1_000, "succeeded")]
     assert await owed(order) == {}
     assert {each.net_minor for each in (await order.balances()).values()} == {0}
-    await order.hold()
+    await sound(order)
 
     (made,) = paying_shopper.provider.get("/v1/refunds", charge=order.charge_id, limit=1).json()["data"]
     assert made["metadata"]["refund"] == str(back)
     await sent_back(order, made["id"])
     assert await owed(order) == {Code.REFUND_PENDING: -500}  # the parties have their 5.00 again
-    await order.hold()
+    await sound(order)
 
 
 async def test_new_goodwill_pays_what_is_owed_before_it_costs_the_platform(paying_shopper: Paying) -> None:
@@ -114,7 +122,7 @@ async def test_new_goodwill_pays_what_is_owed_before_it_costs_the_platform(payin
     await order.work()
 
     assert await owed(order) == {Code.GOODWILL: 200}
-    await order.hold()
+    await sound(order)
 
 
 async def test_a_refund_at_the_desk_pays_what_is_owed_and_then_the_parties_shares(
@@ -133,14 +141,14 @@ async def test_a_refund_at_the_desk_pays_what_is_owed_and_then_the_parties_share
     ]
     assert {r.status for r in (first, second)} == {RefundStatus.SUCCEEDED}
     assert await owed(order) == {}
-    await order.hold()
+    await sound(order)
 
     await sent_back(order, made)
 
     assert {r.status for r in (await order.refunds())[2:]} == {RefundStatus.FAILED}
     assert await owed(order) == {Code.REFUND_PENDING: -500}
     assert await order.balances() == before
-    await order.hold()
+    await sound(order)
 
 
 async def test_a_lost_dispute_brings_what_is_owed_and_one_won_after_that_takes_it_again(
@@ -154,7 +162,32 @@ async def test_a_lost_dispute_brings_what_is_owed_and_one_won_after_that_takes_i
     await case.tell("closed")
 
     assert await owed(order) == {}  # and nothing is the platform's loss (5020)
+    await sound(order)
     case.verdict("won")
     await case.tell("funds_reinstated")
     assert await owed(order) == {Code.REFUND_PENDING: -1_000}
-    await order.hold()
+    await sound(order)
+
+
+async def test_what_is_owed_covers_one_of_two_disputes_and_the_parties_shares_the_other(
+    paying_shopper: Paying,
+) -> None:
+    order = await bought(paying_shopper)
+    await given_and_come_back(order, Money(10_000, CNY))  # 5.00 is owed, 5.00 lie with the parties
+    cases = [Case(order, amount=500) for _ in range(2)]
+    for case in cases:
+        await case.tell("funds_withdrawn")
+
+    here = (await order.balances()).values()
+    assert {each.pending_minor + each.available_minor for each in here} == {0}
+    frozen = sum(each.reserved_minor for each in here)
+    assert 0 < frozen < 500  # the rest of the 5.00 is tax and the platform's fee, which are not frozen
+    await sound(order)
+
+    for case, left in zip(cases, (frozen, 0), strict=True):
+        case.verdict("lost")
+        await case.tell("closed")
+        assert await owed(order) == {}
+        assert sum(each.reserved_minor for each in (await order.balances()).values()) == left
+        await sound(order)
+    assert {each.net_minor for each in (await order.balances()).values()} == {0}
