@@ -267,6 +267,7 @@ class TrackedLink(Row, table=True):
         ),
         Index("ix_tracked_links_revision", "revision"),
         Index("ix_tracked_links_agreement_id", "agreement_id"),
+        Index("ix_tracked_links_placement_id", "placement_id"),
         Index("ix_tracked_links_promoter_brand_id_id", "promoter_brand_id", "id"),
         Index("ix_tracked_links_advertiser_id_id", "advertiser_id", "id"),
         Index(

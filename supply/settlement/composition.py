@@ -38,7 +38,8 @@ class Part(StrEnum):
 
 
 _ORDER = {part: rank for rank, part in enumerate(Part)}
-_COMMISSION = (Part.INDIVIDUAL, Part.PROMOTER_BRAND, Part.PLATFORM_COMMISSION)  # the order of R3
+COMMISSION_PARTS = (Part.INDIVIDUAL, Part.PROMOTER_BRAND, Part.PLATFORM_COMMISSION)
+"""In the order of R3."""
 _PLATFORM = frozenset({Part.PLATFORM_COMMISSION, Part.PLATFORM_FEE})
 Seat = str
 """A cell's key within its line: the part, with ``.2`` and on for the further winners of a commission.
@@ -140,8 +141,8 @@ class LineSale:
     @property
     def commission_seats(self) -> tuple[Seat, ...]:
         """In the order of R3, one winner after another."""
-        later = sorted(self.further, key=lambda share: (share.winner, _COMMISSION.index(share.part)))
-        return (*_COMMISSION, *(share.seat for share in later))
+        later = sorted(self.further, key=lambda share: (share.winner, COMMISSION_PARTS.index(share.part)))
+        return (*COMMISSION_PARTS, *(share.seat for share in later))
 
     def payee(self, seat: Seat) -> Payee:
         return _payee(

@@ -27,7 +27,7 @@ from supply.ledger import service as ledger
 from supply.ledger.journal import Journal, merged
 from supply.settlement import withheld
 from supply.settlement.at_source.booking import settle_merchant
-from supply.settlement.composition import LineState, Part, commission_due_back
+from supply.settlement.composition import COMMISSION_PARTS, LineState, Part, commission_due_back
 from supply.settlement.disputes.thawing import thawed
 from supply.settlement.errors import CommissionOnRail, OrderLineNotSettled, OrderNotSettled
 from supply.settlement.ids import SplitLineId
@@ -37,7 +37,6 @@ from supply.settlement.rails.recording import rail_of
 from supply.settlement.taking import Share, accounts_touched, give, take
 from supply.settlement.withheld import StandingRefund, Withheld
 
-_IN_ORDER = (Part.INDIVIDUAL, Part.PROMOTER_BRAND, Part.PLATFORM_COMMISSION)  # of R3
 _KNOWN = text("SELECT EXISTS (SELECT FROM denied_shares WHERE reference = :reference)")
 _DENIED = text(
     "SELECT * FROM denied_shares WHERE reference = :reference AND restored_at IS NULL ORDER BY line_id, seat"
@@ -292,12 +291,12 @@ def _by_amount(merchant: Cell, cells: Sequence[Cell], amounts: Sequence[int]) ->
 
 def _commission_of(line: BookLine) -> list[Cell]:
     """A line's commission in the order of R3, one winner after another."""
-    cells = [cell for cell in line.cells.values() if cell.part in _IN_ORDER and cell.held_minor > 0]
+    cells = [cell for cell in line.cells.values() if cell.part in COMMISSION_PARTS and cell.held_minor > 0]
     return sorted(cells, key=_in_order)
 
 
 def _in_order(cell: Cell) -> tuple[int, int]:
-    return cell.winner, _IN_ORDER.index(cell.part)
+    return cell.winner, COMMISSION_PARTS.index(cell.part)
 
 
 def _row(book: OrderBook, reference: str, line: BookLine, share: Share, *, now: datetime) -> dict[str, Any]:

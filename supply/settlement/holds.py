@@ -19,12 +19,11 @@ from core.ids import BrandId, OrderId, OrderLineId
 from infra.db.base import Row, id_field, utc_field
 from supply.ledger import service as ledger
 from supply.ledger.journal import AccountKey, Journal, Leg, credit, debit, merged
-from supply.settlement.composition import Part
+from supply.settlement.composition import COMMISSION_PARTS
 from supply.settlement.kinds import Kind
 from supply.settlement.order_book import BookLine, Cell, OrderBook, load_many, platform_part, save
 from supply.settlement.parties import pending_account, released_account
 
-COMMISSION_PARTS = frozenset({Part.PROMOTER_BRAND, Part.INDIVIDUAL, Part.PLATFORM_COMMISSION})
 NOT_HELD = (
     "NOT (p.part IN ('promoter_brand', 'individual', 'platform_commission')"
     " AND (EXISTS (SELECT FROM release_holds h WHERE h.order_line_id = l.order_line_id)"

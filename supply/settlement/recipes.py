@@ -104,7 +104,7 @@ RECIPES: Final[Mapping[str, Recipe]] = {
         " by now is available to it.",
     ),
     Kind.GOODWILL: Recipe(
-        "R6b", "The platform pays the customer out of its own pocket; no party gives anything."
+        "R6c", "The platform pays the customer, first what is owed to it already; no party gives anything."
     ),
     Kind.GOODWILL_VOIDED: Recipe("R5c", "The platform's goodwill payment failed and was taken back."),
 }

@@ -14,8 +14,9 @@ from infra import outbox
 from infra.db.session import Database
 from supply.ledger import service as ledger
 from supply.ledger.journal import Journal, Leg, credit, debit, merged
+from supply.settlement.composition import COMMISSION_PARTS
 from supply.settlement.events import CommissionReleased
-from supply.settlement.holds import COMMISSION_PARTS, NOT_HELD, mark_held
+from supply.settlement.holds import NOT_HELD, mark_held
 from supply.settlement.kinds import Kind
 from supply.settlement.order_book import OrderBook, load_many, save
 from supply.settlement.parties import pending_account, released_account

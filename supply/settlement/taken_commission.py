@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.ids import OrderId, OrderLineId, RefundId
-from supply.settlement.composition import Part, part_of
+from supply.settlement.composition import COMMISSION_PARTS, Part, part_of
 from supply.settlement.ids import SplitLineId
 
 _OF_REFUND = text(
@@ -22,7 +22,6 @@ _OF_DISPUTE = text(
     " AND lost IS NOT NULL ORDER BY order_id"
 )
 _LINES = text("SELECT id, order_line_id FROM split_lines WHERE id = ANY(:ids)")
-_COMMISSION = frozenset({Part.PROMOTER_BRAND, Part.INDIVIDUAL, Part.PLATFORM_COMMISSION})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ async def _commissions(session: AsyncSession, taken: Iterable[Sequence[Any]]) ->
     wanted = [
         (SplitLineId.parse(line_id), part_of(seat), payee_id, amount)
         for line_id, seat, payee_id, amount in taken
-        if part_of(seat) in _COMMISSION and amount
+        if part_of(seat) in COMMISSION_PARTS and amount
     ]
     rows = await session.execute(_LINES, {"ids": [line_id for line_id, _, _, _ in wanted]})
     lines = {SplitLineId.of(row.id): OrderLineId.of(row.order_line_id) for row in rows}

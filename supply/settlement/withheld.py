@@ -20,14 +20,13 @@ from core.ids import OrderId, RefundId
 from core.money import allocate_minor, allocate_remaining, cumulative_part
 from supply.ledger import service as ledger
 from supply.ledger.journal import Journal, Leg, merged
-from supply.settlement.composition import Part, part_of
+from supply.settlement.composition import COMMISSION_PARTS, Part, part_of
 from supply.settlement.ids import SplitLineId
 from supply.settlement.kinds import Kind
 from supply.settlement.order_book import BookLine, OrderBook, save
 from supply.settlement.taken_commission import named_for
 from supply.settlement.taking import Held, Share, accounts_touched, give, take
 
-COMMISSION_PARTS = frozenset({Part.PROMOTER_BRAND, Part.INDIVIDUAL, Part.PLATFORM_COMMISSION})
 _STANDING = text(
     "SELECT refund_id, NULL AS dispute_id, changes -> 'cells' AS cells, reserved_at AS at FROM split_refunds"
     " WHERE order_id = :order_id AND status <> 'voided'"

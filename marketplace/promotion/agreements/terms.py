@@ -94,8 +94,11 @@ class Terms:
         return cls(tuple(rules) or (Rule(rate_ppm),), **more)
 
     def to_json(self) -> dict[str, Any]:
+        """What both sign. A term that came later is left out while it is not used: terms keep their text, and hash."""
         plain = asdict(self)
         del plain["caps"], plain["tiers"]
+        if not self.checkout_touch_earns:
+            del plain["checkout_touch_earns"]
         return {**plain, **limits_json(self.caps, self.tiers)}
 
     @classmethod

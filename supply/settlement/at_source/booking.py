@@ -21,10 +21,9 @@ from supply.ledger.chart import Code
 from supply.ledger.journal import AccountKey, Leg, credit, debit
 from supply.settlement.at_source import covering
 from supply.settlement.at_source.models import CommissionDue
-from supply.settlement.composition import Part
+from supply.settlement.composition import COMMISSION_PARTS, Part
 from supply.settlement.order_book import OrderBook
 
-_COMMISSION = frozenset({Part.PROMOTER_BRAND, Part.INDIVIDUAL, Part.PLATFORM_COMMISSION})
 _TABLE = table_of(CommissionDue)
 _OF_ORDER = text("SELECT * FROM commission_dues WHERE order_id = :order_id ORDER BY order_line_id FOR UPDATE")
 _CHANGE = text(
@@ -38,7 +37,7 @@ def standing(book: OrderBook) -> dict[OrderLineId, int]:
     """The commission that stands of each order line, the platform's part of it included; by line, also of zero."""
     found: dict[OrderLineId, int] = {}
     for line in book.lines:
-        owed = sum(cell.held_minor for cell in line.cells.values() if cell.part in _COMMISSION)
+        owed = sum(cell.held_minor for cell in line.cells.values() if cell.part in COMMISSION_PARTS)
         found[line.order_line_id] = found.get(line.order_line_id, 0) + owed
     return found
 

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.actor import SYSTEM
 from core.ids import OrderLineId
 from infra.db.session import Database
-from supply.settlement.holds import COMMISSION_PARTS
+from supply.settlement.composition import COMMISSION_PARTS
 from supply.settlement.order_book import platform_part
 from supply.settlement.parties import PLATFORM
 from supply.settlement.rails.models import RequestStatus

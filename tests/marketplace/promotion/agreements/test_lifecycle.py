@@ -92,6 +92,12 @@ def test_a_signature_is_of_every_clause(clause: dict[str, Any]) -> None:
     assert signed(make.TEN_PERCENT) != signed(Terms.flat(100_000, **clause))
 
 
+def test_a_clause_that_came_later_leaves_the_text_of_those_who_do_without_it() -> None:
+    assert "checkout_touch_earns" not in make.TEN_PERCENT.to_json()
+    for terms in (make.TEN_PERCENT, Terms.flat(100_000, checkout_touch_earns=True)):
+        assert Terms.from_json(terms.to_json()) == terms
+
+
 async def test_a_counter_offer_supersedes_and_changes_who_answers(
     session: AsyncSession, clock: FixedClock
 ) -> None:
