@@ -1,7 +1,8 @@
 """The commission lines follow the ledger: what a refund or a lost dispute took of them, and what came back.
 
 Done when the money is certain to have moved: these rows are append-only, a refund that never happened must
-never have touched them.
+never have touched them. Two that end at once take turns at the order's lines: each reads how much of the goods is
+refunded when it has them, so that the last one to write knows of both.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ async def take(session: AsyncSession, refund_id: RefundId, *, clock: Clock) -> N
     found = await taken_commission.of_refund(session, refund_id)
     if found is not None:
         order_id, taken = found
+        await reversal.lock_lines(session, [order_id])
         goods = await refunded_goods(session, [order_id])
         await reversal.reverse_taken(session, refund_id, _shares(taken), goods, clock=clock)
 
@@ -42,7 +44,9 @@ async def give_back(session: AsyncSession, refund_id: RefundId, *, clock: Clock)
     books have it back; ``deny_again`` is for after."""
     found = await taken_commission.of_refund(session, refund_id)
     if found is not None:
-        goods = await refunded_goods(session, [found[0]], without=refund_id)
+        order_id, _ = found
+        await reversal.lock_lines(session, [order_id])
+        goods = await refunded_goods(session, [order_id], without=refund_id)
         await reversal.restore(session, refund_id, goods, clock=clock)
 
 
@@ -53,6 +57,7 @@ async def deny_again(session: AsyncSession, order_id: OrderId, *, clock: Clock) 
 
 async def on_dispute_lost(session: AsyncSession, event: DisputeLost, *, clock: Clock) -> None:
     """What the bank keeps is sold no longer: its commission goes as with a refund."""
+    await reversal.lock_lines(session, event.order_ids)
     for order_id, taken in (await taken_commission.of_dispute(session, event.dispute_id)).items():
         name = taken_commission.named_for(event.dispute_id, order_id)
         goods = await refunded_goods(session, [order_id])
@@ -62,6 +67,7 @@ async def on_dispute_lost(session: AsyncSession, event: DisputeLost, *, clock: C
 async def on_dispute_won(session: AsyncSession, event: DisputeWon, *, clock: Clock) -> None:
     """Won after it was lost, what losing took comes back, and what was withheld for it; won at once, nothing had been
     taken."""
+    await reversal.lock_lines(session, event.order_ids)
     for order_id in event.order_ids:
         name = taken_commission.named_for(event.dispute_id, order_id)
         goods = await refunded_goods(session, [order_id])

@@ -17,7 +17,7 @@ from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.clock import Clock
-from core.ids import CommissionLineId, OrderLineId, RefundId
+from core.ids import CommissionLineId, OrderId, OrderLineId, RefundId
 from core.money import allocate_remaining, cumulative_part
 from infra import outbox
 from infra.db.base import table_of
@@ -27,6 +27,7 @@ from marketplace.promotion.events import CommissionReversed, ReversedLine
 from marketplace.promotion.models import CommissionReversal, CommissionStatus, ShareRole
 from supply.settlement.refunded_goods import GoodsRefunded
 
+_LOCK_LINES = text("SELECT FROM commission_lines WHERE order_id = ANY(:orders) ORDER BY id FOR UPDATE")
 _LOCK = text(
     "SELECT id, order_line_id, basis_minor, commission_minor - denied_minor AS commission_minor,"
     " refunded_basis_minor, reversed_minor, status,"
@@ -219,6 +220,15 @@ def _answer(line: _Line) -> LineReversed:
     )
 
 
+async def lock_lines(session: AsyncSession, order_ids: Sequence[OrderId]) -> None:
+    """Every commission line of these orders, until the transaction ends. SYSTEM session.
+
+    For whoever reads how much of an order is refunded and records it here: the figure is absolute, and only who holds
+    the lines before reading it writes what is still true. Before split orders and ledger (orders/refunding.py).
+    """
+    await session.execute(_LOCK_LINES, {"orders": list(order_ids)})
+
+
 @dataclass(frozen=True, slots=True)
 class TakenShare:
     """What the ledger took of one payee's share of an order line. ``payee`` is empty for the platform.
@@ -241,7 +251,7 @@ async def reverse_taken(
     clock: Clock,
 ) -> None:
     """Record what a refund took of commissions, and how much of each line's ``goods`` has gone back with it; lines
-    nobody earned from are left out. Needs a SYSTEM session.
+    nobody earned from are left out. Needs a SYSTEM session, and ``lock_lines`` before ``goods`` is read.
 
     Once per ``refund_id``: again, nothing changes.
     """
@@ -298,13 +308,7 @@ _RESTORE = text(
     " RETURNING commission_line_id, position, amount_minor),"
     " shares AS (UPDATE commission_shares s SET reversed_minor = s.reversed_minor + b.amount_minor FROM back b"
     " WHERE s.commission_line_id = b.commission_line_id AND s.position = b.position)"
-    " UPDATE commission_lines l SET reversed_minor = l.reversed_minor + b.amount,"
-    # Where it stood before; a line that ended with nothing to pay, in no statement, has something again.
-    " status = CASE WHEN l.status <> 'REVERSED' AND (l.status <> 'PAID' OR l.payable_at IS NOT NULL) THEN l.status"
-    "  WHEN l.payable_at IS NOT NULL THEN 'PAYABLE' WHEN l.confirmed_at IS NOT NULL THEN 'CONFIRMED'"
-    "  ELSE 'PENDING' END,"
-    " paid_at = CASE WHEN l.payable_at IS NULL THEN NULL ELSE l.paid_at END,"
-    " payable_at = CASE WHEN l.status = 'REVERSED' AND l.payable_at IS NOT NULL THEN :now ELSE l.payable_at END"
+    " UPDATE commission_lines l SET reversed_minor = l.reversed_minor + b.amount"
     " FROM (SELECT commission_line_id, sum(amount_minor)::bigint AS amount FROM back GROUP BY 1) b"
     " WHERE l.id = b.commission_line_id RETURNING l.id, l.counters, b.amount"
 )
@@ -315,6 +319,17 @@ _BASES = text(
 _SET_BASES = text(
     "UPDATE commission_lines l SET refunded_basis_minor = n.refunded"
     " FROM unnest(CAST(:ids AS uuid[]), CAST(:refunded AS bigint[])) AS n (id, refunded) WHERE l.id = n.id"
+)
+# Where they stood before, lines the refund took nothing of too: another may have reversed one wholly only because this
+# one's goods counted. What ended with nothing to pay, in no statement, has something again.
+_STAND_AGAIN = text(
+    "UPDATE commission_lines SET paid_at = NULL,"
+    " payable_at = CASE WHEN payable_at IS NOT NULL THEN CAST(:now AS timestamptz) END,"
+    " status = CASE WHEN payable_at IS NOT NULL THEN 'PAYABLE' WHEN confirmed_at IS NOT NULL THEN 'CONFIRMED'"
+    "  ELSE 'PENDING' END"
+    " WHERE order_line_id = ANY(:lines) AND (status = 'PAID' AND payable_at IS NULL AND id = ANY(:back)"
+    "  OR status = 'REVERSED' AND NOT (basis_minor > 0 AND refunded_basis_minor = basis_minor)"
+    "  AND NOT (commission_minor > denied_minor AND reversed_minor = commission_minor - denied_minor))"
 )
 
 
@@ -354,10 +369,10 @@ async def restore(
     session: AsyncSession, refund_id: RefundId, goods: Mapping[OrderLineId, GoodsRefunded], *, clock: Clock
 ) -> None:
     """The refund's money came back: everybody has its share again, by rows that undo those of the refund. ``goods`` is
-    what is refunded without it.
+    what is refunded without it, of every line of its order.
 
-    Call it once per refund. A line that was wholly reversed stands where it stood: PENDING until its release, CONFIRMED
-    when that was before; in a statement already, the next payout pays it.
+    Call it once per refund, after ``lock_lines``. A line that was wholly reversed and is no longer stands where it
+    stood: PENDING until its release, CONFIRMED when that was before; in a statement already, the next payout pays it.
     """
     restored = await _restore(session, refund_id, clock)
     for times in count():
@@ -372,6 +387,8 @@ async def restore(
             freed[line_id] = (freed.get(line_id, (0, 0))[0] + row.amount, 0)
     for line_id, basis in (await _bases_back(session, goods)).items():
         freed[line_id] = (freed.get(line_id, (0, 0))[0], basis)
+    lines = {"lines": list(goods), "back": [row.id for row in restored], "now": clock.now()}
+    await session.execute(_STAND_AGAIN, lines)
     counted = tuple(ReversedLine(line_id, *amounts) for line_id, amounts in freed.items() if any(amounts))
     if counted:
         await outbox.record(session, CommissionReversed(counted))
