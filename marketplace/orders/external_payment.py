@@ -20,6 +20,7 @@ from marketplace.orders import queries, refund_commission
 from marketplace.orders.capture import adjustment_of, shares_of
 from marketplace.orders.external_attribution import attribute_external
 from marketplace.orders.queries import OrderLineRow
+from marketplace.promotion.commission.reversal import lock_lines
 from marketplace.promotion.coupons import entries
 from marketplace.promotion.decisions.attribute import Attributed, LineAttributed
 from supply.fulfillment import service as fulfillment
@@ -131,6 +132,8 @@ async def cancel_external_orders(
     paid = [row for row in rows if row.payment_status == "paid"]
     if unpaid:
         await _void(session, unpaid, clock=clock)
+    if paid:  # before the first split, as every refund locks them (refunding.py)
+        await lock_lines(session, [OrderId.of(row.order_id) for row in paid])
     for row in paid:
         await _give_back(session, source, row, clock=clock)
     if paid:

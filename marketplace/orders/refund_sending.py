@@ -35,6 +35,7 @@ from marketplace.orders.events import (
 )
 from marketplace.orders.models import RefundCause, RefundStatus
 from marketplace.orders.refunding import RefundCommand, lines_of_json
+from marketplace.promotion.commission.reversal import lock_lines
 from supply.settlement import refunds as settlement
 from supply.settlement.at_source import owed_again
 from supply.settlement.composition import RefundTooLarge
@@ -86,7 +87,6 @@ _PAYMENT = text(
     " JOIN orders o ON o.checkout_id = p.checkout_id WHERE p.captured_minor > 0"
     " AND (p.charge_id = :charge OR p.intent_id = :intent) GROUP BY p.id, p.currency"
 )
-_LOCK_PAYMENT = text("SELECT id FROM payments WHERE id = :id FOR UPDATE")
 
 
 async def on_refund_requested(
@@ -190,13 +190,15 @@ async def _succeed(db: Database, refund_id: RefundId, *, provider_id: str, clock
         refund = (await session.execute(_LOCK_REFUND, {"id": refund_id})).first()
         if refund is None or refund.status != RefundStatus.PENDING:
             return
+        order_id = OrderId.of(refund.order_id)
+        await lock_lines(session, [order_id])
         await settlement.settle_refund(session, refund_id, now=now, provider_ref=provider_id)
         await refund_commission.take(session, refund_id, clock=clock)
         await _end(session, refund_id, RefundStatus.SUCCEEDED, provider_id, None, now)
         await _payment_refunded(session, refund, refund.amount_minor)
         settled = RefundSettled(
-            refund_id=refund_id, order_id=OrderId.of(refund.order_id), amount_minor=refund.amount_minor,
-            currency=refund.currency, at=now,
+            refund_id=refund_id, order_id=order_id, amount_minor=refund.amount_minor, currency=refund.currency,
+            at=now,
         )  # fmt: skip
         await outbox.record(session, settled)
 
@@ -212,14 +214,15 @@ async def _fail(
             return
         if refund.provider_id not in (None, provider_id):
             return  # another try of this refund failed; the one that counts did not
-        if refund.status == RefundStatus.SUCCEEDED:
-            await _payment_refunded(session, refund, -refund.amount_minor)
-        await refund_commission.give_back(session, refund_id, clock=clock)
         order_id = OrderId.of(refund.order_id)
+        await refunding.lock_orders(session, [order_id])
+        await refund_commission.give_back(session, refund_id, clock=clock)
         await settlement.void_refund(session, refund_id, now=now, provider_ref=provider_id)
         await refund_commission.deny_again(session, order_id, clock=clock)
         await refunding.change_lines(session, lines_of_json(refund.lines), sign=-1)
         await refunding.change_order(session, order_id, -refund.amount_minor)
+        if refund.status == RefundStatus.SUCCEEDED:
+            await _payment_refunded(session, refund, -refund.amount_minor)
         await _end(session, refund_id, RefundStatus.FAILED, provider_id, why[: refunding.LONGEST_REASON], now)
         await outbox.record(session, RefundFailed(refund_id=refund_id, order_id=order_id, at=now))
 
@@ -296,12 +299,11 @@ async def _adopt(db: Database, found: ProviderRefund, *, clock: Clock) -> None:
         payment = (await session.execute(_PAYMENT, where)).first()
         if payment is None:
             raise NotYet("the refunded charge is not in the books")
-        await session.execute(_LOCK_PAYMENT, {"id": payment.id})
+        orders = [OrderId.of(each) for each in payment.orders]
+        await refunding.lock_orders(session, orders)  # who hears of it too waits here, and finds it known
         known = (await session.execute(_OF_PROVIDER, {"id": found.id})).scalars().all()
         if not known and found.status not in _FINAL_NO:
-            known = await _share_out(
-                session, found, [OrderId.of(each) for each in payment.orders], clock=clock
-            )
+            known = await _share_out(session, found, orders, clock=clock)
     for refund_id in known:
         await apply_provider_refund(db, RefundId.of(refund_id), found, clock=clock)
 

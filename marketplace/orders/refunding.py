@@ -2,6 +2,16 @@
 
 The order, its quantities and the ledger change in one transaction before the provider is asked; a refusal
 puts everything back.
+
+**Locks.** Every transaction that moves a refund takes them in this order, and leaves out those it does not need:
+
+1. the row of the refund, or of the return, that is being decided (a new one is nobody else's yet);
+2. ``orders``, by id when there are several (``lock_order``, ``lock_orders``);
+3. their commission lines, by id (``reversal.lock_lines``);
+4. ``split_orders``, by id, then the ledger's accounts (settlement's verbs);
+5. order lines, fulfilment orders and shelves; the payment last.
+
+So two of them never wait for each other in a circle: whoever asks for a refund waits its turn instead of being refused.
 """
 
 from __future__ import annotations
@@ -49,6 +59,7 @@ _LOCK_ORDER = text(
     " p.charge_id, p.captured_minor FROM orders o JOIN payments p ON p.checkout_id = o.checkout_id"
     " WHERE o.id = :id AND (:everything OR o.merchant_id = :merchant) FOR UPDATE OF o"
 )
+_LOCK_ORDERS = text("SELECT FROM orders WHERE id = ANY(:ids) ORDER BY id FOR UPDATE")
 _KNOWN = text("SELECT id, status FROM refunds WHERE order_id = :order AND reference = :reference")
 _INSERT = text(
     "INSERT INTO refunds (id, order_id, payment_id, merchant_id, currency, amount_minor, reason, lines, status,"
@@ -201,6 +212,11 @@ async def lock_order(session: AsyncSession, actor: Actor, order_id: OrderId) -> 
     if order.payment_status in (PaymentStatus.PENDING, PaymentStatus.VOIDED):
         raise OrderNotPaid(order_id)
     return order
+
+
+async def lock_orders(session: AsyncSession, order_ids: Sequence[OrderId]) -> None:
+    """Whosever they are, for a transaction that changes or refunds them once it has looked at their books."""
+    await session.execute(_LOCK_ORDERS, {"ids": list(order_ids)})
 
 
 async def _refuse_again(session: AsyncSession, command: RefundCommand) -> None:

@@ -29,6 +29,7 @@ from marketplace.orders.own_checkout.crediting import credit_order
 from marketplace.orders.own_checkout.events import OrderTold
 from marketplace.orders.own_checkout.models import EventKind
 from marketplace.promotion.commission import states as commission_states
+from marketplace.promotion.commission.reversal import lock_lines
 from supply.settlement.at_source.delivering import deliver_at_source
 from supply.settlement.at_source.refunding import Refunded, SourceLine, SourceRefund, refund_at_source
 
@@ -105,6 +106,8 @@ async def on_order_told(session: AsyncSession, event: OrderTold, *, clock: Clock
         if any(each.kind is EventKind.CANCELLED for each in events):
             await session.execute(_VOID, {"order": order.order_id})
         return
+    if order.paid_at is not None:  # before the split, as every refund locks them (refunding.py)
+        await lock_lines(session, [OrderId.of(order.order_id)])
     paid_at = await _pay(session, order, events, clock=clock, settings=settings)
     await _refund(session, order, events, clock=clock)
     await _deliver(session, order, events, paid_at)

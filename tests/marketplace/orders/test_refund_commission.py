@@ -5,6 +5,7 @@ Two creams: basis 17,699, commission 1,770, of which the platform 88 and the pro
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -24,6 +25,7 @@ from supply.settlement.disputes.applying import apply_dispute
 from supply.settlement.disputes.events import DisputeLost, DisputeWon
 from tests.factories import orders, promotion
 from tests.factories.settlement import dispute_of
+from tests.fixtures.waiting import until_waiting
 
 _SHARES = text(
     "SELECT s.role, sum(s.earned_minor - s.reversed_minor)::int AS held FROM commission_shares s"
@@ -250,6 +252,27 @@ async def test_a_refund_that_fails_after_it_succeeded_gives_the_commission_back(
     assert await sale.held() == {"platform": 88, "promoter_brand": 1_682}
     assert await sale.line() == ("PENDING", 0, 0)
     assert await sale.in_books() == 1_682
+
+
+async def test_one_refund_succeeds_while_the_bank_sends_another_back(db: Database, clock: FixedClock) -> None:
+    """One unit each, 44 and 841 of 88 and 1,682: both change the line and the payment, and wait for the line first."""
+    sale = await promoted(db, clock)
+    async with db.reading(SYSTEM) as session:
+        (line,) = (await queries.lines_of(session, [sale.order_id]))[sale.order_id]
+    sent_back, waiting = [await sale.refund(lines=[RefundLine(line.id, 1)]) for _ in range(2)]
+    await sale.provider_says(sent_back, "succeeded")
+
+    async with db.unit_of_work(SYSTEM) as session:
+        await session.execute(text("SELECT FROM commission_lines FOR UPDATE"))
+        told = [asyncio.create_task(sale.provider_says(waiting, "succeeded"))]
+        await until_waiting(db, 1)
+        told.append(asyncio.create_task(sale.provider_says(sent_back, "failed")))
+        await until_waiting(db, 2)
+    await asyncio.gather(*told)
+
+    assert await sale.held() == {"platform": 44, "promoter_brand": 841}
+    assert await sale.in_books() == 841
+    assert (await sale.line())[:2] == ("PENDING", 885)
 
 
 async def test_a_lost_dispute_takes_the_commission_and_a_verdict_turned_round_gives_it_back(
