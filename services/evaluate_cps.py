@@ -331,12 +331,12 @@ def _first_fault(error: ValidationError) -> str:
 
 
 def read_vectors(file: Path) -> list[Any]:
-    """The vectors of ``{"vectors": [...]}``. Raises ``BadVectorFile``."""
+    """The vectors of ``{"vectors": [...]}``, or of the list alone. Raises ``BadVectorFile``."""
     try:
         document = json.loads(file.read_text(encoding="utf-8-sig"), parse_int=_integer)
     except (OSError, ValueError, RecursionError) as error:
         raise BadVectorFile(f"{file} is not JSON: {error}") from error
-    vectors = document.get("vectors") if isinstance(document, dict) else None
+    vectors = document.get("vectors") if isinstance(document, dict) else document
     if not isinstance(vectors, list):
         raise BadVectorFile(f'{file} is not an object with "vectors", a list')
     return vectors
@@ -348,19 +348,20 @@ def _integer(digits: str) -> int | str:
 
 
 def write_answers(out: Path, answers: Sequence[Mapping[str, Any]]) -> None:
-    """Whole or not at all. Raises ``BadVectorFile``."""
+    """A file whole or not at all; a pipe or a device as it is. Raises ``BadVectorFile``."""
     text = json.dumps(answers, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+    in_place = out.exists() and not out.is_file()
     target = out.resolve()
-    if target.exists() and not target.is_file():
-        raise BadVectorFile(f"{out} is not a file")
-    beside = target.with_name(f"{target.name}.{os.getpid()}.new")
+    written = out if in_place else target.with_name(f"{target.name}.{os.getpid()}.new")
     try:
         # Half a surrogate pair has no UTF-8; the backslash that replaces it is its JSON escape.
-        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
-        beside.replace(target)
+        written.write_text(text, encoding="utf-8", errors="backslashreplace")
+        if not in_place:
+            written.replace(target)
     except OSError as error:
-        with suppress(OSError):
-            beside.unlink()
+        if not in_place:
+            with suppress(OSError):
+                written.unlink()
         raise BadVectorFile(f"{out} cannot be written: {error}") from error
 
 
