@@ -388,7 +388,7 @@ class CommissionLine(Row, table=True):
         Index("ix_commission_lines_agreement_id_id", "agreement_id", "id"),
         Index(
             "ix_commission_lines_emptied",
-            "expected_pay_at",
+            text("coalesce(next_look_at, expected_pay_at)"),
             postgresql_where=text(
                 "status IN ('PENDING', 'CONFIRMED', 'PAYABLE')"
                 " AND (commission_minor = 0 OR reversed_minor + denied_minor > 0)"
@@ -424,11 +424,13 @@ class CommissionLine(Row, table=True):
     """The caps and tiers it counts in (counters.CounterKey)."""
     expected_pay_at: datetime = utc_field()
     """When its payee can expect the money, as far as is known now."""
+    next_look_at: datetime | None = utc_field(default=None, nullable=True)
+    """When it is seen next whether it ends with nothing to pay (commission/nothing_to_pay.py); empty: when expected."""
     confirmed_at: datetime | None = utc_field(default=None, nullable=True)
-    """When the return window of it was released; its transaction in the ledger is ``confirmed_txid``."""
+    """When its money was released, or came back after that; its transaction in the ledger is ``confirmed_txid``."""
     confirmed_txid: int | None = Field(default=None, sa_type=BigInteger)
     payable_at: datetime | None = utc_field(default=None, nullable=True)
-    """When the statement it is in was closed."""
+    """When the statement it is in was closed, or what had gone of it since came back."""
     paid_at: datetime | None = utc_field(default=None, nullable=True)
     invalid_reason: str | None = None
     sold_at: datetime = utc_field()
