@@ -33,6 +33,10 @@ _LINE = text(
     " 'CNY', 1000, 100, :refunded, 0, 'PENDING', 15, :at, CAST(:at AS timestamptz) + interval '45 days',"
     " :at, 1000, false, true)"
 )
+_SHARE = text(
+    "INSERT INTO commission_shares (commission_line_id, position, role, payee, touch_id, earned_minor, reversed_minor)"
+    " VALUES (:id, 0, 'promoter_brand', :payee, :touch, 100, 0)"
+)
 
 
 def profile(headline: str = "Gentle skin care 温和护肤", **facts: Any) -> PartnerProfile:
@@ -73,15 +77,16 @@ async def sales(
 async def _order(
     session: AsyncSession, market: Market, link: Any, touch: TouchId, at: datetime, *, refunded: int
 ) -> OrderId:
-    order, decision = OrderId.new(), DecisionId.new()
+    order, decision, line = OrderId.new(), DecisionId.new(), CommissionLineId.new()
     parties = {"advertiser": market.merchant.brand_id, "order": order, "at": at}
     await session.execute(_DECISION, {**parties, "id": decision, "promoters": [market.promoter.brand_id]})
     await session.execute(
         _LINE,
         {
-            **parties, "id": CommissionLineId.new(), "decision": decision, "line": OrderLineId.new(),
+            **parties, "id": line, "decision": decision, "line": OrderLineId.new(),
             "agreement": market.agreement_id, "promoter": market.promoter.brand_id, "touch": touch, "link": link,
             "refunded": refunded,
         },
     )  # fmt: skip
+    await session.execute(_SHARE, {"id": line, "payee": str(market.promoter.brand_id), "touch": touch})
     return order

@@ -51,11 +51,14 @@ _SALES = text(
     f" FROM commission_lines WHERE created_at >= :since AND created_at <= :now {_SIDES}"
 )
 # A line says when its payment can be expected. What is confirmed and not paid out waits for the payee: for an account,
-# or for the least sum; that is no delay of the advertiser's. Of nothing, nothing is paid.
+# or for the least sum; that is no delay of the advertiser's. Of nothing, or what is the platform's alone, nobody is
+# paid: such a line ends in no statement.
 _PUNCTUALITY = text(
     "SELECT advertiser_id, count(*) AS due, count(*) FILTER (WHERE paid_at <= expected_pay_at + :promised) AS in_time"
-    " FROM commission_lines WHERE created_at >= :oldest AND expected_pay_at BETWEEN :since AND :until"
-    " AND status IN ('PENDING', 'PAID') AND commission_minor > denied_minor GROUP BY advertiser_id"
+    " FROM commission_lines l WHERE created_at >= :oldest AND expected_pay_at BETWEEN :since AND :until"
+    " AND (status = 'PAID' AND payable_at IS NOT NULL OR status = 'PENDING' AND EXISTS (SELECT FROM commission_shares s"
+    "  WHERE s.commission_line_id = l.id AND s.role <> 'platform'"
+    "  AND s.earned_minor > s.reversed_minor + s.denied_minor)) GROUP BY advertiser_id"
 )
 _LISTED = text("SELECT brand_id FROM partner_listings")
 _STORE = text(

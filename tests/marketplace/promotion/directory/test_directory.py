@@ -238,8 +238,8 @@ async def test_punctual_is_what_was_paid_by_the_day_that_its_line_gave(
     for order_id, (status, paid_at) in zip(lines, states, strict=True):
         await session.execute(
             text(
-                "UPDATE commission_lines SET status = :status, paid_at = :paid, expected_pay_at = :expected"
-                " WHERE order_id = :order"
+                "UPDATE commission_lines SET status = :status, payable_at = :paid, paid_at = :paid,"
+                " expected_pay_at = :expected WHERE order_id = :order"
             ),
             {"status": status, "paid": paid_at, "expected": expected, "order": order_id},
         )
