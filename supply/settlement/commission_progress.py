@@ -36,15 +36,20 @@ _STATED = text(
     "SELECT closed_at FROM statements WHERE payee_id = :payee AND currency = :currency AND period_to > :at"
     " ORDER BY number LIMIT 1"
 )
+_STATED_SINCE = text(
+    "SELECT n.ord FROM unnest(CAST(:payees AS text[]), CAST(:currencies AS bpchar[]), CAST(:ats AS timestamptz[]))"
+    " WITH ORDINALITY AS n (payee_id, currency, at, ord) WHERE EXISTS (SELECT FROM statements s"
+    "  WHERE s.payee_id = n.payee_id AND s.currency = n.currency AND s.closed_at > n.at)"
+)
 _PENDING = text(
     "SELECT DISTINCT l.order_line_id FROM split_lines l JOIN split_parts p ON p.line_id = l.id"
     " WHERE l.order_id = ANY(:orders) AND p.part IN ('promoter_brand', 'individual', 'platform_commission')"
     " AND p.pending_minor > 0"
 )
 _OVER = text(
-    "SELECT l.order_line_id FROM split_lines l JOIN split_parts p ON p.line_id = l.id AND p.part = 'merchant'"
+    "SELECT l.order_line_id, coalesce(max(p.due_at) <= :now, false) AND max(l.open_holds) = 0 AS over"
+    " FROM split_lines l JOIN split_parts p ON p.line_id = l.id AND p.part = 'merchant'"
     " WHERE l.order_line_id = ANY(:lines) AND l.kind <> 'shipping' GROUP BY l.order_line_id"
-    " HAVING max(p.due_at) <= :now AND max(l.open_holds) = 0"
 )
 _CYCLES = text(
     "SELECT payee_id, cycle, time_zone FROM settlement_terms WHERE payee_id = ANY(:payees)"
@@ -83,6 +88,19 @@ async def when_stated(session: AsyncSession, money: Sequence[ReleasedMoney]) -> 
     return _in_place(len(money), {row.ord: row.closed_at for row in found})
 
 
+async def stated_since(session: AsyncSession, money: Sequence[StatedMoney]) -> list[bool]:
+    """For each, whether a later statement of its payee was closed than the one that holds it."""
+    found = await session.execute(
+        _STATED_SINCE,
+        {
+            "payees": [m.payee_id for m in money], "currencies": [m.currency for m in money],
+            "ats": [m.at for m in money],
+        },
+    )  # fmt: skip
+    later = set(found.scalars())
+    return [place in later for place in range(1, len(money) + 1)]
+
+
 async def when_paid(session: AsyncSession, money: Sequence[StatedMoney]) -> list[datetime | None]:
     """For each, when the payout after its statement succeeded; None while it has not."""
     found = await session.execute(
@@ -107,10 +125,11 @@ async def commission_due(session: AsyncSession, order_id: OrderId) -> dict[Order
 
 async def windows_over(
     session: AsyncSession, order_line_ids: Sequence[OrderLineId], now: datetime
-) -> set[OrderLineId]:
-    """Those of the lines whose return window is over, with no after-sale open. Orders without a split are out."""
-    over = await session.execute(_OVER, {"lines": list(order_line_ids), "now": now})
-    return {OrderLineId.of(each) for each in over.scalars()}
+) -> dict[OrderLineId, bool]:
+    """Whether the return window of each line is over, with no after-sale open. Lines whose money is not in our books
+    (on a sharing rail it never is) are out."""
+    rows = await session.execute(_OVER, {"lines": list(order_line_ids), "now": now})
+    return {OrderLineId.of(row.order_line_id): row.over for row in rows}
 
 
 async def statement_closed(

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.clock import Clock
 from core.ids import BrandId, CommissionLineId, OrderId, OrderLineId
 from infra import outbox
+from marketplace.promotion.commission import states
 from marketplace.promotion.commission.events import CommissionInvalidated, CommissionReinstated
 from marketplace.promotion.commission.reversal import TakenShare, note_withheld, spread_over_positions
 from marketplace.promotion.errors import CommissionLineNotFound, CommissionNotPending
@@ -43,7 +44,8 @@ _TAKE = text(
     "  denied_by, denied_at) SELECT :id, :reference, position, amount, :reason, :by, :now FROM n),"
     " shares AS (UPDATE commission_shares s SET denied_minor = s.denied_minor + n.amount FROM n"
     "  WHERE s.commission_line_id = :id AND s.position = n.position)"
-    " UPDATE commission_lines SET denied_minor = denied_minor + (SELECT coalesce(sum(amount), 0) FROM n) WHERE id = :id"
+    " UPDATE commission_lines SET denied_minor = denied_minor + (SELECT coalesce(sum(amount), 0) FROM n),"
+    " next_look_at = NULL WHERE id = :id"
 )
 _INVALID = text("UPDATE commission_lines SET status = 'INVALID', invalid_reason = :reason WHERE id = :id")
 _DENIED = text(
@@ -68,11 +70,6 @@ _GIVE = text(
     "  reversed_minor = s.reversed_minor + n.withheld FROM n"
     "  WHERE s.commission_line_id = :id AND s.position = n.position)"
     " UPDATE commission_lines SET denied_minor = :denied, reversed_minor = :reversed WHERE id = :id"
-)
-# Ended with nothing to pay, in no statement; now there is something.
-_WAIT_AGAIN = text(
-    "UPDATE commission_lines SET status = CASE WHEN confirmed_at IS NULL THEN 'PENDING' ELSE 'CONFIRMED' END,"
-    " paid_at = NULL WHERE id = :id AND status = 'PAID' AND payable_at IS NULL"
 )
 _PENDING = text(
     "UPDATE commission_lines SET invalid_reason = NULL, status = CASE"
@@ -156,6 +153,7 @@ async def reinstate(
         row = await _locked(session, commission_line_id)
         restored += await _restore(session, row, reference, reason, approved_by, clock)
     await session.execute(_PENDING, {"id": commission_line_id})
+    await states.expect_again(session, [commission_line_id], now=clock.now())
     await _count(session, row, -restored, row.refunded_basis_minor - row.basis_minor)
     await outbox.record(session, _told(CommissionReinstated, row, reason, clock))
     return restored
@@ -198,13 +196,17 @@ async def give_back_part(
     approved_by: str,
     clock: Clock,
 ) -> int:
-    """Undo one ``deny_part``. Minor units that come back; again, or of a line that is invalid by now: 0."""
+    """Undo one ``deny_part``. Minor units that come back; again, or of a line that is invalid by now: 0.
+
+    They wait for their release, and so does the line, unless it is in a statement. Needs a SYSTEM session.
+    """
     row = await _locked(session, commission_line_id)
     if row.status == CommissionStatus.INVALID:
         return 0
     restored = await _restore(session, row, reference, reason, approved_by, clock)
     if restored:
-        await session.execute(_WAIT_AGAIN, {"id": commission_line_id})
+        await states.wait_again(session, [commission_line_id])
+        await states.expect_again(session, [commission_line_id], now=clock.now())
     await _count(session, row, -restored, 0)
     return restored
 

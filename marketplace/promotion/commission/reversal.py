@@ -21,6 +21,7 @@ from core.ids import CommissionLineId, OrderId, OrderLineId, RefundId
 from core.money import allocate_remaining, cumulative_part
 from infra import outbox
 from infra.db.base import table_of
+from marketplace.promotion.commission import states
 from marketplace.promotion.commission.rules import reverse_line
 from marketplace.promotion.errors import RefundBeyondBasis
 from marketplace.promotion.events import CommissionReversed, ReversedLine
@@ -51,7 +52,7 @@ _TAKE = text(
 )
 _ADVANCE = text(
     "UPDATE commission_lines l SET refunded_basis_minor = t.refunded,"
-    " reversed_minor = l.reversed_minor + t.taken, status = t.status"
+    " reversed_minor = l.reversed_minor + t.taken, status = t.status, next_look_at = NULL"
     " FROM unnest(CAST(:lines AS uuid[]), CAST(:refunded AS bigint[]), CAST(:taken AS bigint[]),"
     " CAST(:statuses AS text[])) AS t(line_id, refunded, taken, status) WHERE l.id = t.line_id"
 )
@@ -320,16 +321,13 @@ _SET_BASES = text(
     "UPDATE commission_lines l SET refunded_basis_minor = n.refunded"
     " FROM unnest(CAST(:ids AS uuid[]), CAST(:refunded AS bigint[])) AS n (id, refunded) WHERE l.id = n.id"
 )
-# Where they stood before, lines the refund took nothing of too: another may have reversed one wholly only because this
-# one's goods counted. What ended with nothing to pay, in no statement, has something again.
-_STAND_AGAIN = text(
-    "UPDATE commission_lines SET paid_at = NULL,"
-    " payable_at = CASE WHEN payable_at IS NOT NULL THEN CAST(:now AS timestamptz) END,"
-    " status = CASE WHEN payable_at IS NOT NULL THEN 'PAYABLE' WHEN confirmed_at IS NOT NULL THEN 'CONFIRMED'"
-    "  ELSE 'PENDING' END"
-    " WHERE order_line_id = ANY(:lines) AND (status = 'PAID' AND payable_at IS NULL AND id = ANY(:back)"
+# Lines the refund took nothing of too: another may have reversed one wholly only because this one's goods counted. What
+# ended with nothing to pay, in no statement, has something again.
+_NO_LONGER_ENDED = text(
+    "SELECT id FROM commission_lines WHERE order_line_id = ANY(:lines)"
+    " AND (status = 'PAID' AND payable_at IS NULL AND id = ANY(:back)"
     "  OR status = 'REVERSED' AND NOT (basis_minor > 0 AND refunded_basis_minor = basis_minor)"
-    "  AND NOT (commission_minor > denied_minor AND reversed_minor = commission_minor - denied_minor))"
+    "  AND NOT (commission_minor > denied_minor AND reversed_minor = commission_minor - denied_minor)) ORDER BY id"
 )
 
 
@@ -371,8 +369,8 @@ async def restore(
     """The refund's money came back: everybody has its share again, by rows that undo those of the refund. ``goods`` is
     what is refunded without it, of every line of its order.
 
-    Call it once per refund, after ``lock_lines``. A line that was wholly reversed and is no longer stands where it
-    stood: PENDING until its release, CONFIRMED when that was before; in a statement already, the next payout pays it.
+    Call it once per refund, after ``lock_lines``. A line that was wholly reversed and is no longer, or had ended with
+    nothing to pay and has something, goes on (``states.stand_again``).
     """
     restored = await _restore(session, refund_id, clock)
     for times in count():
@@ -387,11 +385,22 @@ async def restore(
             freed[line_id] = (freed.get(line_id, (0, 0))[0] + row.amount, 0)
     for line_id, basis in (await _bases_back(session, goods)).items():
         freed[line_id] = (freed.get(line_id, (0, 0))[0], basis)
-    lines = {"lines": list(goods), "back": [row.id for row in restored], "now": clock.now()}
-    await session.execute(_STAND_AGAIN, lines)
+    back = [row.id for row in restored if row.amount]
+    await _go_on(session, list(goods), back, clock.now())
     counted = tuple(ReversedLine(line_id, *amounts) for line_id, amounts in freed.items() if any(amounts))
     if counted:
         await outbox.record(session, CommissionReversed(counted))
+
+
+async def _go_on(
+    session: AsyncSession, order_line_ids: Sequence[OrderLineId], back: Sequence[Any], now: datetime
+) -> None:
+    where = {"lines": list(order_line_ids), "back": list(back)}
+    ended = list((await session.execute(_NO_LONGER_ENDED, where)).scalars())
+    if ended:
+        await states.stand_again(session, [CommissionLineId.of(each) for each in ended], now=now)
+    if ids := [CommissionLineId.of(each) for each in dict.fromkeys([*ended, *back])]:
+        await states.expect_again(session, ids, now=now)
 
 
 async def _bases_back(

@@ -5,20 +5,22 @@ statement of the promoter brand (of the individual, where the brand keeps nothin
 PAID when the payout after that statement succeeded. Every handler advances as far as the facts go, so that their
 order does not matter. What leaves nothing to pay ends by itself (nothing_to_pay.py). A hold takes a confirmed line back
 to PENDING with its money, and keeps one whose money is gone from becoming PAYABLE. REVERSED and INVALID are set
-elsewhere.
+elsewhere; what came back to a line that had ended stands where its money lies (``stand_again``, ``wait_again``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.clock import Clock
-from core.ids import OrderId, OrderLineId
+from core.ids import CommissionLineId, OrderId, OrderLineId
 from marketplace.promotion.commission.nothing_to_pay import end_confirmed
 from supply.fulfillment.events import FulfillmentOrderDelivered
 from supply.settlement import commission_progress as progress
@@ -43,6 +45,24 @@ _UNCONFIRM = text(
     "UPDATE commission_lines SET status = 'PENDING', confirmed_at = NULL, confirmed_txid = NULL"
     " WHERE order_line_id = ANY(:lines) AND status = 'CONFIRMED'"
 )
+_BACK = text(
+    "SELECT l.id, l.currency, l.confirmed_at, l.payable_at, lead.payee FROM commission_lines l"
+    f" LEFT JOIN LATERAL {_PAYEE} ON true WHERE l.id = ANY(:ids) ORDER BY l.id FOR NO KEY UPDATE OF l"
+)
+_STAND = text(
+    "UPDATE commission_lines l SET status = n.status, paid_at = NULL,"
+    " payable_at = CASE WHEN n.status = 'PAYABLE' THEN CAST(:now AS timestamptz) END,"
+    " confirmed_at = CASE n.status WHEN 'CONFIRMED' THEN :now WHEN 'PAYABLE' THEN l.confirmed_at END,"
+    " confirmed_txid = CASE n.status WHEN 'CONFIRMED' THEN pg_current_xact_id()::text::bigint"
+    "  WHEN 'PAYABLE' THEN l.confirmed_txid END"
+    " FROM unnest(CAST(:ids AS uuid[]), CAST(:statuses AS text[])) AS n (id, status) WHERE l.id = n.id"
+)
+_WAIT = text(
+    "UPDATE commission_lines l SET status = 'PENDING', confirmed_at = NULL, confirmed_txid = NULL, payable_at = NULL,"
+    " paid_at = NULL WHERE l.id = ANY(:ids)"
+    # A line that was paid, with a statement, never changes.
+    " AND (l.status IN ('CONFIRMED', 'REVERSED') OR (l.status = 'PAID' AND l.payable_at IS NULL))"
+)
 _OPEN = text(
     "SELECT l.id, l.currency, l.status, l.confirmed_at, l.confirmed_txid, l.payable_at, lead.payee"
     f" FROM commission_lines l{_LEAD} WHERE l.status IN ('CONFIRMED', 'PAYABLE') AND lead.payee = ANY(:payees)"
@@ -60,11 +80,16 @@ _PAID = text(
     " FROM unnest(CAST(:ids AS uuid[]), CAST(:ats AS timestamptz[])) AS n (id, at)"
     " WHERE l.id = n.id AND l.status = 'PAYABLE'"
 )
-_OF_ORDER = text(
-    "SELECT l.id, l.order_line_id, l.currency, lead.payee, (SELECT max(h.clears_at) FROM commission_holds h"
-    "  WHERE h.commission_line_id = l.id AND h.status = 'OPEN') AS held_until FROM commission_lines l"
-    f" LEFT JOIN LATERAL {_PAYEE} ON true"
-    " WHERE l.order_id = :order_id AND l.status IN ('PENDING', 'CONFIRMED') ORDER BY l.id"
+_WAITING = (
+    "SELECT l.id, l.order_id, l.order_line_id, l.currency, l.payable_at, lead.payee, (SELECT max(h.clears_at)"
+    "  FROM commission_holds h WHERE h.commission_line_id = l.id AND h.status = 'OPEN') AS held_until"
+    " FROM commission_lines l"
+    f" LEFT JOIN LATERAL {_PAYEE} ON true WHERE"
+)
+_OF_ORDER = text(f"{_WAITING} l.order_id = :order_id AND l.status IN ('PENDING', 'CONFIRMED') ORDER BY l.id")
+_THESE = text(
+    f"{_WAITING} l.id = ANY(:ids) AND l.status IN ('PENDING', 'CONFIRMED', 'PAYABLE')"
+    " ORDER BY l.order_id, l.id"
 )
 _EXPECT = text(
     "UPDATE commission_lines l SET expected_pay_at = n.at"
@@ -107,26 +132,68 @@ async def unconfirm(session: AsyncSession, order_line_ids: Sequence[OrderLineId]
     await session.execute(_UNCONFIRM, {"lines": list(order_line_ids)})
 
 
+async def wait_again(session: AsyncSession, ids: Sequence[CommissionLineId]) -> None:
+    """Something came back to these lines as pending money: the next release confirms them. What is payable or paid
+    in a statement stays there."""
+    await session.execute(_WAIT, {"ids": list(ids)})
+
+
+async def stand_again(session: AsyncSession, ids: Sequence[CommissionLineId], *, now: datetime) -> None:
+    """Something came back to these lines, which had ended, to where it had been: they go on from there.
+
+    PENDING until the release; PAYABLE while no later statement than theirs is closed, for the next payout holds it.
+    Otherwise CONFIRMED as of now: what was closed and paid out in between held nothing of it.
+    """
+    rows = (await session.execute(_BACK, {"ids": list(ids)})).all()
+    stated = [row for row in rows if row.payable_at is not None]
+    held = [StatedMoney(row.payee, row.currency, row.payable_at) for row in stated]
+    later = await progress.stated_since(session, held) if held else []
+    payable = {row.id for row, passed in zip(stated, later, strict=True) if not passed}
+    statuses = [_released(row) if row.id not in payable else "PAYABLE" for row in rows]
+    await session.execute(_STAND, {"ids": [row.id for row in rows], "statuses": statuses, "now": now})
+
+
+def _released(row: Any) -> str:
+    return "PENDING" if row.confirmed_at is None else "CONFIRMED"
+
+
 async def expect_payment(session: AsyncSession, order_id: OrderId) -> None:
     """Set when the payees of an order's lines can expect their money: after the statement that will hold it.
 
     As long as nothing was delivered it is due as if it never were; a held line at the latest when its holds end by
     themselves. A line with nothing to pay waits for no statement.
     """
+    await _expect(session, order_id, (await session.execute(_OF_ORDER, {"order_id": order_id})).all())
+
+
+async def expect_again(session: AsyncSession, ids: Sequence[CommissionLineId], *, now: datetime) -> None:
+    """The same for lines to which something came back now: a statement that was closed before holds nothing of it."""
+    rows = (await session.execute(_THESE, {"ids": list(ids)})).all()
+    for order_id, of_order in groupby(rows, attrgetter("order_id")):
+        await _expect(session, OrderId.of(order_id), list(of_order), not_before=now)
+
+
+async def _expect(
+    session: AsyncSession, order_id: OrderId, rows: Sequence[Any], *, not_before: datetime | None = None
+) -> None:
     due = await progress.commission_due(session, order_id)
-    rows = [
-        row
-        for row in await session.execute(_OF_ORDER, {"order_id": order_id})
-        if OrderLineId.of(row.order_line_id) in due
-    ]
+    rows = [row for row in rows if OrderLineId.of(row.order_line_id) in due]
     if not rows:
         return
-    dues = [(row, due[OrderLineId.of(row.order_line_id)]) for row in rows]
-    wanted = [(row.payee, max(at, row.held_until or at)) for row, at in dues]
-    paid = [each for each in wanted if each[0] is not None]
+    wanted = [(row, _due(row, due[OrderLineId.of(row.order_line_id)], not_before)) for row in rows]
+    paid = [(row.payee, at) for row, at in wanted if _needs_a_statement(row)]
     stated = iter(await progress.expected_payments(session, rows[0].currency, paid))
-    ats = [at if payee is None else next(stated) for payee, at in wanted]
+    ats = [next(stated) if _needs_a_statement(row) else at for row, at in wanted]
     await session.execute(_EXPECT, {"ids": [row.id for row in rows], "ats": ats})
+
+
+def _due(row: Any, window_ends: datetime, not_before: datetime | None) -> datetime:
+    stated: datetime | None = row.payable_at
+    return stated or max(window_ends, row.held_until or window_ends, not_before or window_ends)
+
+
+def _needs_a_statement(row: Any) -> bool:
+    return row.payee is not None and row.payable_at is None
 
 
 _PAYEES = text(
