@@ -8,11 +8,13 @@ from enum import Enum
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import strawberry
+from sqlalchemy.exc import DBAPIError
 
 import graph.domain_errors  # noqa: F401  (every error class is defined before its code is listed)
-from core.errors import LianyuError, Problems
+from core.errors import LianyuError, Problems, Unavailable
 from core.plain import camel, plain
 from graph.scalars import JSON
+from infra.db.contention import TRY_AGAIN, lost_a_race
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -57,7 +59,8 @@ class UserError:
 def expected(payload: Callable[..., R]) -> Callable[[Callable[P, Awaitable[R]]], Callable[P, Awaitable[R]]]:
     """Decorate a mutation's resolver: an expected error becomes ``payload(user_errors=[…])``.
 
-    Everything else is a bug: it goes up, is masked and logged once at the edge.
+    So does a transaction that lost a race for locks. Everything else is a bug: it goes up, is masked and logged once
+    at the edge.
     """
 
     def decorate(resolve: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
@@ -69,6 +72,10 @@ def expected(payload: Callable[..., R]) -> Callable[[Callable[P, Awaitable[R]]],
                 return payload(user_errors=[UserError.of(problem) for problem in several.problems])
             except LianyuError as error:
                 return payload(user_errors=[UserError.of(error)])
+            except DBAPIError as error:
+                if not lost_a_race(error):
+                    raise
+                return payload(user_errors=[UserError.of(Unavailable(TRY_AGAIN))])
 
         return guarded
 

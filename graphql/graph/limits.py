@@ -17,8 +17,9 @@ from strawberry.extensions import (
 )
 from strawberry.types import ExecutionContext
 
-from core.errors import LianyuError
+from core.errors import LianyuError, Unavailable
 from graph.document_limits import MAX_ALIASES, DocumentLimits
+from infra.db.contention import TRY_AGAIN, lost_a_race
 from infra.db.text import was_unstorable
 from infra.observability.context import request_id
 
@@ -43,6 +44,9 @@ def _is_unexpected(error: GraphQLError) -> bool:
         return False
     if was_unstorable(original):
         error.message, error.extensions = UNSTORABLE, {"code": "UNSTORABLE_TEXT"}
+        return False
+    if lost_a_race(original):
+        error.message, error.extensions = TRY_AGAIN, {"code": Unavailable.code}
         return False
     if isinstance(original, LianyuError):
         error.extensions = {**(error.extensions or {}), "code": original.code}

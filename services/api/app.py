@@ -13,7 +13,7 @@ import orjson
 import structlog
 from fastapi import FastAPI, Request
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, Response
@@ -21,12 +21,13 @@ from strawberry.fastapi import GraphQLRouter
 from strawberry.http import GraphQLHTTPResponse
 
 from core.actor import SYSTEM
-from core.errors import LianyuError
+from core.errors import LianyuError, Unavailable
 from core.money import PPM
 from graph import brand, storefront
 from graph.context import Context, Gateways
 from infra import outbox
 from infra.config import Environment
+from infra.db.contention import TRY_AGAIN, lost_a_race
 from infra.http.body_limit import BodyLimit
 from infra.observability.context import request_id
 from infra.observability.metrics import (
@@ -118,6 +119,7 @@ def create_app(gateways: Gateways | None = None) -> FastAPI:
     app.add_api_route("/readyz", _readiness(gateways), methods=["GET"])
     app.add_route("/metrics", _metrics(gateways))
     app.add_exception_handler(LianyuError, _expected)
+    app.add_exception_handler(DBAPIError, _database)
     app.add_exception_handler(Exception, _unexpected)
     # Browsers of any storefront may call with its publishable key; cookies are never read here.
     app.add_middleware(
@@ -148,6 +150,12 @@ async def _expected(_: Request, error: Exception) -> Response:
     """An expected error outside of a resolver, in the form GraphQL clients understand."""
     assert isinstance(error, LianyuError)
     return _problem(error.status, error.code, error.message)
+
+
+async def _database(request: Request, error: Exception) -> Response:
+    if lost_a_race(error):
+        return _problem(Unavailable.status, Unavailable.code, TRY_AGAIN)
+    return await _unexpected(request, error)
 
 
 async def _unexpected(_: Request, error: Exception) -> Response:

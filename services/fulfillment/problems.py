@@ -12,12 +12,12 @@ from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from core.errors import LianyuError, RateLimited, Unauthenticated
+from core.errors import LianyuError, RateLimited, Unauthenticated, Unavailable
+from infra.db.contention import TRY_AGAIN, lost_a_race
 from infra.observability.context import request_id
 
 MEDIA_TYPE = "application/problem+json"
 _CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "BODY_TOO_LARGE", 415: "UNSUPPORTED_MEDIA_TYPE"}
-_TRY_AGAIN = frozenset({"40001", "40P01", "55P03"})  # serialization, deadlock, lock not available
 
 log = structlog.get_logger("fulfillment")
 
@@ -76,9 +76,9 @@ async def _http(_: Request, error: Exception) -> Response:
 async def _database(request: Request, error: Exception) -> Response:
     """A lost race for locks changed nothing and may be tried again; anything else is a bug."""
     assert isinstance(error, DBAPIError)
-    if getattr(error.orig, "sqlstate", None) not in _TRY_AGAIN:
+    if not lost_a_race(error):
         return await _unexpected(request, error)
-    answer = problem(503, "UNAVAILABLE", "too many at once; nothing was changed, try again")
+    answer = problem(503, Unavailable.code, TRY_AGAIN)
     answer.headers["retry-after"] = "1"
     return answer
 
