@@ -40,7 +40,7 @@ _OPEN = text(
     "SELECT n.code || ' ' || n.owner || ' ' || n.balance_minor || ' ' || n.currency FROM ledger_balances_now n"
     " WHERE n.code IN (2020, 2100, 2300, 2030, 1110) AND n.owner NOT LIKE 'customer:ord%'"
     " AND (SELECT count(*) FROM ledger_journals j WHERE n.owner LIKE 'customer:ch%'"
-    "  AND j.idem LIKE 'late:' || substr(n.owner, 10) || ':refund:%:void') < :tries"
+    "  AND j.kind = 'refund_voided' AND j.idem LIKE 'late:' || substr(n.owner, 10) || ':%') < :tries"
     " AND n.balance_minor <> coalesce((SELECT sum(p.amount_minor)"
     "  FROM payouts p WHERE n.code = 2020 AND n.owner = 'party:' || p.payee_id AND p.currency = n.currency"
     "  AND p.status = 'reserved' AND p.failure = 'awaiting_funds' AND p.amount_minor > (SELECT sum(f.balance_minor)"
