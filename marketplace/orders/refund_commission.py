@@ -7,14 +7,14 @@ refunded when it has them, so that the last one to write knows of both.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.actor import SYSTEM
 from core.clock import Clock
 from core.ids import OrderId, RefundId
-from marketplace.promotion.commission import denials, reversal
+from marketplace.promotion.commission import denials, reversal, states
 from marketplace.promotion.commission.reversal import TakenShare
 from marketplace.promotion.models import ShareRole
 from supply.settlement import taken_commission
@@ -51,8 +51,9 @@ async def give_back(session: AsyncSession, refund_id: RefundId, *, clock: Clock)
 
 
 async def deny_again(session: AsyncSession, order_id: OrderId, *, clock: Clock) -> None:
-    """What a failed refund gave back to lines that were found invalid meanwhile is the merchant's."""
-    await denials.deny_what_came_back(session, [order_id], by=str(SYSTEM), clock=clock)
+    """What a failed refund gave back to lines that were found invalid meanwhile is the merchant's; what it laid back as
+    pending waits for its release."""
+    await _where_it_lies(session, [order_id], clock)
 
 
 async def on_dispute_lost(session: AsyncSession, event: DisputeLost, *, clock: Clock) -> None:
@@ -72,7 +73,13 @@ async def on_dispute_won(session: AsyncSession, event: DisputeWon, *, clock: Clo
         name = taken_commission.named_for(event.dispute_id, order_id)
         goods = await refunded_goods(session, [order_id])
         await reversal.restore(session, name, goods, clock=clock)
-    await denials.deny_what_came_back(session, event.order_ids, by=str(SYSTEM), clock=clock)
+    await _where_it_lies(session, event.order_ids, clock)
+
+
+async def _where_it_lies(session: AsyncSession, order_ids: Sequence[OrderId], clock: Clock) -> None:
+    """After the books have it back."""
+    await denials.deny_what_came_back(session, order_ids, by=str(SYSTEM), clock=clock)
+    await states.wait_for_release(session, order_ids)
 
 
 def _shares(taken: Iterable[CommissionTaken]) -> list[TakenShare]:

@@ -132,6 +132,12 @@ async def unconfirm(session: AsyncSession, order_line_ids: Sequence[OrderLineId]
     await session.execute(_UNCONFIRM, {"lines": list(order_line_ids)})
 
 
+async def wait_for_release(session: AsyncSession, order_ids: Sequence[OrderId]) -> None:
+    """Of these orders' lines, those that are confirmed and of which something is pending: they are no longer."""
+    if pending := await progress.pending_lines(session, order_ids):
+        await unconfirm(session, sorted(pending))
+
+
 async def wait_again(session: AsyncSession, ids: Sequence[CommissionLineId]) -> None:
     """Something came back to these lines as pending money: the next release confirms them. What is payable or paid
     in a statement stays there."""

@@ -23,7 +23,7 @@ from marketplace.promotion.agreements.terms import Rule, Terms
 from marketplace.promotion.commission import states as commission_states
 from marketplace.promotion.models import PromoterKind
 from marketplace.promotion.service import LineForAttribution, OrderForAttribution
-from supply.settlement import queries
+from supply.settlement import queries, taken_commission
 from supply.settlement import service as settlement
 from supply.settlement.capture import CapturedLine, CapturedOrder
 from supply.settlement.refunds import RefundPlan
@@ -110,6 +110,9 @@ class Shop:
         async with self.db.unit_of_work(SYSTEM) as session:
             await refund_commission.give_back(session, refund_id, clock=self.clock)
             await settlement.void_refund(session, refund_id, now=self.clock.now())
+            found = await taken_commission.of_refund(session, refund_id)
+            assert found is not None
+            await refund_commission.deny_again(session, found[0], clock=self.clock)
 
     async def settles(self) -> None:
         """Release, close, pay: as the sweeps do."""

@@ -199,6 +199,33 @@ async def test_a_part_given_back_to_a_released_line_takes_it_back_to_pending(
     assert sum(amount for _, amount in await _payouts(db)) == 950
 
 
+async def test_what_a_failed_refund_lays_back_as_pending_keeps_a_released_line_waiting(
+    db: Database, clock: FixedClock
+) -> None:
+    """400 of 1,000 denied and 600 released. All is refunded, so the denial undone leaves its 400 with the merchant; the
+    refund fails, and they are pending money of the payees."""
+    shop = await Shop.opened(db, clock)
+    order, line_id = await _delivered(shop)
+    await _deny(shop, line_id, 400)
+    await _at(shop, RELEASED)
+    refund = await shop.refunds(order, everything=True)
+    assert await _give_back(shop, line_id) == 0
+    assert (await _line(db, line_id)).status == "REVERSED"
+    async with db.unit_of_work(SYSTEM) as session:  # a return is asked for: what is pending stays
+        await settlement.hold_release(session, order, line_id)
+    await shop.refund_fails(refund)
+    await _at(shop, APRIL)
+    assert (await _line(db, line_id)).status == "PENDING"
+
+    async with db.unit_of_work(SYSTEM) as session:
+        await settlement.lift_hold(session, order, line_id)
+    await _at(shop, APRIL + DAY)
+    assert (await _line(db, line_id)).status == "CONFIRMED"
+    await _at(shop, MAY)
+    assert (await _line(db, line_id)).status == "PAID"
+    assert sum(amount for _, amount in await _payouts(db)) == 950
+
+
 async def test_given_back_it_is_expected_with_the_others_and_paid_then_it_was_in_time(
     db: Database, clock: FixedClock
 ) -> None:
