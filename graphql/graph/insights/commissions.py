@@ -59,7 +59,8 @@ class Commission:
     open_holds: int = strawberry.field(description="Each alone keeps it from being paid.")
     confirmed_at: datetime | None
     payable_at: datetime | None = strawberry.field(
-        description="When the statement that holds it was closed; null of a paid line that had nothing to pay."
+        description="When the statement that holds it was closed, or what was refunded of it after that came back;"
+        " null of a paid line that had nothing to pay."
     )
     paid_at: datetime | None
     invalid_reason: str | None
