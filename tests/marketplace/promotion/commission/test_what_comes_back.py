@@ -176,6 +176,21 @@ async def test_a_denial_given_back_waits_for_its_release_statement_and_payout(
     assert (await _line(db, other[1])).paid_at == APRIL
 
 
+async def _waits_for_the_return_and_is_paid_after_it(
+    db: Database, shop: Shop, order: OrderId, line_id: OrderLineId
+) -> None:
+    await _at(shop, APRIL)
+    assert (await _line(db, line_id)).status == "PENDING"
+
+    async with db.unit_of_work(SYSTEM) as session:
+        await settlement.lift_hold(session, order, line_id)
+    await _at(shop, APRIL + DAY)
+    assert (await _line(db, line_id)).status == "CONFIRMED"
+    await _at(shop, MAY)
+    assert (await _line(db, line_id)).status == "PAID"
+    assert sum(amount for _, amount in await _payouts(db)) == 950
+
+
 async def test_a_part_given_back_to_a_released_line_takes_it_back_to_pending(
     db: Database, clock: FixedClock
 ) -> None:
@@ -187,16 +202,7 @@ async def test_a_part_given_back_to_a_released_line_takes_it_back_to_pending(
     async with db.unit_of_work(SYSTEM) as session:  # a return is asked for: what is pending stays
         await settlement.hold_release(session, order, line_id)
     assert await _give_back(shop, line_id) == 400
-    await _at(shop, APRIL)
-    assert (await _line(db, line_id)).status == "PENDING"
-
-    async with db.unit_of_work(SYSTEM) as session:
-        await settlement.lift_hold(session, order, line_id)
-    await _at(shop, APRIL + DAY)
-    assert (await _line(db, line_id)).status == "CONFIRMED"
-    await _at(shop, MAY)
-    assert (await _line(db, line_id)).status == "PAID"
-    assert sum(amount for _, amount in await _payouts(db)) == 950
+    await _waits_for_the_return_and_is_paid_after_it(db, shop, order, line_id)
 
 
 async def test_what_a_failed_refund_lays_back_as_pending_keeps_a_released_line_waiting(
@@ -214,16 +220,7 @@ async def test_what_a_failed_refund_lays_back_as_pending_keeps_a_released_line_w
     async with db.unit_of_work(SYSTEM) as session:  # a return is asked for: what is pending stays
         await settlement.hold_release(session, order, line_id)
     await shop.refund_fails(refund)
-    await _at(shop, APRIL)
-    assert (await _line(db, line_id)).status == "PENDING"
-
-    async with db.unit_of_work(SYSTEM) as session:
-        await settlement.lift_hold(session, order, line_id)
-    await _at(shop, APRIL + DAY)
-    assert (await _line(db, line_id)).status == "CONFIRMED"
-    await _at(shop, MAY)
-    assert (await _line(db, line_id)).status == "PAID"
-    assert sum(amount for _, amount in await _payouts(db)) == 950
+    await _waits_for_the_return_and_is_paid_after_it(db, shop, order, line_id)
 
 
 async def test_given_back_it_is_expected_with_the_others_and_paid_then_it_was_in_time(
