@@ -34,7 +34,10 @@ _PAYEE = (
     "  ORDER BY s.role = 'promoter_brand' DESC, s.position LIMIT 1) lead"
 )
 _LEAD = f" CROSS JOIN LATERAL {_PAYEE}"
-_ORDERS = text("SELECT DISTINCT order_id FROM commission_lines WHERE order_line_id = ANY(:lines)")
+# Who denies, holds or refunds locks the lines before it moves their money: locked here, what is pending stays so.
+_LOCK = text(
+    "SELECT order_id FROM commission_lines WHERE order_line_id = ANY(:lines) ORDER BY id FOR NO KEY UPDATE"
+)
 _CONFIRM = text(
     "UPDATE commission_lines SET status = CASE status WHEN 'PENDING' THEN 'CONFIRMED' ELSE status END,"
     " confirmed_at = :at, confirmed_txid = :txid"
@@ -99,7 +102,7 @@ _EXPECT = text(
 
 async def on_commission_released(session: AsyncSession, event: CommissionReleased, *, clock: Clock) -> None:
     # A hold may have taken the money back to pending since.
-    orders = (await session.execute(_ORDERS, {"lines": list(event.order_line_ids)})).scalars()
+    orders = (await session.execute(_LOCK, {"lines": list(event.order_line_ids)})).scalars().unique()
     pending = await progress.pending_lines(session, [OrderId.of(each) for each in orders])
     released = [line for line in event.order_line_ids if line not in pending]
     await session.execute(_CONFIRM, {"lines": released, "at": event.at, "txid": event.txid})
