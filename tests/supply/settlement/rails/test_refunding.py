@@ -230,6 +230,26 @@ async def test_what_comes_back_beside_a_return_that_fails_is_booked(o1: Paid) ->
     assert (await o1.memo())[ours] == 225
 
 
+@pytest.mark.parametrize("told", [{}, {"reason": None}], ids=["why", "not why"])
+async def test_a_return_that_failed_stays_failed_when_the_rest_is_heard_of_later(
+    o1: Paid, told: dict[str, Any]
+) -> None:
+    """The rail does not answer after the first one, the promoter brand's: the next sweep goes on from there."""
+    await deliver(o1)
+    await o1.sweep(days=15)
+    o1.paysim.fault("return_failure", match={"account": o1.accounts[str(o1.parties.promoter_brand)]}, **told)
+    refund = await reserve(o1, by_line(o1))
+    o1.paysim.fault("server_error", count=1, match={"operation": "returns.*", "path": "*:2:1*"})
+    for _ in range(3):
+        await o1.sweep()
+    assert await refunded(o1) == 0
+    async with o1.db.unit_of_work(SYSTEM) as session:
+        rows = (await session.execute(_RETURNS, {"id": refund})).all()
+    failed = {row.payee_id: row.failure for row in rows if row.status == "failed"}
+    why = "RETURN_FAILED" if told else "BALANCE_NOT_ENOUGH"
+    assert failed[str(o1.parties.promoter_brand)] == why
+
+
 async def test_after_a_return_that_is_refused_outright_nobody_else_is_asked(o1: Paid) -> None:
     """The rail takes shares back for 180 days. The refund is given up; the shares are their payees' as before."""
     await deliver(o1)
