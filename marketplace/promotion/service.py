@@ -21,7 +21,6 @@ from marketplace.promotion.agreements.lifecycle import sign_agreement as sign_ag
 from marketplace.promotion.agreements.lifecycle import terminate as terminate
 from marketplace.promotion.commission.reversal import LineRefund as LineRefund
 from marketplace.promotion.commission.reversal import LineReversed as LineReversed
-from marketplace.promotion.commission.reversal import refunded_basis as refunded_basis
 from marketplace.promotion.commission.reversal import reverse_lines as reverse_lines
 from marketplace.promotion.decisions.attribute import Attributed as Attributed
 from marketplace.promotion.decisions.attribute import LineAttributed as LineAttributed

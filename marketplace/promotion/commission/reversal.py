@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.clock import Clock
 from core.ids import CommissionLineId, OrderId, OrderLineId, RefundId
-from core.money import allocate_remaining, cumulative_part
+from core.money import allocate_remaining
 from infra import outbox
 from infra.db.base import table_of
 from marketplace.promotion.commission import states
@@ -60,7 +60,7 @@ _ADVANCE = text(
 
 @dataclass(frozen=True, slots=True)
 class LineRefund:
-    """``basis_minor`` of one order line goes back with this refund (see ``refunded_basis``)."""
+    """``basis_minor`` of one order line goes back with this refund."""
 
     order_line_id: OrderLineId
     basis_minor: int
@@ -94,14 +94,6 @@ class _Line:
     shares: list[Any]
     taken: list[int]
     status: CommissionStatus
-
-
-def refunded_basis(basis_minor: int, *, refunded_goods_minor: int, goods_minor: int) -> int:
-    """The line's basis that has gone back in all once ``refunded_goods_minor`` of its goods has.
-
-    The basis of one refund is the difference of two calls; the last one brings the whole basis back.
-    """
-    return cumulative_part(basis_minor, refunded_goods_minor, goods_minor)
 
 
 async def reverse_lines(
