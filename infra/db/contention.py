@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy.exc import DBAPIError
 
 _SQLSTATES = frozenset({"40001", "40P01", "55P03"})  # serialization, deadlock, lock not available
-TRY_AGAIN = "too many at once; nothing was changed, try again"
+TRY_AGAIN = "too many at once; try again"
 
 
 def lost_a_race(error: BaseException | None) -> bool:
