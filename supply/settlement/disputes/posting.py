@@ -247,7 +247,8 @@ async def frozen_of(session: AsyncSession, part: Part) -> list[Frozen]:
 
 
 def _accounts(book: OrderBook, part: Part, frozen: Sequence[Frozen] = ()) -> list[AccountKey]:
-    """Every strict account the steps may post to, to be locked in one pass."""
+    """Every strict account the steps may post to, to be locked in one pass; but for what the order's customer is
+    owed (2100), which nobody touches without the order's lock."""
     theirs = [freezing.reserved(book, each.payee_id, each.tenant_id) for each in frozen]
     return [
         *accounts_touched(book), *book.party_accounts(Code.RESERVED), *theirs,
