@@ -13,7 +13,7 @@ what it took no longer counts as part of the cell, so both kinds mix in any sequ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -374,14 +374,21 @@ def commission_due_back(state: LineState) -> dict[Seat, int]:
 
 
 def _commission_parts(state: LineState, refunded_basis_minor: int) -> dict[Seat, int]:
-    """R6: cumulative over the line's commission, spread over what its payees still hold, in R3's order."""
     seats, left, parts = state.sale.commission_seats, held_parts(state), state.sale.parts
     held = [left[seat] for seat in seats]
     standing = sum([parts[seat] - state.returned.by_amount.get(seat, 0) for seat in seats])
-    reversed_before = standing - sum(held)
-    due = cumulative_part(standing, refunded_basis_minor, state.sale.basis_minor)
-    shares = allocate_remaining(max(due - reversed_before, 0), held)
+    shares = commission_back(standing, state.sale.basis_minor, refunded_basis_minor, held)
     return dict(zip(seats, shares, strict=True))
+
+
+def commission_back(
+    commission_minor: int, basis_minor: int, refunded_basis_minor: int, held: Sequence[int]
+) -> list[int]:
+    """R6: what each payee gives back once ``refunded_basis_minor`` of the basis is back in all, of the shares it still
+    holds of the commission, in R3's order: cumulative, so that the last slice takes what is left."""
+    reversed_before = commission_minor - sum(held)
+    due = cumulative_part(commission_minor, refunded_basis_minor, basis_minor)
+    return allocate_remaining(max(due - reversed_before, 0), held)
 
 
 def refund_shipping(order: OrderState, shipping_id: str, *, amount_minor: int) -> Refund:

@@ -15,7 +15,8 @@ from itertools import pairwise
 from math import gcd
 from typing import NamedTuple, Protocol
 
-from core.money import PPM, allocate_minor, allocate_remaining, half_up_ratio
+from core.money import PPM, allocate_minor, half_up_ratio
+from supply.settlement.composition import commission_back
 
 FIXED_CAP_PPM = 300_000
 """A fixed commission never exceeds 30 % of the basis unless the offer says otherwise."""
@@ -349,7 +350,8 @@ def _rate_at(counter: int, tiers: Sequence[Tier]) -> int:
 def reverse_line(
     *, commission_minor: int, basis_minor: int, refunded_basis_minor: int, held: Sequence[int]
 ) -> list[int]:
-    """R6: what each payee gives back when ``refunded_basis_minor`` of the line, this refund counted, is back.
+    """R6, as refunds settle it: what each payee gives back when ``refunded_basis_minor`` of the line, this refund
+    counted, is back.
 
     ``commission_minor`` and ``basis_minor`` are the line's original figures, ``held`` what each payee still
     holds of it; what was reversed before is the difference. Over any sequence of refunds no share rises or
@@ -358,13 +360,11 @@ def reverse_line(
     """
     if not 0 <= refunded_basis_minor <= basis_minor:
         raise ValueError(f"{refunded_basis_minor} refunded of a basis of {basis_minor}")
-    reversed_before = commission_minor - sum(held)
-    if reversed_before < 0:
+    if sum(held) > commission_minor:
         raise ValueError(f"{sum(held)} held of a commission of {commission_minor}")
     if basis_minor == 0:
         return [0] * len(held)
-    reversed_now = half_up_ratio(commission_minor * refunded_basis_minor, basis_minor)
-    return allocate_remaining(max(reversed_now - reversed_before, 0), held)
+    return commission_back(commission_minor, basis_minor, refunded_basis_minor, held)
 
 
 def settle_period(
