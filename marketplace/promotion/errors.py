@@ -131,15 +131,6 @@ class InvalidTouchToken(Invalid):
     code = "INVALID_TOUCH_TOKEN"
 
 
-class RefundBeyondBasis(Invalid):
-    code = "REFUND_BEYOND_BASIS"
-
-    def __init__(self, order_line_id: object, basis_minor: int, refunded_minor: int) -> None:
-        super().__init__("more is refunded than the line's basis")
-        self.order_line_id, self.basis_minor = str(order_line_id), basis_minor
-        self.refunded_minor = refunded_minor
-
-
 class CouponNotFound(NotFound):
     code = "COUPON_NOT_FOUND"
 

@@ -19,9 +19,6 @@ from marketplace.promotion.agreements.lifecycle import propose_version as propos
 from marketplace.promotion.agreements.lifecycle import resume as resume
 from marketplace.promotion.agreements.lifecycle import sign_agreement as sign_agreement
 from marketplace.promotion.agreements.lifecycle import terminate as terminate
-from marketplace.promotion.commission.reversal import LineRefund as LineRefund
-from marketplace.promotion.commission.reversal import LineReversed as LineReversed
-from marketplace.promotion.commission.reversal import reverse_lines as reverse_lines
 from marketplace.promotion.decisions.attribute import Attributed as Attributed
 from marketplace.promotion.decisions.attribute import LineAttributed as LineAttributed
 from marketplace.promotion.decisions.attribute import LineForAttribution as LineForAttribution

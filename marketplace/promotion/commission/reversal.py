@@ -1,7 +1,7 @@
-"""R6: what a refund takes back of each share, cumulatively, so that a full refund takes back everything.
+"""What refunds take back of commission lines (R6), on record.
 
-``reverse_lines`` computes it from the refunded basis. ``reverse_taken`` records what the ledger took, whatever kind
-of refund or lost dispute it was, and ``restore`` gives it back when the money came back.
+``reverse_taken`` records what the ledger took, whatever kind of refund or lost dispute it was, and ``restore`` gives it
+back when the money came back.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ from core.money import allocate_remaining
 from infra import outbox
 from infra.db.base import table_of
 from marketplace.promotion.commission import states
-from marketplace.promotion.commission.rules import reverse_line
-from marketplace.promotion.errors import RefundBeyondBasis
 from marketplace.promotion.events import CommissionReversed, ReversedLine
 from marketplace.promotion.models import CommissionReversal, CommissionStatus, ShareRole
 from supply.settlement.refunded_goods import GoodsRefunded
@@ -58,34 +56,6 @@ _ADVANCE = text(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class LineRefund:
-    """``basis_minor`` of one order line goes back with this refund."""
-
-    order_line_id: OrderLineId
-    basis_minor: int
-
-
-@dataclass(frozen=True, slots=True)
-class ShareReversed:
-    role: ShareRole
-    payee: str
-    amount_minor: int
-
-
-@dataclass(frozen=True, slots=True)
-class LineReversed:
-    commission_line_id: CommissionLineId
-    order_line_id: OrderLineId
-    status: CommissionStatus
-    shares: tuple[ShareReversed, ...]
-    """In the order of R3; 0 where nothing is taken."""
-
-    @property
-    def amount_minor(self) -> int:
-        return sum(share.amount_minor for share in self.shares)
-
-
 @dataclass(slots=True)
 class _Line:
     id: CommissionLineId
@@ -96,33 +66,6 @@ class _Line:
     status: CommissionStatus
 
 
-async def reverse_lines(
-    session: AsyncSession, refund_id: RefundId, refunds: Sequence[LineRefund], *, clock: Clock
-) -> list[LineReversed]:
-    """Take back the commission of refunded lines; lines nobody earned from are left out.
-
-    The same refund again changes nothing and returns the same. A line that was paid keeps its status: the
-    caller posts a clawback. Raises ``RefundBeyondBasis``. Needs a SYSTEM session.
-    """
-    wanted = {refund.order_line_id: refund.basis_minor for refund in refunds}
-    if not wanted:
-        return []
-    rows = (await session.execute(_LOCK, {"lines": list(wanted)})).all()
-    shares = await _shares_by_line(session, refund_id, [row.id for row in rows])
-    lines = []
-    for row in rows:
-        line_id = CommissionLineId.of(row.id)
-        held = shares.get(line_id, [])
-        if any(share.taken is not None for share in held):
-            status = CommissionStatus(row.status)
-            taken = [share.taken or 0 for share in held]
-            lines.append(_Line(line_id, row, -1, held, taken, status))
-        else:
-            lines.append(_reversed(line_id, row, held, wanted[OrderLineId.of(row.order_line_id)]))
-    await _store(session, refund_id, [line for line in lines if line.refunded >= 0], clock.now())
-    return [_answer(line) for line in lines]
-
-
 async def _shares_by_line(
     session: AsyncSession, refund_id: RefundId, line_ids: Sequence[Any]
 ) -> dict[CommissionLineId, list[Any]]:
@@ -131,23 +74,6 @@ async def _shares_by_line(
         for share in await session.execute(_SHARES, {"lines": list(line_ids), "refund": refund_id}):
             found.setdefault(CommissionLineId.of(share.commission_line_id), []).append(share)
     return found
-
-
-def _reversed(line_id: CommissionLineId, row: Any, shares: list[Any], basis_minor: int) -> _Line:
-    refunded = row.refunded_basis_minor + basis_minor
-    if basis_minor < 0 or refunded > row.basis_minor:
-        raise RefundBeyondBasis(OrderLineId.of(row.order_line_id), row.basis_minor, refunded)
-    taken = reverse_line(
-        commission_minor=row.commission_minor,
-        basis_minor=row.basis_minor,
-        refunded_basis_minor=refunded,
-        held=[share.held for share in shares],
-    )
-    status = CommissionStatus(row.status)
-    wholly = refunded == row.basis_minor and row.basis_minor > 0
-    if wholly and status not in (CommissionStatus.PAID, CommissionStatus.INVALID):
-        status = CommissionStatus.REVERSED
-    return _Line(line_id, row, refunded, shares, taken, status)
 
 
 async def _store(session: AsyncSession, refund_id: RefundId, lines: Sequence[_Line], now: datetime) -> None:
@@ -199,18 +125,6 @@ async def _free(session: AsyncSession, lines: Iterable[tuple[CommissionLineId, A
     ]
     if freed:
         await outbox.record(session, CommissionReversed(tuple(freed)))
-
-
-def _answer(line: _Line) -> LineReversed:
-    return LineReversed(
-        line.id,
-        OrderLineId.of(line.row.order_line_id),
-        line.status,
-        tuple(
-            ShareReversed(ShareRole(share.role), share.payee, amount)
-            for share, amount in zip(line.shares, line.taken, strict=True)
-        ),
-    )
 
 
 async def lock_lines(session: AsyncSession, order_ids: Sequence[OrderId]) -> None:

@@ -23,10 +23,11 @@ from marketplace.promotion.links import qr_batches
 from marketplace.promotion.links.qr_batches import NewArm, NewBatch
 from marketplace.promotion.models import PromoterKind
 from marketplace.promotion.reach_models import QrBatchKind
-from marketplace.promotion.service import LineForAttribution, LineRefund, NewLink, OrderForAttribution
+from marketplace.promotion.service import LineForAttribution, NewLink, OrderForAttribution
 from tests.factories import promotion as make
 from tests.factories.audiences import VAULT
 from tests.factories.brands import committed_brand
+from tests.factories.commission_refunds import refund_basis
 from tests.factories.promotion import POLICY, SIGNER, Market
 from tests.fixtures.asking import ask
 from tests.fixtures.statements import statements_of
@@ -94,8 +95,8 @@ async def sold(db: Database, clock: FixedClock) -> Sold:
     order = _order(first, tokens[:1], clock, 20_000, new=True)
     async with db.unit_of_work(SYSTEM) as session:
         await service.attribute(session, order, signer=SIGNER, clock=clock)
-        refund = [LineRefund(order.lines[0].order_line_id, 10_000)]
-        await service.reverse_lines(session, RefundId.new(), refund, clock=clock)
+        refund = {order.lines[0].order_line_id: 10_000}
+        await refund_basis(session, RefundId.new(), refund, clock=clock)
     clock.advance(timedelta(days=1))
     for market, link, gross in ((first, by_person, 5_005), (second, by_other, 1_000)):
         async with db.unit_of_work(SYSTEM) as session:

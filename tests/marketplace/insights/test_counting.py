@@ -26,10 +26,11 @@ from marketplace.promotion.agreements.limits import TierTerms
 from marketplace.promotion.agreements.terms import Terms
 from marketplace.promotion.commission.rules import Tier, TierMode
 from marketplace.promotion.facts import AttributionModel, TouchKind
-from marketplace.promotion.service import LineForAttribution, LineRefund, OrderForAttribution
+from marketplace.promotion.service import LineForAttribution, OrderForAttribution
 from marketplace.promotion.touches.clicks import Click
 from tests.factories import promotion as make
 from tests.factories.brands import brand_actor
+from tests.factories.commission_refunds import refund_basis
 from tests.factories.promotion import SIGNER, Market
 
 DAY = timedelta(days=1)
@@ -266,13 +267,13 @@ async def _what_happens_later(
                 {"order": order.order_id},
             )
         ).all()
-        refunds = [
-            LineRefund(OrderLineId.of(row.order_line_id), draw.choice([row.left_minor, row.left_minor // 3]))
+        refunds = {
+            OrderLineId.of(row.order_line_id): draw.choice([row.left_minor, row.left_minor // 3])
             for row in rows
-        ]
+        }
         refund_id = RefundId.new()
         for _ in range(2):  # the second delivery changes nothing
-            await service.reverse_lines(session, refund_id, refunds, clock=clock)
+            await refund_basis(session, refund_id, refunds, clock=clock)
         for before, after in (("PAYABLE", "PAID"), ("CONFIRMED", "PAYABLE"), ("PENDING", "CONFIRMED")):
             chosen = draw.choice(sold).order_id
             await session.execute(
@@ -301,9 +302,9 @@ async def test_what_a_retroactive_tier_owed_is_a_figure_beside_the_commission(
         async with db.unit_of_work(SYSTEM) as session:
             await service.attribute(session, order, signer=SIGNER, clock=clock)
         days.append(clock.now().date())
-    refund = [LineRefund(line.order_line_id, 60_000)]
+    refund = {line.order_line_id: 60_000}
     async with db.unit_of_work(SYSTEM) as session:
-        await service.reverse_lines(session, RefundId.new(), refund, clock=clock)
+        await refund_basis(session, RefundId.new(), refund, clock=clock)
     await _count(db, clock)
     wanted = PerformanceFilter(days[0], days[1])
     for side in (market.merchant, market.promoter):

@@ -35,11 +35,12 @@ from marketplace.promotion.errors import BadTerms
 from marketplace.promotion.events import CommissionReversed
 from marketplace.promotion.facts import AttributionModel
 from marketplace.promotion.offers import budgets
-from marketplace.promotion.service import LineForAttribution, LineRefund, OrderForAttribution
+from marketplace.promotion.service import LineForAttribution, OrderForAttribution
 from supply.settlement.refunded_goods import GoodsRefunded
 from tests.factories import orders
 from tests.factories import promotion as make
 from tests.factories.brands import brand_actor
+from tests.factories.commission_refunds import refund_basis
 from tests.factories.promotion import SIGNER, Market
 
 _UNHEARD = text(
@@ -251,8 +252,7 @@ async def _refunded(
     """So much of a line goes back, and the counters hear of it at once."""
     refund_id = RefundId.new()
     async with db.unit_of_work(SYSTEM) as session:
-        back = [LineRefund(order_line_id, basis_minor)]
-        await service.reverse_lines(session, refund_id, back, clock=clock)
+        await refund_basis(session, refund_id, {order_line_id: basis_minor}, clock=clock)
     await _heard(db, clock)
     return refund_id
 

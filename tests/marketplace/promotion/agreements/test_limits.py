@@ -24,10 +24,11 @@ from marketplace.promotion.commission.reversal import restore
 from marketplace.promotion.commission.rules import CapMode, Tier, TierMode
 from marketplace.promotion.errors import BadTerms
 from marketplace.promotion.events import CommissionReversed, ReversedLine
-from marketplace.promotion.service import Attributed, LineForAttribution, LineRefund, OrderForAttribution
+from marketplace.promotion.service import Attributed, LineForAttribution, OrderForAttribution
 from supply.settlement.refunded_goods import GoodsRefunded
 from tests.factories import promotion as make
 from tests.factories.brands import brand_actor
+from tests.factories.commission_refunds import refund_basis
 
 MERCHANT, PROMOTER = (brand_actor(BrandId.new()) for _ in range(2))
 DAY = timedelta(days=1)
@@ -137,8 +138,8 @@ async def test_a_reversal_frees_what_it_gives_back_while_the_period_runs(
 ) -> None:
     selling = await Selling.under(session, clock, tenth(cap(1_200, CapScope.PROMOTER, period=Period.DAY)))
     first = await selling.order(10_000)
-    refund = [LineRefund(first.lines[0].order_line_id, 4_000)]
-    await service.reverse_lines(session, RefundId.new(), refund, clock=clock)
+    refund = {first.lines[0].order_line_id: 4_000}
+    await refund_basis(session, RefundId.new(), refund, clock=clock)
     freed = CommissionReversed((ReversedLine(first.lines[0].commission_line_id, 400, 4_000),))
     await counters.on_commission_reversed(session, freed, clock=clock)
     assert await counted(session) == {"PROMOTER:DAY": 600}
@@ -193,7 +194,7 @@ async def test_a_tier_reached_again_after_refunds_owes_nothing_again(
     crossing = await selling.order(6_000)
     assert sum(each.amount_minor for each in crossing.adjustments) == 240
     refund, (sold,) = RefundId.new(), crossing.lines
-    await service.reverse_lines(session, refund, [LineRefund(sold.order_line_id, 6_000)], clock=clock)
+    await refund_basis(session, refund, {sold.order_line_id: 6_000}, clock=clock)
     await _heard(session, clock)
     assert await counted(session) == {"TIER": 8_000, "TIER_PEAK": 14_000}
 

@@ -12,15 +12,14 @@ from core.actor import SYSTEM
 from core.clock import FixedClock
 from core.ids import CommissionLineId, RefundId
 from infra.db.session import Database
-from marketplace.promotion import service
 from marketplace.promotion.agreements.limits import TierTerms
 from marketplace.promotion.commission import denials
 from marketplace.promotion.commission.rules import Tier, TierMode
 from marketplace.promotion.errors import CommissionNotPending
-from marketplace.promotion.service import LineRefund
 from supply.settlement import queries
 from supply.settlement import service as settlement
 from supply.settlement.refunds import RefundPlan
+from tests.factories.commission_refunds import refund_basis
 from tests.factories.ledger import horizon_passed
 from tests.marketplace.promotion.commission.shop import DAY, MERCHANT, PAID_AT, PROMOTER, Shop
 
@@ -90,7 +89,7 @@ async def test_a_line_that_was_refunded_stays_reversed(db: Database, clock: Fixe
         await settlement.reserve_refund(
             session, RefundPlan(refund, order_id, everything=True), now=clock.now()
         )
-        await service.reverse_lines(session, refund, [LineRefund(line_id, 10_000)], clock=clock)
+        await refund_basis(session, refund, {line_id: 10_000}, clock=clock)
     clock.at = PAID_AT + 30 * DAY
     await shop.settles()
     await shop.hears()

@@ -18,17 +18,18 @@ from marketplace.promotion import service
 from marketplace.promotion.agreements.terms import Rule, Terms
 from marketplace.promotion.attribution.decision import RejectReason
 from marketplace.promotion.commission.rules import Funder, OrderDiscount
-from marketplace.promotion.errors import DecisionNotFound, RefundBeyondBasis
+from marketplace.promotion.errors import DecisionNotFound
 from marketplace.promotion.events import OrderCredited
 from marketplace.promotion.facts import AttributionModel, ScopeKind
 from marketplace.promotion.fraud.on_credit import on_order_credited
 from marketplace.promotion.models import CommissionStatus, ShareRole
-from marketplace.promotion.service import LineForAttribution, LineRefund, OrderForAttribution
+from marketplace.promotion.service import LineForAttribution, OrderForAttribution
 from marketplace.promotion.touches.clicks import Click
 from marketplace.promotion.touches.touch_token import TouchSigner
 from tests.factories import audiences as people
 from tests.factories import promotion as make
 from tests.factories.brands import brand_actor
+from tests.factories.commission_refunds import refund_basis
 
 MERCHANT, PROMOTER, STRANGER = (brand_actor(BrandId.new()) for _ in range(3))
 DAY = timedelta(days=1)
@@ -442,39 +443,41 @@ async def _refunded(session: AsyncSession, clock: FixedClock, refunds: Sequence[
     await session.execute(
         text("UPDATE commission_shares SET earned_minor = CASE role WHEN 'promoter_brand' THEN 10 ELSE 0 END")
     )
-    taken, status = [], None
+    taken = []
     for basis in refunds:
-        [back] = await service.reverse_lines(
-            session, RefundId.new(), [LineRefund(line.order_line_id, basis)], clock=clock
-        )
-        taken.append([share.amount_minor for share in back.shares])
-        status = back.status
-    return [taken, status]
+        refund = RefundId.new()
+        await refund_basis(session, refund, {line.order_line_id: basis}, clock=clock)
+        taken.append([amount for _, amount in await _taken(session, refund)])
+    status = await session.scalar(text("SELECT status FROM commission_lines"))
+    return [taken, CommissionStatus(status)]
 
 
-async def test_the_same_refund_twice_takes_back_once_and_never_too_much(
-    session: AsyncSession, clock: FixedClock
-) -> None:
+async def _taken(session: AsyncSession, refund: RefundId) -> list[tuple[ShareRole, int]]:
+    """What a refund took of each share, in the order of R3."""
+    rows = await session.execute(_TAKEN, {"refund": refund})
+    return [(ShareRole(row.role), row.amount_minor) for row in rows]
+
+
+_TAKEN = text(
+    "SELECT s.role, r.amount_minor FROM commission_reversals r JOIN commission_shares s"
+    " USING (commission_line_id, position) WHERE r.refund_id = :refund ORDER BY r.commission_line_id, position"
+)
+
+
+async def test_the_same_refund_twice_takes_back_once(session: AsyncSession, clock: FixedClock) -> None:
     market = await make.market(session, MERCHANT, PROMOTER, clock)
     token = await make.click(session, await make.link(session, market, clock), clock.now())
     line, unsold = _line(10_000), _line(5_000)
     await service.attribute(session, _order(clock, [token], [line]), signer=make.SIGNER, clock=clock)
     refund = RefundId.new()
-    wanted = [LineRefund(line.order_line_id, 4_000), LineRefund(unsold.order_line_id, 5_000)]
+    wanted = {line.order_line_id: 4_000, unsold.order_line_id: 5_000}
 
-    once = await service.reverse_lines(session, refund, wanted, clock=clock)
-    again = await service.reverse_lines(session, refund, wanted, clock=clock)
-
-    assert once == again
-    # 40 % of 1,000 is 400: of the 950 the brand holds 380, of the platform's 50 it is 20.
-    assert [(share.role, share.amount_minor) for share in once[0].shares] == [
-        (ShareRole.PROMOTER_BRAND, 380),
-        (ShareRole.PLATFORM, 20),
-    ]
-    with pytest.raises(RefundBeyondBasis):
-        await service.reverse_lines(
-            session, RefundId.new(), [LineRefund(line.order_line_id, 6_001)], clock=clock
-        )
+    for _ in range(2):
+        await refund_basis(session, refund, wanted, clock=clock)
+        # 40 % of 1,000 is 400: of the 950 the brand holds 380, of the platform's 50 it is 20.
+        assert await _taken(session, refund) == [(ShareRole.PROMOTER_BRAND, 380), (ShareRole.PLATFORM, 20)]
+    refunded = await session.scalar(text("SELECT refunded_basis_minor FROM commission_lines"))
+    assert refunded == 4_000
 
 
 async def test_another_merchants_touch_is_not_this_orders_business(
