@@ -17,6 +17,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from hypothesis import HealthCheck, settings
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.actor import SYSTEM
@@ -51,6 +52,12 @@ _TABLES = """
 SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND NOT c.relispartition
 """
+
+# A slow machine fails no test: neither an example that took long nor data that took long to draw.
+settings.register_profile(
+    "lianyu", parent=settings.default, deadline=None, suppress_health_check=(HealthCheck.too_slow,)
+)
+settings.load_profile("lianyu")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -46,7 +46,7 @@ class Model:
         return max(self.physical - self.reserved, 0)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 async def test_levels_follow_the_model(_shared_db: Database, steps: list[tuple[Any, ...]]) -> None:  # noqa: PT019
     from datetime import UTC, datetime

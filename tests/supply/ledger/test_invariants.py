@@ -85,12 +85,7 @@ def checked(db: Database, examples: int, given_by: st.SearchStrategy[object]) ->
         with asyncio.Runner() as runner:
             fresh = Database(make_engine(db.engine.url.render_as_string(hide_password=False), pool_size=2))
 
-            @settings(
-                max_examples=examples,
-                deadline=None,
-                suppress_health_check=list(HealthCheck),
-                derandomize=True,
-            )
+            @settings(max_examples=examples, suppress_health_check=list(HealthCheck), derandomize=True)
             @given(given_by)
             def run(example: object) -> None:
                 runner.run(story(fresh, example))  # type: ignore[arg-type]

@@ -46,7 +46,7 @@ def live_at_random(
                 await life.step()
                 await life.check()
 
-    @settings(max_examples=lives, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+    @settings(max_examples=lives, suppress_health_check=list(HealthCheck), derandomize=True)
     @given(st.integers(0, 10**9))
     def run(seed: int) -> None:
         loop.run_until_complete(live(seed))

@@ -206,7 +206,7 @@ async def test_two_brands_that_sell_for_each_other_see_both_sides_and_one_balanc
     assert march.closing_minor == 3_200 + 1_800
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=6, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 2**32))
 async def test_closing_is_the_next_opening_and_the_sum_is_the_balance(
     db: Database, clock: FixedClock, seed: int

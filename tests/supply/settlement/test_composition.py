@@ -187,7 +187,7 @@ def some_refund(data: st.DataObject, order: OrderState, *, accepts: bool) -> Ref
     return refund_amount(order, data.draw(st.integers(0, order.left_minor)))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(orders(), st.data())
 def test_any_refunds_sum_and_a_full_one_empties_every_share(order: OrderState, data: st.DataObject) -> None:
     paid, returned = order.left_minor, 0
@@ -210,7 +210,7 @@ def test_any_refunds_sum_and_a_full_one_empties_every_share(order: OrderState, d
     assert order.left_minor == 0
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(orders(), st.data())
 def test_a_line_returned_unit_by_unit_gives_back_exactly_what_it_brought(
     order: OrderState, data: st.DataObject
@@ -225,7 +225,7 @@ def test_a_line_returned_unit_by_unit_gives_back_exactly_what_it_brought(
         assert order.lines[index].returned.by_line == whole[index]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(orders(), st.lists(st.integers(0, 5_000), max_size=8))
 def test_amounts_in_any_slices_never_take_below_zero_and_empty_exactly(
     order: OrderState, slices: list[int]

@@ -105,7 +105,7 @@ def couponed(draw: st.DrawFn) -> OrderState:
 
 
 @given(couponed(), st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_refunds_of_a_couponed_order_sum_and_empty_exactly(
     order: OrderState, data: st.DataObject
 ) -> None:

@@ -171,7 +171,7 @@ def test_any_sequence_keeps_the_books(postgres: TestDatabase, loop: asyncio.Abst
     run_state_machine_as_test(
         MoneyMachine,
         settings=settings(
-            max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None, derandomize=True, print_blob=True,
+            max_examples=EXAMPLES, stateful_step_count=STEPS, derandomize=True, print_blob=True,
             phases=(Phase.explicit, Phase.generate),
             suppress_health_check=list(HealthCheck),
         ),

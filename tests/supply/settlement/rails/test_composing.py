@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.actor import SYSTEM
@@ -169,7 +169,7 @@ SLICES = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(slices=SLICES)
 def test_shares_sum_to_the_refund_and_the_rest_empties_everybody(slices: list[tuple[Any, ...]]) -> None:
     parties = Parties()
