@@ -198,28 +198,38 @@ def coupon_leak(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Refunds:
+    """Orders, and how many of them were refunded, in whole or in part."""
+
+    orders: int
+    refunded: int
+
+
 def refund_ring(
+    own: Refunds,
+    others: Sequence[Refunds],
     *,
-    orders: int,
-    refunded: int,
-    offer_orders: int,
-    offer_refunded: int,
     least_orders: int = RING_ORDERS,
     floor_ppm: int = 200_000,
     times: int = 3,
 ) -> Signal | None:
-    """A promoter's 30 days against the offer's mean; ``offer_…`` count everybody's, this promoter's included."""
-    mean_ppm = offer_refunded * PPM // offer_orders if offer_orders else 0
+    """A promoter's 30 days against the mean of others, this promoter left out: a third of an offer's sales would else
+    hide any share of refunds. ``others``: from those next to it outwards; the first with ``least_orders`` are asked.
+    """
+    beside = next((each for each in others if each.orders >= least_orders), Refunds(0, 0))
+    mean_ppm = beside.refunded * PPM // beside.orders if beside.orders else 0
     limit_ppm = max(floor_ppm, times * mean_ppm)
-    if orders < least_orders or refunded * PPM <= limit_ppm * orders:
+    if own.orders < least_orders or own.refunded * PPM <= limit_ppm * own.orders:
         return None
     return Signal(
         Rule.REFUND_RING,
         {
-            "orders": orders,
-            "refunded": refunded,
-            "rate_ppm": refunded * PPM // orders,
-            "offer_mean_ppm": mean_ppm,
+            "orders": own.orders,
+            "refunded": own.refunded,
+            "rate_ppm": own.refunded * PPM // own.orders,
+            "others": beside.orders,
+            "others_mean_ppm": mean_ppm,
         },
         {"orders": least_orders, "rate_ppm": limit_ppm},
     )

@@ -1,7 +1,8 @@
 """What only many sales show: VELOCITY, TIME_TO_ORDER_FLAT, REFUND_RING and COUPON_LEAK, by sweeps over credited sales.
 
-Each looks every so often by the clock. Where the contract says "offer", the advertiser's sales through all its
-promoters are meant; with too few of those to compare times with, everybody's.
+Each looks every so often by the clock. Refunds are compared with those of others under the same offer (an agreement
+that began from none is an offer of its own), with too few of them with the advertiser's other sales, then with
+everybody's; times with the advertiser's, then with everybody's.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Row, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.actor import SYSTEM
@@ -21,6 +22,7 @@ from marketplace.promotion.coupons.entries import tally_exclusive
 from marketplace.promotion.fraud import rules
 from marketplace.promotion.fraud.progress import look, looked_until, take_turn
 from marketplace.promotion.fraud.recording import Found, Parties, record
+from marketplace.promotion.fraud.rules import Refunds
 from marketplace.promotion.fraud.signals import Signal
 
 VELOCITY_EVERY: Final = timedelta(minutes=5)
@@ -42,23 +44,15 @@ _HOURS_BEFORE = text("""
 SELECT count(*) AS orders FROM credited_sales WHERE agreement_id = :agreement AND promoter = :promoter
     AND paid_at >= :since AND paid_at < :hour GROUP BY date_trunc('hour', paid_at, 'UTC')
 """)
-_SELLERS = """
-SELECT s.agreement_id, s.promoter, s.promoter_brand_id, s.advertiser_id, count(*) AS orders,
-    array_agg(s.order_id ORDER BY s.paid_at, s.order_id) AS order_ids, {columns}
-FROM credited_sales s {joins} WHERE s.paid_at >= :since AND s.paid_at <= :now
-GROUP BY s.agreement_id, s.promoter, s.promoter_brand_id, s.advertiser_id
-HAVING count(*) >= :least {news} ORDER BY s.agreement_id, s.promoter
-"""
 # Who sold nothing since the last look has the times it had then.
-_TIMES = text(
-    _SELLERS.format(
-        columns="array_agg(extract(epoch FROM s.ordered_at - s.touch_at)::float8) AS spans,"
-        " max(s.window_s) AS window_s",
-        joins="",
-        news="AND max(s.paid_at) > :looked",
-    )
-    + " LIMIT :most"
-)
+_TIMES = text("""
+SELECT agreement_id, promoter, promoter_brand_id, advertiser_id, max(window_s) AS window_s,
+    array_agg(order_id ORDER BY paid_at, order_id) AS order_ids,
+    array_agg(extract(epoch FROM ordered_at - touch_at)::float8) AS spans
+FROM credited_sales WHERE paid_at >= :since AND paid_at <= :now
+GROUP BY agreement_id, promoter, promoter_brand_id, advertiser_id
+HAVING count(*) >= :least AND max(paid_at) > :looked ORDER BY agreement_id, promoter LIMIT :most
+""")
 _TIMES_ELSEWHERE = (
     "SELECT extract(epoch FROM ordered_at - touch_at)::float8 FROM credited_sales WHERE {which}"
     " (agreement_id, promoter) <> (:agreement, :promoter) AND paid_at >= :since AND paid_at <= :now"
@@ -66,18 +60,29 @@ _TIMES_ELSEWHERE = (
 )
 _TIMES_OF_OFFER = text(_TIMES_ELSEWHERE.format(which="advertiser_id = :advertiser AND"))
 _TIMES_OF_ALL = text(_TIMES_ELSEWHERE.format(which=""))
-_REFUNDED = (
-    " JOIN LATERAL (SELECT bool_or(l.refunded_basis_minor > 0) AS refunded FROM commission_lines l"
-    " WHERE l.order_id = s.order_id AND l.agreement_id = s.agreement_id) r ON true"
+_BESIDE = ", ".join(
+    f"(sum({what}) OVER {whose} - {what})::bigint AS {what}_{whose}"
+    for whose in ("of_offer", "of_advertiser", "of_all")
+    for what in ("orders", "refunded")
 )
-_REFUNDS = text(
-    _SELLERS.format(columns="count(*) FILTER (WHERE r.refunded) AS refunded", joins=_REFUNDED, news="")
+_REFUNDS = text(f"""
+WITH sellers AS (
+    SELECT s.agreement_id, s.promoter, s.promoter_brand_id, s.advertiser_id,
+        coalesce(a.offer_id, a.id) AS offer, count(*) AS orders, count(*) FILTER (WHERE r.refunded) AS refunded
+    FROM credited_sales s JOIN agreements a ON a.id = s.agreement_id
+    JOIN LATERAL (SELECT bool_or(l.refunded_basis_minor > 0) AS refunded FROM commission_lines l
+        WHERE l.order_id = s.order_id AND l.agreement_id = s.agreement_id) r ON true
+    WHERE s.paid_at >= :since AND s.paid_at <= :now
+    GROUP BY s.agreement_id, s.promoter, s.promoter_brand_id, s.advertiser_id, offer
+), compared AS (
+    SELECT *, {_BESIDE} FROM sellers
+    WINDOW of_offer AS (PARTITION BY offer), of_advertiser AS (PARTITION BY advertiser_id), of_all AS ()
 )
-_OFFERS = text(
-    "SELECT s.advertiser_id, count(*) AS orders, count(*) FILTER (WHERE r.refunded) AS refunded"
-    f" FROM credited_sales s {_REFUNDED} WHERE s.paid_at >= :since AND s.paid_at <= :now"
-    " AND s.advertiser_id = ANY(:advertisers) GROUP BY s.advertiser_id"
-)
+SELECT c.*, ARRAY(SELECT s.order_id FROM credited_sales s WHERE s.agreement_id = c.agreement_id
+    AND s.promoter = c.promoter AND s.paid_at >= :since AND s.paid_at <= :now
+    ORDER BY s.paid_at, s.order_id) AS order_ids
+FROM compared c WHERE orders >= :least AND refunded > 0 ORDER BY agreement_id, promoter
+""")
 _CODES = text(
     "SELECT c.id, c.code, c.link_id, l.agreement_id, l.advertiser_id, l.promoter_brand_id,"
     " coalesce(l.promoter_id, l.promoter_brand_id) AS promoter FROM coupons c"
@@ -151,19 +156,14 @@ async def _flat_times(session: AsyncSession, looked: datetime, now: datetime) ->
 
 async def _refund_rings(session: AsyncSession, looked: datetime, now: datetime) -> list[Found]:
     asked = {"since": now - REFUNDS_OVER, "now": now, "least": rules.RING_ORDERS}
-    suspects = [row for row in await session.execute(_REFUNDS, asked) if row.refunded]
-    offers: dict[Any, Row[Any]] = {}
-    if suspects:
-        of_offers = {
-            "since": now - REFUNDS_OVER, "now": now, "advertisers": list({row.advertiser_id for row in suspects}),
-        }  # fmt: skip
-        offers = {row.advertiser_id: row for row in await session.execute(_OFFERS, of_offers)}
     found = []
-    for row in suspects:
-        offer = offers[row.advertiser_id]
-        signal = rules.refund_ring(
-            orders=row.orders, refunded=row.refunded, offer_orders=offer.orders, offer_refunded=offer.refunded
+    for row in (await session.execute(_REFUNDS, asked)).all():
+        others = (
+            Refunds(row.orders_of_offer, row.refunded_of_offer),
+            Refunds(row.orders_of_advertiser, row.refunded_of_advertiser),
+            Refunds(row.orders_of_all, row.refunded_of_all),
         )
+        signal = rules.refund_ring(Refunds(row.orders, row.refunded), others)
         if signal is not None:
             found.append(_of_sales(row, signal, f"{now:%Y-%m}"))
     return found

@@ -10,6 +10,7 @@ import pytest
 from marketplace.promotion.fraud.rules import (
     Click,
     NewSale,
+    Refunds,
     banned_source,
     click_flood,
     coupon_leak,
@@ -127,13 +128,25 @@ def test_a_code_on_a_coupon_site_is_caught_and_one_read_aloud_is_not() -> None:
 
 
 def test_a_refund_ring_stands_out_of_its_offer() -> None:
-    caught = refund_ring(orders=40, refunded=16, offer_orders=1_000, offer_refunded=50)
+    offer = [Refunds(1_000, 50)]
+    caught = refund_ring(Refunds(40, 16), offer)
     assert caught is not None
     assert (caught.evidence["rate_ppm"], caught.threshold["rate_ppm"]) == (400_000, 200_000)
     # Shoes go back: with 15 % as the mean the limit is 45 %.
-    assert refund_ring(orders=40, refunded=16, offer_orders=1_000, offer_refunded=150) is None
-    assert refund_ring(orders=40, refunded=8, offer_orders=1_000, offer_refunded=50) is None
-    assert refund_ring(orders=9, refunded=9, offer_orders=1_000, offer_refunded=50) is None
+    assert refund_ring(Refunds(40, 16), [Refunds(1_000, 150)]) is None
+    assert refund_ring(Refunds(40, 8), offer) is None
+    assert refund_ring(Refunds(9, 9), offer) is None
+
+
+def test_a_ring_is_compared_with_the_nearest_who_sell_enough() -> None:
+    shoes, marketplace = Refunds(100, 30), Refunds(10_000, 100)
+    assert refund_ring(Refunds(40, 34), [Refunds(9, 9), shoes, marketplace]) is None
+    assert refund_ring(Refunds(40, 37), [Refunds(9, 9), shoes, marketplace]) is not None
+    assert refund_ring(Refunds(40, 37), [Refunds(10, 9), shoes, marketplace]) is None
+    # Nobody else sells: more than a fifth is told, and no more is made of it than that.
+    alone = refund_ring(Refunds(40, 9), [Refunds(0, 0)] * 3)
+    assert alone is not None
+    assert (alone.evidence["others"], alone.threshold["rate_ppm"]) == (0, 200_000)
 
 
 def test_a_burst_of_orders_is_caught_and_a_good_evening_is_not() -> None:

@@ -17,6 +17,7 @@ from infra.db.session import Database
 from infra.embedded.postgres import APPLICATION
 from marketplace.promotion import queries, service
 from marketplace.promotion.agreements import terms as agreed
+from marketplace.promotion.agreements.origin import WITHOUT_ORIGIN, Origin
 from marketplace.promotion.events import OrderCredited
 from marketplace.promotion.fraud import click_floods, rules, sale_patterns
 from marketplace.promotion.fraud.on_credit import on_order_credited
@@ -28,9 +29,12 @@ from tests.factories import promotion
 from tests.factories.brands import brand_actor
 from tests.factories.fraud import DAY, HOUR, MINUTE, Scene, scene
 from tests.fixtures.statements import statements_of
+from tests.marketplace.promotion.offers.selling import line, order_of, sell
 
 AT = datetime(2026, 3, 2, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
+_REFUNDED = text("UPDATE commission_lines SET refunded_basis_minor = 1 WHERE order_id = :order")
+_TOLD = text("SELECT promoter_brand_id, evidence FROM fraud_signals WHERE rule = 'REFUND_RING'")
 _FORGET = text("DELETE FROM credited_sales WHERE order_id = :order")
 
 
@@ -130,6 +134,41 @@ async def test_an_order_that_shows_nothing_is_a_handful_of_statements(at: Scene)
         # the new-customer rate.
         assert len(asked) == 7
     assert await at.signals() == []
+
+
+@pytest.mark.parametrize("of_one_offer", [True, False])
+async def test_refunds_are_compared_with_others_of_the_offer_then_of_the_advertiser(
+    db: Database, clock: FixedClock, of_one_offer: bool
+) -> None:
+    """Shoes go back, soap does not: who sells shoes is compared with others who do, where an offer tells them apart."""
+    merchant, *promoters = (brand_actor(BrandId.new()) for _ in range(4))
+    async with db.unit_of_work(SYSTEM) as session:
+        await promotion.known(session, clock, merchant)
+        campaign_id = await promotion.campaign(session, merchant, clock)
+        offer_id = await promotion.offer(session, merchant, clock, campaign_id)
+        shoes = Origin(campaign_id, offer_id, 1) if of_one_offer else WITHOUT_ORIGIN
+        for seller, origin, sales, refunded in zip(
+            promoters, (shoes, shoes, WITHOUT_ORIGIN), (12, 12, 36), (5, 6, 0), strict=True
+        ):
+            made = await promotion.market(session, merchant, seller, clock, origin=origin)
+            token = await promotion.click(session, await promotion.link(session, made, clock), clock.now())
+            for n in range(sales):
+                done = await sell(session, order_of(merchant, clock, [token], line(3_000)), clock)
+                await on_order_credited(session, OrderCredited(done.order_id, done.decision_id), clock=clock)
+                if n < refunded:
+                    await session.execute(_REFUNDED, {"order": done.order_id})
+    clock.advance(HOUR)
+    found = await sale_patterns.sweep_patterns(db, clock=clock)
+
+    async with db.reading(SYSTEM) as session:
+        told = {row.promoter_brand_id: row.evidence for row in await session.execute(_TOLD)}
+    if of_one_offer:  # 5 of 12 beside 6 of 12
+        assert (found, told) == (0, {})
+        return
+    # 5 of 12 beside 6 of 48, 6 of 12 beside 5 of 48: three times 12.5 % and 10.4 % are 37.5 % and 31.2 %.
+    assert {brand: (each["refunded"], each["others"], each["others_mean_ppm"]) for brand, each in told.items()} == {
+        promoters[0].brand_id: (5, 48, 125_000), promoters[1].brand_id: (6, 48, 104_166),
+    }  # fmt: skip
 
 
 async def test_a_sweep_that_has_looked_finds_nothing_to_look_at(at: Scene) -> None:
