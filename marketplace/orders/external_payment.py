@@ -130,19 +130,23 @@ async def cancel_external_orders(
     rows = await _locked(session, source, references)
     unpaid = [row for row in rows if row.payment_status == "pending"]
     paid = [row for row in rows if row.payment_status == "paid"]
-    if unpaid:
-        await _void(session, unpaid, clock=clock)
-    if paid:  # before the first split, as every refund locks them (refunding.py)
+    if paid:  # commission lines, ledger, shelves: the sequence of every refund (refunding.py)
         await lock_lines(session, [OrderId.of(row.order_id) for row in paid])
-    for row in paid:
-        await _give_back(session, source, row, clock=clock)
-    if paid:
+        for row in paid:
+            await _give_back(session, source, row, clock=clock)
+        found = [_unexplained(source, row, row.captured_minor, clock.now()) for row in paid]
+        await suspense.send_back(session, found, now=clock.now())
+        for row in paid:
+            order_id = OrderId.of(row.order_id)
+            await fulfillment.cancel_unshipped(
+                session, SYSTEM, order_id, clock=clock, reason=CANCELLED_AT_SOURCE
+            )
         ids = {"ids": [row.order_id for row in paid]}
         await session.execute(_LINES_BACK, ids)
         await session.execute(_ORDERS_BACK, ids)
         await session.execute(_PAYMENTS_BACK, {"ids": [row.checkout_id for row in paid]})
-        found = [_unexplained(source, row, row.captured_minor, clock.now()) for row in paid]
-        await suspense.send_back(session, found, now=clock.now())
+    if unpaid:
+        await _void(session, unpaid, clock=clock)
     return [OrderId.of(row.order_id) for row in (*unpaid, *paid)]
 
 
@@ -233,7 +237,6 @@ async def _give_back(session: AsyncSession, source: str, row: Any, *, clock: Clo
     if not row.total_minor:
         return
     order_id, refund_id, now = OrderId.of(row.order_id), RefundId.new(), clock.now()
-    await fulfillment.cancel_unshipped(session, SYSTEM, order_id, clock=clock, reason=CANCELLED_AT_SOURCE)
     plan = RefundPlan(refund_id=refund_id, order_id=order_id, everything=True)
     reserved = await reserve_refund(session, plan, now=now)
     await settle_refund(session, refund_id, now=now, provider_ref=_charge(source, row.reference))

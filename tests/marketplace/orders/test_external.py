@@ -112,6 +112,24 @@ async def test_it_is_captured_once_and_a_cancellation_gives_everything_back(
     assert (level.on_hand, level.reserved) == (5, 0)
 
 
+async def test_a_gift_that_is_given_up_does_not_ship_either(
+    session: AsyncSession, clock: FixedClock, sold: tuple[ExternalStorefront, ExternalOrder]
+) -> None:
+    storefront, order = sold
+    free = replace(order.lines[0], unit_price_minor=0, shipping_minor=0, supplier_cost_minor=0)
+    gift = replace(order, lines=[free], payments=[])
+    ids = await record_external_orders(session, storefront, [gift], secret=SECRET, clock=clock)
+    clock.advance(timedelta(hours=2))
+    paid = {"E-1": clock.now()}
+    await capture_external_orders(
+        session, "elsewhere", paid, return_window_days=15, secret=SECRET, clock=clock
+    )
+
+    assert await cancel_external_orders(session, "elsewhere", ["E-1"], clock=clock) == [ids["E-1"]]
+    (level,) = await stock.availability(session, [order.lines[0].variant_id])
+    assert (level.on_hand, level.reserved) == (5, 0)
+
+
 async def test_a_promoters_code_of_an_outside_order_earns_and_is_taken_back_with_it(
     session: AsyncSession, clock: FixedClock, sold: tuple[ExternalStorefront, ExternalOrder]
 ) -> None:
