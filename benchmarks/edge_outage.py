@@ -25,7 +25,7 @@ from uuid import UUID
 
 import asyncpg
 
-from benchmarks.browsers import FOLLOW_EVERY_S, Browsers, Clicked, Market, follow, market_of
+from benchmarks.browsers import Browsers, Clicked, Market, follow, market_of
 from benchmarks.edge import edge_process
 from benchmarks.frame import percentile
 from infra.db.migrate import upgrade
@@ -58,6 +58,7 @@ async def _stop_and_start(
     postgres: EmbeddedPostgres,
     browsers: Browsers,
     outage: Outage,
+    following: asyncio.Task[None],
     *,
     after: int,
     outage_s: float,
@@ -68,7 +69,7 @@ async def _stop_and_start(
             break
         await asyncio.sleep(0.01)
     browsers.away, stopped = True, time.perf_counter()
-    await asyncio.sleep(2 * FOLLOW_EVERY_S if outage.attributable_ms else 0)
+    await following  # the click it is at would be read from a database that is gone
     pid = postgres.pid
     if kill and pid is not None:
         os.kill(pid, signal.SIGKILL)
@@ -135,10 +136,12 @@ async def _run(
 ) -> Outage:  # fmt: skip
     outage = Outage()
     browsers, started = Browsers(port, market.code, outage), time.perf_counter()
+    following = asyncio.create_task(follow(browsers, port, url, signer, market, outage))
     await asyncio.gather(
         browsers.click(clicks, rate),
-        follow(browsers, port, url, signer, market, outage),
-        _stop_and_start(postgres, browsers, outage, after=clicks * 2 // 5, outage_s=outage_s, kill=kill),
+        _stop_and_start(
+            postgres, browsers, outage, following, after=clicks * 2 // 5, outage_s=outage_s, kill=kill
+        ),
     )
     outage.home_s = await _spool_home(data / "edge" / "spool")
     outage.seconds = time.perf_counter() - started

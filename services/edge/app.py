@@ -20,7 +20,7 @@ from marketplace.promotion.facts import TouchKind
 from marketplace.promotion.links import qr
 from marketplace.promotion.touches.clicks import Click
 from marketplace.promotion.touches.touch_token import TouchSigner
-from services.edge.click_log import ClickLog, ClickNotStored
+from services.edge.click_log import PATIENCE_S, ClickLog, ClickNotStored
 from services.edge.link_table import LinkTable, LinkUnknown, LinkUnreachable, Target
 from services.edge.metrics import Metrics
 from services.edge.spool import Spool
@@ -50,9 +50,11 @@ _LATER = _PAGE.format(
 ).encode()
 
 
-def create_app(settings: Settings | None = None, *, clock: Clock | None = None) -> Edge:
+def create_app(
+    settings: Settings | None = None, *, clock: Clock | None = None, patience_s: float = PATIENCE_S
+) -> Edge:
     settings = settings or Settings()
-    return Edge(settings, clock or clock_from_path(settings.clock_file))
+    return Edge(settings, clock or clock_from_path(settings.clock_file), patience_s=patience_s)
 
 
 class ClickSink(Protocol):
@@ -71,14 +73,23 @@ class ClickSink(Protocol):
 class Edge:
     """An ASGI application; ``start`` and ``close`` are its lifespan. Clicks go to the database unless told."""
 
-    def __init__(self, settings: Settings, clock: Clock, clicks: ClickSink | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        clicks: ClickSink | None = None,
+        *,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
         self._settings, self._clock = settings, clock
         self._signer = TouchSigner(settings.secret_key.get_secret_value())
         self._secure_cookies = urlsplit(settings.edge_url).scheme == "https"
         self.metrics = Metrics()
         home = settings.data_dir / "edge"
         self.links = LinkTable(self._connect, home / "links.jsonl", self.metrics)
-        self.clicks = clicks or ClickLog(self._connect, Spool(home / "spool"), self.metrics)
+        self.clicks = clicks or ClickLog(
+            self._connect, Spool(home / "spool"), self.metrics, patience_s=patience_s
+        )
         self._visitors, self._repeats = VisitorReader(self._signer), Repeats()
 
     async def start(self) -> None:

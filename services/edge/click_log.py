@@ -23,6 +23,7 @@ Connect = Callable[[], Awaitable["asyncpg.Connection[Any]"]]
 AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """What a database that is away, starting or shutting down raises; the last when it goes in the midst of a message."""
 
+PATIENCE_S = 1.0
 _BAD_ROW = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 _LARGEST_BATCH = 2000
 _log = structlog.get_logger("lianyu.edge")
@@ -37,7 +38,7 @@ class ClickLog:
         spool: Spool,
         metrics: Metrics,
         *,
-        patience_s: float = 1.0,
+        patience_s: float = PATIENCE_S,
         retry_s: float = 0.25,
     ) -> None:
         self._connect, self._spool, self._metrics = connect, spool, metrics

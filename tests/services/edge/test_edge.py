@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from services.edge.app import Edge, create_app
 from services.edge.spool import Claimed, Spool
 from tests.factories import promotion as make
 from tests.factories.brands import brand_actor
+from tests.fixtures.waiting import PATIENCE_S, until
 from tests.services.edge.gate import Gate
 
 MERCHANT, PROMOTER = brand_actor(BrandId.new()), brand_actor(BrandId.new())
@@ -43,20 +44,22 @@ async def gate(postgres: Any) -> AsyncIterator[Gate]:
     gate = Gate(postgres.url(APPLICATION))
     await gate.open()
     yield gate
-    await gate.shut()
+    await gate.close()
 
 
 def _edge(gate: Gate, clock: FixedClock, data_dir: Path) -> Edge:
     settings = Settings(
         app_database_url=gate.url, secret_key=SECRET, data_dir=data_dir, edge_url="https://l.example.com"
     )
-    return create_app(settings, clock=clock)
+    # What is slow here is the machine; a database that is away refuses at once.
+    return create_app(settings, clock=clock, patience_s=PATIENCE_S)
 
 
 @pytest.fixture
 async def edge(gate: Gate, link: CreatedLink, clock: FixedClock, tmp_path: Path) -> AsyncIterator[Edge]:
     edge = _edge(gate, clock, tmp_path)
     await edge.start()
+    await until(_awake(edge), "the edge does not reach the database")
     yield edge
     await edge.close()
 
@@ -73,12 +76,18 @@ async def _touches(db: Database) -> Sequence[Any]:
 
 
 async def _eventually(db: Database, count: int) -> Sequence[Any]:
-    for _ in range(100):
-        found = await _touches(db)
-        if len(found) >= count:
-            return found
-        await asyncio.sleep(0.05)
-    raise AssertionError(f"{len(await _touches(db))} touches, not {count}")
+    async def stored() -> bool:
+        return len(await _touches(db)) >= count
+
+    await until(stored, f"not {count} touches")
+    return await _touches(db)
+
+
+def _awake(edge: Edge) -> Callable[[], Awaitable[bool]]:
+    async def awake() -> bool:
+        return edge.clicks.database_up and edge.links.loaded
+
+    return awake
 
 
 async def test_a_click_is_stored_before_its_redirect_leaves(
@@ -235,10 +244,11 @@ async def test_wechat_opens_the_mini_program_and_everybody_else_the_page(
             {"in_app": in_app, "id": new.id},
         )
     if known_from_disk:
-        for _ in range(100):
-            if (tmp_path / "edge" / "links.jsonl").read_bytes().count(b"\n") == 2:
-                break
-            await asyncio.sleep(0.05)
+
+        async def on_disk() -> bool:
+            return (tmp_path / "edge" / "links.jsonl").read_bytes().count(b"\n") == 2
+
+        await until(on_disk, "the new link is not on disk")
         await edge.close()
         await gate.shut()
         edge = _edge(gate, clock, tmp_path)
@@ -269,10 +279,7 @@ async def test_clicks_go_on_without_the_database_and_come_home_once(
         unknown = await browser.get("/l/nosuchcode")
         assert len(await _touches(db)) <= 70
         await gate.open()
-        for _ in range(100):
-            if edge.clicks.database_up:
-                break
-            await asyncio.sleep(0.05)
+        await until(_awake(edge), "the edge does not come back to the database")
         after = await asyncio.gather(*[browser.get(f"/l/{link.code}") for _ in range(20)])
         metrics = (await browser.get("/metrics")).text
 
@@ -304,8 +311,12 @@ async def test_a_start_without_the_database_redirects_what_it_knew_and_keeps_the
     third = _edge(gate, clock, tmp_path)
     await third.start()
     assert len(await _eventually(db, 1)) == 1
+
+    async def home() -> bool:
+        return Spool(tmp_path / "edge" / "spool").waiting() == []
+
+    await until(home, "the spool file is kept")  # it goes a moment after its clicks have come
     await third.close()
-    assert Spool(tmp_path / "edge" / "spool").waiting() == []
 
 
 async def test_a_line_cut_short_by_a_crash_does_not_stop_the_replay(

@@ -25,6 +25,7 @@ from infra.embedded.postgres import APPLICATION
 from marketplace.promotion.touches.touch_token import TouchSigner
 from tests.factories import promotion as make
 from tests.factories.brands import brand_actor
+from tests.fixtures.waiting import PATIENCE_S, until
 from tests.services.edge.gate import Gate
 
 SECRET = "a secret of the tests, long enough to be one"
@@ -45,18 +46,17 @@ def _edge(port: int, gate: Gate, data_dir: Path) -> Iterator[subprocess.Popen[by
         yield process
     finally:
         process.kill()
-        process.wait(timeout=10)
+        process.wait()
 
 
 async def _ready(browser: httpx.AsyncClient) -> None:
-    for _ in range(200):
+    async def ready() -> bool:
         try:
-            if (await browser.get("/readyz")).status_code == 200:
-                return
+            return (await browser.get("/readyz")).status_code == 200
         except httpx.TransportError:
-            pass
-        await asyncio.sleep(0.1)
-    raise AssertionError("the edge did not start")
+            return False
+
+    await until(ready, "the edge did not start")
 
 
 def _touch(answer: httpx.Response) -> TouchId:
@@ -72,7 +72,7 @@ async def test_clicks_spooled_by_a_killed_edge_are_stored_by_the_next(
         link = await make.link(session, market, clock)
     gate, port, given = Gate(postgres.url(APPLICATION)), free_port(0), []
     await gate.open()
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as browser:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as browser:
         with _edge(port, gate, tmp_path) as process:
             await _ready(browser)
             given += [_touch(await browser.get(f"/l/{link.code}")) for _ in range(5)]
@@ -80,22 +80,23 @@ async def test_clicks_spooled_by_a_killed_edge_are_stored_by_the_next(
             away = await asyncio.gather(*[browser.get(f"/l/{link.code}") for _ in range(40)])
             given += [_touch(answer) for answer in away]
             process.send_signal(signal.SIGKILL)
-            process.wait(timeout=10)
+            process.wait()
         await gate.open()
         with _edge(port, gate, tmp_path):
             await _ready(browser)
             given.append(_touch(await browser.get(f"/l/{link.code}")))
             stored = await _stored(db, len(given))
-    await gate.shut()
+    await gate.close()
     assert sorted(stored) == sorted(given)
 
 
 async def _stored(db: Database, count: int) -> list[TouchId]:
     found: list[TouchId] = []
-    for _ in range(100):
+
+    async def all_there() -> bool:
         async with db.reading(SYSTEM) as session:
-            found = [TouchId.of(row.id) for row in await session.execute(text("SELECT id FROM touches"))]
-        if len(found) >= count:
-            break
-        await asyncio.sleep(0.1)
+            found[:] = [TouchId.of(row.id) for row in await session.execute(text("SELECT id FROM touches"))]
+        return len(found) >= count
+
+    await until(all_there, f"not {count} touches")
     return found
