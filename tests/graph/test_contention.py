@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
-import asyncpg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from core.actor import SYSTEM
 from core.clock import FixedClock
@@ -22,17 +22,16 @@ RENAME = """mutation ($id: ID!) { productUpdate(input: {id: $id, titleEn: "New"}
 
 @pytest.fixture
 async def impatient(db: Database, postgres: TestDatabase) -> AsyncIterator[Database]:
-    """Connections that wait for a lock a tenth of a second."""
-    owner = await asyncpg.connect(postgres.url("postgres"))
-    where = f'ROLE lianyu_app IN DATABASE "{postgres.name}"'
-    await owner.execute(f"ALTER {where} SET lock_timeout = '100ms'")
+    """Connections that wait for a lock a tenth of a second; nobody else's do, now or later."""
     short = Database(make_engine(postgres.url(), pool_size=2))
-    try:
-        yield short
-    finally:
-        await short.close()
-        await owner.execute(f"ALTER {where} RESET lock_timeout")
-        await owner.close()
+
+    def hurry(connection: Any, _record: Any) -> None:
+        connection.cursor().execute("SET lock_timeout = '100ms'")
+        connection.commit()
+
+    event.listen(short.engine.sync_engine, "connect", hurry)
+    yield short
+    await short.close()
 
 
 async def test_a_mutation_that_waits_in_vain_is_unavailable_and_changes_nothing(
