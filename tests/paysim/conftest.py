@@ -21,14 +21,15 @@ import pytest
 import stripe
 
 from core.clock import SharedClock
+from infra.embedded.ports import free_port
 from infra.payments.stripe_gateway import StripeGateway
+from tests.fixtures.waiting import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("LIANYU_SHARED", ROOT.parent / "shared"))
 SECRET_KEY, PUBLISHABLE_KEY = "sk_test_suite", "pk_test_suite"
 WEBHOOK_SECRET, ADMIN_KEY = "whsec_suite", "ak_suite"
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
-STARTUP_S = 30.0
 
 
 class Receiver:
@@ -72,10 +73,8 @@ class Receiver:
         found = [json.loads(raw) for _, raw in list(self.deliveries) if about.encode() in raw]
         return [event for event in found if type in (None, event["type"])]
 
-    def wait(
-        self, type: str, *, about: str = "", count: int = 1, timeout_s: float = 15.0
-    ) -> list[dict[str, Any]]:
-        deadline = time.monotonic() + timeout_s
+    def wait(self, type: str, *, about: str = "", count: int = 1) -> list[dict[str, Any]]:
+        deadline = time.monotonic() + PATIENCE_S
         with self._changed:
             while len(self.events(type, about=about)) < count:
                 left = deadline - time.monotonic()
@@ -94,11 +93,13 @@ class Paysim:
         self.data_dir, self._options, self._webhook_url = data_dir, options, webhook_url
         self.clock = SharedClock(data_dir / "clock")
         self.clock.freeze(START)
+        # Not one of those that outgoing connections take: it must be free again after a kill.
+        self._port = free_port()
         self.url = ""
         self.start()
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "services.paysim", "--port", self.url.rpartition(":")[2] or "0"]
+        command = [sys.executable, "-m", "services.paysim", "--port", str(self._port)]
         command += ["--data-dir", str(self.data_dir), "--clock-file", str(self.data_dir / "clock")]
         command += [
             "--secret-key",
@@ -119,7 +120,7 @@ class Paysim:
         self._await_health()
 
     def _await_health(self) -> None:
-        deadline = time.monotonic() + STARTUP_S
+        deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             try:
                 if httpx.get(f"{self.url}/healthz", trust_env=False).is_success:
@@ -130,19 +131,26 @@ class Paysim:
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait()
 
     def stop(self) -> None:
         if self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(10)
+                self.process.wait(PATIENCE_S)
             except subprocess.TimeoutExpired:
                 self.kill()
 
     def admin(self, verb: str, path: str, **body: Any) -> Any:
         headers = {"authorization": f"Bearer {ADMIN_KEY}"}
-        answer = httpx.request(verb, f"{self.url}/_paysim{path}", json=body, headers=headers, trust_env=False)
+        answer = httpx.request(
+            verb,
+            f"{self.url}/_paysim{path}",
+            json=body,
+            headers=headers,
+            timeout=PATIENCE_S,
+            trust_env=False,
+        )
         assert answer.is_success, answer.text
         return answer.json()
 
@@ -156,17 +164,26 @@ class Paysim:
         assert report["balanced"], report
         return report
 
+    def owes_nothing(self) -> None:
+        """Waits until every webhook that is due has arrived: whoever was here before may not have."""
+        deadline = time.monotonic() + PATIENCE_S
+        while any(row["url"] == self._webhook_url for row in self.admin("GET", "/deliveries?state=due")):
+            assert time.monotonic() < deadline, "paysim still owes webhooks"
+            time.sleep(0.02)
+
     def post(
         self, path: str, *, key: str | None = None, auth: str = SECRET_KEY, **form: Any
     ) -> httpx.Response:
         headers = {"authorization": f"Bearer {auth}"} | ({"idempotency-key": key} if key else {})
         url = f"{self.url}{path}"
-        return self._checked(httpx.post(url, data=form, headers=headers, timeout=20, trust_env=False))
+        return self._checked(httpx.post(url, data=form, headers=headers, timeout=PATIENCE_S, trust_env=False))
 
     def get(self, path: str, *, auth: str = SECRET_KEY, **query: Any) -> httpx.Response:
         headers = {"authorization": f"Bearer {auth}"} if auth else {}
         url = f"{self.url}{path}"
-        return self._checked(httpx.get(url, params=query, headers=headers, timeout=20, trust_env=False))
+        return self._checked(
+            httpx.get(url, params=query, headers=headers, timeout=PATIENCE_S, trust_env=False)
+        )
 
     @staticmethod
     def _checked(answer: httpx.Response) -> httpx.Response:
@@ -225,7 +242,7 @@ class CheckedHttp(stripe.HTTPXClient):
     """Stripe's own transport, with every answer held against the contract and every request kept."""
 
     def __init__(self) -> None:
-        super().__init__(timeout=20)
+        super().__init__(timeout=PATIENCE_S)
         self.requests: list[tuple[str, str, str]] = []
 
     async def request_async(self, method: str, url: str, headers: Any, post_data: Any = None) -> Any:
@@ -253,9 +270,10 @@ def provider(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> It
 def paysim(provider: Paysim, receiver: Receiver) -> Iterator[Paysim]:
     """The module's process without faults; after every test its books balance and every webhook it sent is
     well-formed Stripe."""
+    receiver.answer = lambda event: 200
+    provider.owes_nothing()
     receiver.deliveries.clear()
     receiver.whole.clear()
-    receiver.answer = lambda event: 200
     yield provider
     if provider.process.poll() is None:
         provider.admin("DELETE", "/faults")

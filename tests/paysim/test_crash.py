@@ -10,6 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.fixtures.waiting import PATIENCE_S
+
 
 @pytest.mark.parametrize("seconds", [0.4, 0.9])
 def test_kill_9_under_load_loses_nothing_acknowledged(
@@ -66,7 +68,7 @@ def test_kill_9_under_load_loses_nothing_acknowledged(
             assert replay.json()["id"] == intent["id"]
         paysim.books()
         wanted = {intent["id"] for intent in acknowledged.values()}
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE_S
         arrived: set[str] = set()
         while not wanted <= arrived and time.monotonic() < deadline:
             time.sleep(0.1)

@@ -96,6 +96,7 @@ class Paying:
 
 @pytest.fixture
 async def paying_shopper(provider: Paysim, receiver: Receiver, db: Database) -> AsyncIterator[Paying]:
+    provider.owes_nothing()
     receiver.deliveries.clear()
     gateway = StripeGateway(
         secret_key=SECRET_KEY, webhook_secret=WEBHOOK_SECRET, api_base=provider.url, instrument_secret="test"

@@ -122,6 +122,7 @@ class Owing:
 
 @pytest.fixture
 async def owing(provider: Paysim, receiver: Receiver, db: Database) -> AsyncIterator[Owing]:
+    provider.owes_nothing()
     receiver.deliveries.clear()
     clock = provider.clock
     gateway = StripeGateway(secret_key=SECRET_KEY, webhook_secret=WEBHOOK_SECRET, api_base=provider.url)
