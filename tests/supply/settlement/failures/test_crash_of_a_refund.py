@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
-from pathlib import Path
-
 from core.ids import RefundId
 from marketplace.orders.models import RefundStatus
 from tests.conftest import TestDatabase
 from tests.fixtures.buying import bought
+from tests.fixtures.unanswered import killed_in_the_call, unanswered
 from tests.paysim.conftest import SECRET_KEY, WEBHOOK_SECRET
 from tests.services.api.conftest import Paying
 
-ROOT = Path(__file__).resolve().parents[4]
 # What a worker does with the message, in a process of its own that can be killed.
 _WORKER = """
 import asyncio, sys
@@ -40,19 +36,13 @@ async def test_crash_after_provider_call_before_commit_of_a_refund(
     order = await bought(paying_shopper)
     refund_id: RefundId = await order.refund(everything=True)
     provider = paying_shopper.provider
-    provider.fault("delay_response", match={"operation": "refunds.create"}, seconds=5)
-    command = [
-        sys.executable, "-c", _WORKER, postgres.url(), provider.url, str(provider.data_dir / "clock"),
-        str(refund_id), str(order.order_id), SECRET_KEY, WEBHOOK_SECRET,
-    ]  # fmt: skip
 
-    worker = await asyncio.create_subprocess_exec(*command, cwd=ROOT)
-    for _ in range(600):
-        if order.at_provider():
-            break
-        await asyncio.sleep(0.05)
-    worker.kill()  # SIGKILL: the provider has executed, nothing of it is written down
-    await worker.wait()
+    # The provider has executed, nothing of it is written down.
+    async with unanswered(provider.url, "POST /v1/refunds") as line:
+        await killed_in_the_call(
+            line, _WORKER, postgres.url(), line.url, str(provider.data_dir / "clock"), str(refund_id),
+            str(order.order_id), SECRET_KEY, WEBHOOK_SECRET,
+        )  # fmt: skip
 
     assert order.at_provider() == [(10_500, "succeeded")]
     assert [r.status for r in await order.refunds()] == [RefundStatus.PENDING]

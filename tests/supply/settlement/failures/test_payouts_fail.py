@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import text
@@ -29,11 +27,11 @@ from supply.settlement.queries import PayoutView
 from supply.settlement.statements.cycles import Cycle
 from tests.conftest import TestDatabase
 from tests.factories.ledger import NOON, arriving, available, earning, horizon_passed, provider
+from tests.fixtures.unanswered import killed_in_the_call, unanswered
 from tests.paysim.conftest import SECRET_KEY, WEBHOOK_SECRET
 
 _ATTEMPTS = text("SELECT attempt FROM payouts")
 _COUNT = text("SELECT count(*) FROM payouts")
-ROOT = Path(__file__).resolve().parents[4]
 APRIL = datetime(2026, 4, 1, tzinfo=UTC)
 # The worker's sweep, in a process of its own that can be killed.
 _WORKER = """
@@ -85,20 +83,12 @@ async def settled_journals(db: Database) -> int:
     return sum(1 for each in entries if each)
 
 
-async def killed_worker(
-    postgres: TestDatabase, paysim: Any, clock: FixedClock, accounts: list[str], *, after: int
-) -> None:
-    """A sender that gets SIGKILL when the provider has executed ``after`` transfers, before the next answer."""
-    worker = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", _WORKER, postgres.url(), paysim.url, clock.now().isoformat(), SECRET_KEY,
-        WEBHOOK_SECRET, cwd=ROOT,
-    )  # fmt: skip
-    for _ in range(1_200):
-        if sum(len(received(paysim, account)) for account in accounts) >= after:
-            break
-        await asyncio.sleep(0.05)
-    worker.kill()
-    await worker.wait()
+async def killed_worker(postgres: TestDatabase, paysim: Any, clock: FixedClock, *, transfer: int) -> None:
+    """A sender that gets SIGKILL when the provider has executed so many transfers, before the last one's answer."""
+    async with unanswered(paysim.url, "POST /v1/transfers", nth=transfer) as line:
+        await killed_in_the_call(
+            line, _WORKER, postgres.url(), line.url, clock.now().isoformat(), SECRET_KEY, WEBHOOK_SECRET
+        )
 
 
 async def carry_on(db: Database, gateway: StripeGateway, clock: FixedClock) -> None:
@@ -116,10 +106,10 @@ async def test_crash_after_provider_call_before_commit(
 ) -> None:
     _, account = await payee(db, paysim, 1_731)
     await service.make_batch(db, cycle="d1", clock=clock)
-    paysim.fault("delay_response", match={"operation": "transfers.create"}, seconds=5, count=1)
 
-    await killed_worker(postgres, paysim, clock, [account], after=1)
+    await killed_worker(postgres, paysim, clock, transfer=1)
 
+    assert received(paysim, account) == [1_731]
     assert [p.status.value for p in await payouts(db)] == ["sending"]
     assert await settled_journals(db) == 0
     await carry_on(db, gateway, clock)
@@ -134,10 +124,10 @@ async def test_payout_worker_killed_mid_batch(
     payees = [await payee(db, paysim, 300 + number) for number in range(5)]
     accounts = [account for _, account in payees]
     await service.make_batch(db, cycle="d1", clock=clock)
-    paysim.fault("delay_response", match={"operation": "transfers.create"}, seconds=0.4, count=5)
 
-    await killed_worker(postgres, paysim, clock, accounts, after=3)
-    assert {p.status.value for p in await payouts(db)} >= {"sending"}
+    await killed_worker(postgres, paysim, clock, transfer=3)
+    assert [len(received(paysim, account)) for account in accounts] == [1, 1, 1, 0, 0]
+    assert sorted(p.status.value for p in await payouts(db)) == ["paid"] * 2 + ["sending"] * 3
     await carry_on(db, gateway, clock)
 
     assert [received(paysim, account) for account in accounts] == [[300], [301], [302], [303], [304]]

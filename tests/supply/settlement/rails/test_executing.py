@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,8 +23,7 @@ from supply.settlement.rails.models import RequestStatus
 from supply.settlement.reconciliation.bill import reconcile_bill
 from tests.factories.settlement import Parties, legs, line_of_o1, order_of
 from tests.factories.shared_order import FEE, KEY, MERCHANT, RAIL, Paid, deliver, everybody, paid_o1, record
-
-ROOT = Path(__file__).resolve().parents[4]
+from tests.fixtures.unanswered import killed_in_the_call, unanswered
 
 
 async def test_the_ledger_records_whose_the_frozen_money_is_and_holds_none_of_it(o1: Paid) -> None:
@@ -312,9 +305,7 @@ async def main(url, base, key, clock_file):
     clock = SharedClock(Path(clock_file))
     rail = ProfitSharing(base=base, key=key, clock=clock)
     db = Database(make_engine(url, pool_size=2))
-    print("sending", flush=True)
     await service.send_shares(db, rails={"profit_sharing": rail}, clock=clock)
-    print("sent", flush=True)
 
 asyncio.run(main(*sys.argv[1:]))
 """
@@ -324,32 +315,19 @@ async def test_crash_after_rail_call_before_commit(o1: Paid, postgres: Any) -> N
     """kill -9 of the process that sends, while the rail's answer is on its way: paid once, settled once."""
     await deliver(o1)
     # The receivers are known, so that the first call is the one that shares.
-    o1.paysim.fault("delay_response", match={"operation": "shares.create"}, seconds=5)
     await o1.rail.add_receiver(
         merchant_id=o1.accounts[str(o1.parties.merchant)],
         receiver=Receiver(ReceiverKind.MERCHANT, o1.accounts[str(o1.parties.supplier)]),
         relation=Relation.SUPPLIER,
     )
-    arguments = [postgres.url(), o1.paysim.url, KEY, str(o1.paysim.data_dir / "clock")]
-    worker = await asyncio.to_thread(
-        subprocess.Popen,
-        [sys.executable, "-c", WORKER, *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    request = (await o1.view()).requests[0].id
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        known = await o1.rail.retrieve_share(
-            merchant_id=o1.accounts[str(o1.parties.merchant)], payment_id=o1.payment.id, order_no=str(request)
+    async with unanswered(o1.paysim.url, "POST /sharing/v1/orders") as line:
+        await killed_in_the_call(
+            line, WORKER, postgres.url(), line.url, KEY, str(o1.paysim.data_dir / "clock")
         )
-        if known is not None:
-            break
-        await asyncio.sleep(0.1)
-    worker.send_signal(signal.SIGKILL)
-    await asyncio.to_thread(worker.wait, 10)
+    request = (await o1.view()).requests[0].id
+    known = await o1.rail.retrieve_share(
+        merchant_id=o1.accounts[str(o1.parties.merchant)], payment_id=o1.payment.id, order_no=str(request)
+    )
     assert known is not None
     assert (await o1.statuses())[0] is RequestStatus.SENDING
 
