@@ -30,6 +30,7 @@ from tests.factories.brands import committed_brand
 from tests.factories.orders import HOME, Shop
 from tests.factories.promotion import Market
 from tests.fixtures.http import Served, serving
+from tests.fixtures.waiting import until
 
 PHONE = "Mozilla/5.0 (iPhone) MicroMessenger/8.0"
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -53,7 +54,11 @@ class Visit:
 
 @dataclass
 class Scene:
-    """``suspect`` and ``honest`` are links of two promoter brands of one merchant."""
+    """``suspect`` and ``honest`` are links of two promoter brands of one merchant.
+
+    ``spool`` is where the edge keeps clicks that the database did not take in time. Visits wait until it is empty,
+    unless ``away`` says that the database takes none.
+    """
 
     db: Database
     clock: FixedClock
@@ -63,7 +68,9 @@ class Scene:
     rival: Market
     suspect: CreatedLink
     honest: CreatedLink
+    spool: Path
     people: int = 0
+    away: bool = False
 
     async def visit(
         self,
@@ -89,7 +96,17 @@ class Scene:
         assert answer.status_code == 302
         token = parse_qs(urlsplit(answer.headers["location"]).query)["lyt"][0]
         given = answer.headers.get("set-cookie", "").partition("lys=")[2].partition(";")[0]
+        if not self.away:
+            await self.clicks_home()
         return Visit(token, given or cookie)
+
+    async def clicks_home(self) -> None:
+        """Every click is in the database; a slow machine is enough to send one through the spool."""
+
+        async def empty() -> bool:
+            return not any(self.spool.iterdir())
+
+        await until(empty, "clicks lie in the spool", every_s=0.02)
 
     async def buy(
         self,
@@ -205,6 +222,7 @@ async def scene(
     try:
         async with serving(db, clock) as served:
             await served.work()
-            yield Scene(db, clock, shop, edge, served, rival, suspect, honest)
+            spool = home / "edge" / "spool"
+            yield Scene(db, clock, shop, edge, served, rival, suspect, honest, spool)
     finally:
         await edge.close()
