@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 
 from sqlalchemy import text
@@ -12,6 +11,7 @@ from core.ids import OrderId, TenantId
 from infra.db.session import Database
 from supply.ledger.chart import Code
 from supply.ledger.journal import AccountKey, Journal, Leg
+from tests.fixtures.waiting import until
 
 _PASSED = text(
     "SELECT coalesce(max(txid) < pg_snapshot_xmin(pg_current_snapshot()), true) FROM ledger_entries"
@@ -48,14 +48,15 @@ def moving(key: str, source: AccountKey, target: AccountKey, amount_minor: int) 
     return Journal(key, "release", (Leg(source, amount_minor), Leg(target, -amount_minor)), NOON)
 
 
-async def horizon_passed(db: Database, *, patience_s: float = 60.0) -> None:
+async def horizon_passed(db: Database) -> None:
     """Wait until nothing that began before the newest entry is still open anywhere on the server.
 
-    Statements and roll-ups cut at that horizon, and other test workers share it.
+    Statements and roll-ups cut at that horizon, and other test workers share it: the longest of their tests that runs
+    in one transaction is waited for.
     """
-    async with asyncio.timeout(patience_s):
-        while True:
-            async with db.reading(SYSTEM) as session:
-                if (await session.execute(_PASSED)).scalar_one():
-                    return
-            await asyncio.sleep(0.05)
+
+    async def passed() -> bool:
+        async with db.reading(SYSTEM) as session:
+            return bool((await session.execute(_PASSED)).scalar_one())
+
+    await until(passed, "a transaction of before the newest entry does not end")

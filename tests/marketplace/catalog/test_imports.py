@@ -22,6 +22,7 @@ from marketplace.catalog.queries import ImportRow, ProductFilter, ProductRow
 from marketplace.catalog.service import ProductText
 from tests.factories.brands import brand_actor
 from tests.factories.catalog import priced, product
+from tests.fixtures.waiting import until
 
 MINE = brand_actor(BrandId.new())
 THEIRS = brand_actor(BrandId.new())
@@ -295,12 +296,12 @@ async def _until_it_waits(db: Database) -> None:
         SELECT count(*) FROM pg_stat_activity
         WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%INSERT INTO products%'
     """)
-    for _ in range(500):
+
+    async def waits() -> bool:
         async with db.reading(MINE) as session:  # one view of other connections to a transaction
-            if (await session.execute(waiting)).scalar_one():
-                return
-        await asyncio.sleep(0.02)
-    pytest.fail("the import never waited")
+            return bool((await session.execute(waiting)).scalar_one())
+
+    await until(waits, "the import never waited")
 
 
 async def test_a_product_made_meanwhile_is_found(db: Database, clock: FixedClock) -> None:

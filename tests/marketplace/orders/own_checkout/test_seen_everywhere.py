@@ -20,6 +20,7 @@ from marketplace.orders.own_checkout.told import LineRefunded
 from supply.settlement import service as settlement
 from supply.settlement.at_source import covering
 from supply.settlement.service import recompute_statement
+from tests.factories.ledger import horizon_passed
 from tests.factories.own_checkout import (
     OwnShop,
     clicked,
@@ -84,6 +85,7 @@ async def test_it_counts_in_figures_and_statements_say_it_to_the_fen(
     await covering.claim_due(db, clock=clock)
     await counting.keep_performance(db, clock=clock)
     clock.advance(timedelta(days=31))
+    await horizon_passed(db)
     while await settlement.close_due_statements(db, clock=clock):
         pass
 
