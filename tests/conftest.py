@@ -135,8 +135,9 @@ async def postgres(database_name: str) -> AsyncIterator[TestDatabase]:
 
 @pytest.fixture(scope="session")
 async def _shared_db(postgres: TestDatabase) -> AsyncIterator[Database]:
-    # Some tests cut connections: what they leave behind is nobody else's to find.
-    db = Database(make_engine(postgres.url(), pool_size=20, pre_ping=True))
+    # Some tests cut connections: what they leave behind is nobody else's to find. Some race with more than there are
+    # connections: on a slow machine the last of them waits long.
+    db = Database(make_engine(postgres.url(), pool_size=20, pre_ping=True, patience_s=120))
     yield db
     await db.close()
 

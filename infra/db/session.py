@@ -31,8 +31,11 @@ def async_url(url: str) -> str:
     return url.replace("postgresql://", "postgresql+asyncpg://", 1)
 
 
-def make_engine(url: str, *, pool_size: int = 10, pre_ping: bool = False) -> AsyncEngine:
-    """An engine for the application role, with at most twice ``pool_size`` connections.
+def make_engine(
+    url: str, *, pool_size: int = 10, pre_ping: bool = False, patience_s: float = 10
+) -> AsyncEngine:
+    """An engine for the application role, with at most twice ``pool_size`` connections; whoever finds none free waits
+    for one up to ``patience_s`` and is refused then.
 
     Statements are prepared once per connection and reused. ``pre_ping`` asks a connection whether it lives before each
     use, one round trip more; without it, the first to use one that was cut is told so.
@@ -43,7 +46,7 @@ def make_engine(url: str, *, pool_size: int = 10, pre_ping: bool = False) -> Asy
         # (a password check, the driver's types, every statement prepared anew).
         pool_size=2 * pool_size,
         max_overflow=0,
-        pool_timeout=10,
+        pool_timeout=patience_s,
         pool_pre_ping=pre_ping,
         pool_recycle=1800,
         hide_parameters=True,  # an error names its statement, never the e-mail address in it
