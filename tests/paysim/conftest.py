@@ -23,7 +23,7 @@ import stripe
 from core.clock import SharedClock
 from infra.embedded.ports import free_port
 from infra.payments.stripe_gateway import StripeGateway
-from tests.fixtures.waiting import PATIENCE_S
+from tests.fixtures.patience import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("LIANYU_SHARED", ROOT.parent / "shared"))

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.fixtures.waiting import PATIENCE_S
+from tests.fixtures.patience import PATIENCE_S
 
 
 @pytest.mark.parametrize("seconds", [0.4, 0.9])

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from services.paysim.posting import DeliveryFailed, Poster
-from tests.fixtures.waiting import PATIENCE_S
+from tests.fixtures.patience import PATIENCE_S
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

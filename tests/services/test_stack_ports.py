@@ -14,6 +14,7 @@ from infra.embedded.ports import free_port
 from infra.embedded.postgres import EmbeddedPostgres
 from infra.embedded.supervisor import running_record
 from services.stack import LastingPort
+from tests.fixtures.patience import PATIENCE_S
 from tests.services.test_up import ROOT, environment
 
 
@@ -62,5 +63,5 @@ def test_stacks_that_start_at_the_same_moment_do_not_fight_over_ports() -> None:
         finally:
             for stack in stacks:
                 stack.terminate()
-            told = [stack.communicate(timeout=60)[1] for stack in stacks]
+            told = [stack.communicate(timeout=PATIENCE_S)[1] for stack in stacks]
         assert not any("taken" in text or "restart" in text for text in told), told

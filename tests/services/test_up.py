@@ -22,6 +22,7 @@ from infra.embedded.postgres import EmbeddedPostgres
 from infra.embedded.process import wait_until
 from infra.embedded.supervisor import running_record
 from services.running import services_needed
+from tests.fixtures.patience import PATIENCE_S
 from tests.fixtures.processes import running
 
 pytestmark = pytest.mark.stack
@@ -43,7 +44,7 @@ def lianyu(data_dir: Path, *arguments: str, **more: str) -> subprocess.Completed
         env=environment(data_dir, **more),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
     )
 
 
@@ -65,7 +66,7 @@ def up(
         yield process, json.loads(line)
     finally:
         process.terminate()
-        process.wait(timeout=60)
+        process.wait(timeout=PATIENCE_S)
         process.stdout.close()
 
 
@@ -92,7 +93,7 @@ def test_up_prints_one_object_a_second_up_the_same_and_down_stops_all(data_dir: 
 
         assert lianyu(data_dir, "clean", "--yes").returncode == 1  # not while it runs
         assert lianyu(data_dir, "down").returncode == 0
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=PATIENCE_S) == 0
 
     assert not any(running(pid) for pid in facts["pids"].values())
     assert lianyu(data_dir, "status").returncode == 3
@@ -115,10 +116,10 @@ def test_killed_servers_come_back_at_the_same_address(data_dir: Path) -> None:
                 now.facts["pids"][name] != pid for name, pid in facts["pids"].items()
             )
 
-        assert wait_until(all_new, timeout_s=30)
+        assert wait_until(all_new, timeout_s=PATIENCE_S)
         for name in ("DATABASE_URL", "BROKER_URL", "STRIPE_API_BASE"):
             port = int(addresses[name].rpartition(":")[2].partition("/")[0])
-            assert wait_until(lambda port=port: listens(port), timeout_s=30), name
+            assert wait_until(lambda port=port: listens(port), timeout_s=PATIENCE_S), name
 
 
 def listens(port: int) -> bool:

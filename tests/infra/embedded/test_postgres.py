@@ -20,6 +20,7 @@ from infra.embedded.errors import DataDirInUse, EmbeddedServerError
 from infra.embedded.postgres import APPLICATION, OWNER, SUPERUSER, EmbeddedPostgres
 from infra.embedded.postgres_home import RELOCATED, reachable, server_account
 from infra.embedded.process import processes_in, wait_until
+from tests.fixtures.patience import PATIENCE_S
 
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "shared_buffers": "128MB"}
 
@@ -127,7 +128,7 @@ async def test_it_starts_again_after_kill_9_of_the_postmaster_with_committed_row
     os.kill(backend, signal.SIGSTOP)  # an orphan that does not notice its postmaster's death
 
     os.kill(server.pid, signal.SIGKILL)
-    assert wait_until(lambda: not server.running, timeout_s=5)
+    assert wait_until(lambda: not server.running, timeout_s=PATIENCE_S)
     assert backend in [identity.pid for identity in processes_in(server.cluster, "postgres")]
     server.start()
 
@@ -142,7 +143,7 @@ def test_a_pid_file_of_before_the_machine_restarted_does_not_stop_it(server: Emb
     account = server_account()
     # The pid in it lives, but is another program's by now.
     bystander = subprocess.Popen(
-        ["/bin/sleep", "60"],
+        ["/bin/sleep", "600"],
         cwd="/",
         user=account.uid if account else None,
         group=account.gid if account else None,
@@ -225,7 +226,7 @@ def test_a_killed_starter_takes_its_server_with_it(data_dir: Path) -> None:
     starter.kill()
     starter.communicate()
 
-    assert wait_until(lambda: not processes_in(cluster, "postgres"), timeout_s=10)
+    assert wait_until(lambda: not processes_in(cluster, "postgres"), timeout_s=PATIENCE_S)
     EmbeddedPostgres(data_dir).remove()
 
 

@@ -14,6 +14,7 @@ import asyncpg
 
 from infra.db.session import Database
 from tests.conftest import TestDatabase
+from tests.fixtures.waiting import until
 from tests.services.replay.recorded import COMPARED, Recording, expected
 
 ROOT = Path(__file__).parents[3]
@@ -46,15 +47,24 @@ async def started(directory: Path, report: Path, postgres: TestDatabase) -> asyn
     )  # fmt: skip
 
 
+async def place_of(watcher: asyncpg.Connection) -> tuple[str, int] | None:
+    row = await watcher.fetchrow(_PLACE)
+    return (row["stage"], row["position"]) if row else None
+
+
 async def moves_on(watcher: asyncpg.Connection, since: tuple[str, int] | None) -> tuple[str, int] | None:
-    """The place of the replay once it is another than ``since``."""
-    for _ in range(3_000):
-        row = await watcher.fetchrow(_PLACE)
-        place = (row["stage"], row["position"]) if row else None
-        if place != since:
-            return place
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"the replay stands still at {since}")
+    """The place of the replay once it is another than ``since``, or done: who looks too seldom sees nothing else."""
+
+    async def elsewhere() -> bool:
+        place = await place_of(watcher)
+        return place != since or done(place)
+
+    await until(elsewhere, f"the replay stands still at {since}", every_s=0.01)
+    return await place_of(watcher)
+
+
+def done(place: tuple[str, int] | None) -> bool:
+    return place is not None and place[0] == "done"
 
 
 async def test_killed_again_and_again_it_finishes_with_every_order_once(
@@ -72,9 +82,8 @@ async def test_killed_again_and_again_it_finishes_with_every_order_once(
         process.send_signal(signal.SIGKILL)
         await process.wait()
         killed += 1
-        row = await watcher.fetchrow(_PLACE)
-        place = (row["stage"], row["position"]) if row else None
-        if place is not None and place[0] == "done":
+        place = await place_of(watcher)
+        if done(place):
             break
     await watcher.close()
     process = await started(directory, report, postgres)

@@ -19,6 +19,7 @@ from infra.db.session import Database, make_engine
 from marketplace.orders.events import CheckoutExpired
 from services.simulate.kill import KillableDatabase, KillSwitch
 from services.simulate.together import together
+from tests.fixtures.patience import PATIENCE_S
 
 AT = datetime(2026, 3, 2, tzinfo=UTC)
 MESSAGES = 30
@@ -133,7 +134,7 @@ async def test_nobody_is_left_waiting_for_a_turn_when_the_dice_fall_off_the_tabl
             return found
 
     with pytest.raises(LookupError):
-        await asyncio.wait_for(together([worker] * 3, switch=switch, calm=db, dice=Off()), 10)
+        await asyncio.wait_for(together([worker] * 3, switch=switch, calm=db, dice=Off()), PATIENCE_S)
 
     assert ended == ["ended"] * 3
 
