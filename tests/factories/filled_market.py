@@ -50,6 +50,7 @@ from tests.factories import audiences, orders
 from tests.factories.audiences import VAULT, person
 from tests.factories.brands import committed_storefront
 from tests.factories.directory import profile
+from tests.factories.ledger import horizon_passed
 from tests.factories.orders import Shop
 from tests.factories.own_checkout import (
     OwnShop,
@@ -248,6 +249,7 @@ async def _money(db: Database, clock: FixedClock, market: FilledMarket) -> None:
             )  # fmt: skip
     start = clock.now() - timedelta(days=1)
     clock.advance(timedelta(days=1))
+    await horizon_passed(db)  # what is contested later must be in it
     async with db.unit_of_work(SYSTEM) as session:
         for party in (merchant.brand_id, market.shop.source.supplier_id):
             await settlement.close_statement(

@@ -27,6 +27,7 @@ from supply.settlement.disputes.applying import apply_dispute
 from supply.settlement.parties import party_account, provider_account
 from tests.factories.brands import signed_up
 from tests.factories.filled_market import FilledMarket, filled_market
+from tests.factories.ledger import horizon_passed
 from tests.factories.settlement import dispute_of
 from tests.fixtures.http import Served, codes_of, serving
 
@@ -355,6 +356,7 @@ async def test_a_statement_comes_in_three_forms_to_its_party_alone(books: Books)
 
 async def test_a_line_of_a_statement_is_contested_answered_and_ruled(books: Books) -> None:
     promoter, token = books.market.shop.promotion.promoter.brand_id, books.market.promoter_token
+    await horizon_passed(books.db)
     async with books.db.unit_of_work(SYSTEM) as session:
         closed = await service.close_statement(
             session, str(promoter), currency="CNY", period_from=books.clock.now() - timedelta(days=2),
