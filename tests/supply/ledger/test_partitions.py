@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
@@ -35,6 +36,14 @@ def months_ahead(count: int) -> datetime:
     now = datetime.now(UTC)
     year, month = divmod(now.year * 12 + now.month - 1 + count, 12)
     return datetime(year, month + 1, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+async def one_month() -> None:
+    """No test begins in the last half minute of a month and ends in the next: partitions are of real months."""
+    left = (months_ahead(1).replace(hour=0) - datetime.now(UTC)).total_seconds()
+    if left < 30:
+        await asyncio.sleep(left + 1)
 
 
 @pytest.fixture

@@ -67,7 +67,7 @@ async def test_two_reversals_made_past_us_are_each_booked_once(paying_shopper: P
     transfer = await unheard_payout(order)
     for amount in (1_000, 234):
         paying_shopper.provider.ok(f"/v1/transfers/{transfer['id']}/reversals", amount=amount)
-    paying_shopper.receiver.wait("transfer.reversed", count=2)
+    paying_shopper.receiver.wait("transfer.reversed", about=transfer["id"], count=2)
 
     await told(order, "transfer.reversed", transfer["id"])
 
