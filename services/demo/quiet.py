@@ -26,8 +26,11 @@ from services.worker.schedule import SWEEPS
 
 SWEEP_TASK = "lianyu.sweep"
 _LOOK_AGAIN_S = 0.05
-_QUIET_LOOKS = 2
-_WAITING = text("SELECT count(*) FROM outbox WHERE published_at IS NULL")
+_TAKING = "brpop"
+"""How a worker takes a task from the broker; until it has noted the task as its own, only it knows of it."""
+_WAITING = text(
+    "SELECT (SELECT count(*) FROM outbox WHERE published_at IS NULL) AS waiting, (SELECT count(*) FROM outbox) AS ever"
+)
 
 
 class NeverQuiet(Exception):
@@ -36,13 +39,16 @@ class NeverQuiet(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Load:
+    """``passed`` are the messages and the webhooks there have been: work that moved on between two looks."""
+
     webhooks: int
     messages: int
     tasks: int
+    passed: tuple[int, int] = (0, 0)
 
     @property
     def none(self) -> bool:
-        return self == Load(0, 0, 0)
+        return not (self.webhooks or self.messages or self.tasks)
 
 
 class Platform:
@@ -69,9 +75,13 @@ class Platform:
                 self._celery.send_task(SWEEP_TASK, args=[name], producer=producer, retry=True)
 
     async def quiet(self, db: Database, *, patience_s: float = 180.0) -> None:
-        """Wait for what is under way. Raises ``NeverQuiet``."""
-        deadline, looks, load = time.monotonic() + patience_s, 0, None
-        while looks < _QUIET_LOOKS:
+        """Wait for what is under way. Raises ``NeverQuiet``.
+
+        Places are looked at one after the other, and work that passes from one to the next can be missed in both. So
+        two looks in a row must find nothing there, and nothing that came between them.
+        """
+        deadline, before, load = time.monotonic() + patience_s, None, None
+        while True:
             try:
                 load = await self._load(db)
             except (RedisError, SQLAlchemyError, httpx.HTTPError, OSError, asyncpg.PostgresError) as error:
@@ -79,26 +89,42 @@ class Platform:
                 why: object = f"{type(error).__name__}: {error}"
             else:
                 why = load
-            looks = looks + 1 if load is not None and load.none else 0
+            if load is not None and load.none and load == before:
+                return
+            before = load
             if time.monotonic() > deadline:
                 raise NeverQuiet(f"not quiet after {patience_s:.0f} s: {why}")
             await asyncio.sleep(_LOOK_AGAIN_S)
 
     async def _load(self, db: Database) -> Load:
         """What is cheap to ask comes first; the rest is only asked when that is nothing."""
-        tasks = int(await self._broker.llen(QUEUE)) + int(await self._broker.hlen("unacked"))
-        if tasks:
+        if tasks := await self._tasks():
             return Load(0, 0, tasks)
         async with db.reading(SYSTEM) as session:
-            messages = int((await session.execute(_WAITING)).scalar_one())
-        return Load(0, messages, 0) if messages else Load(await self._webhooks(), 0, 0)
+            messages = (await session.execute(_WAITING)).one()
+        if messages.waiting:
+            return Load(0, messages.waiting, 0)
+        due, delivered = await self._webhooks()
+        return Load(due, 0, 0, (messages.ever, delivered))
 
-    async def _webhooks(self) -> int:
+    async def _tasks(self) -> int:
+        """Waiting, being worked on, or on the way from the one to the other."""
+        async with self._broker.pipeline(transaction=True) as at_once:
+            at_once.llen(QUEUE)
+            at_once.hlen("unacked")
+            at_once.client_list()
+            waiting, working, clients = await at_once.execute()
+        taking = [each for each in clients if each["cmd"] == _TAKING and "b" not in each["flags"]]
+        return int(waiting) + int(working) + len(taking)
+
+    async def _webhooks(self) -> tuple[int, int]:
+        """Due, and delivered ever."""
         if not self._settings.stripe_api_base or not self._admin_key:
-            return 0
+            return 0, 0
         state = await self._http.get(
             f"{self._settings.stripe_api_base}/_paysim/state",
             headers={"authorization": f"Bearer {self._admin_key}"},
         )
         state.raise_for_status()
-        return int(state.json()["deliveries"].get("due", 0))
+        deliveries = state.json()["deliveries"]
+        return int(deliveries.get("due", 0)), int(deliveries.get("delivered", 0))

@@ -15,6 +15,7 @@ One of the two comes back: half of the commission goes (50 / 190 / 760). The bra
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -34,6 +35,7 @@ from tests.journeys.test_click_to_payout import (
     a_link,
     a_promoter,
     agreed,
+    available,
     balance,
     payable,
     signed_up,
@@ -108,7 +110,7 @@ async def test_from_the_click_to_the_payout_by_way_of_the_brands_own_shop(world:
     for party, person in ((merchant, None), (promoter, None), (promoter, koc)):
         await payable(party, person)
     await world.later(timedelta(days=8))
-    assert await debt(merchant) == {"owed": "10.00", "commission": "10.00", "later": "0.00"}
+    await world.until(owes(merchant, owed="10.00", commission="10.00", later="0.00"), "it is not due")
     assert (await balance(promoter))["pending"] == "7.60"
 
     payment = (await merchant.api.mutate(PAY_DEBT, input={"currencyCode": "CNY"}))["payment"]
@@ -118,9 +120,7 @@ async def test_from_the_click_to_the_payout_by_way_of_the_brands_own_shop(world:
     await world.quiet()
     await world.later(timedelta(days=8))
     assert await debt(merchant) == {"owed": "0.00", "commission": "0.00", "later": "0.00"}
-    # The sweep that releases may have come by before the one that covers.
-    await world.later(timedelta(minutes=5))
-    assert (await balance(promoter))["available"] == "7.60"
+    await world.until(available(promoter, "7.60"), "what came is not released")
     await world.brand_api(operator).mutate(PAY_OUT, input={"idempotencyKey": "own", "cycle": "own"})
     await world.later(timedelta(minutes=5))
 
@@ -168,3 +168,10 @@ class Shop:
 async def debt(party: Party) -> dict[str, str]:
     found = (await party.api(DEBT))["commissionDebt"]
     return {name: amount["amount"] for name, amount in found.items()}
+
+
+def owes(party: Party, **amounts: str) -> Callable[[], Awaitable[bool]]:
+    async def holds() -> bool:
+        return await debt(party) == amounts
+
+    return holds
