@@ -20,7 +20,8 @@ from supply.ledger.journal import AccountKey, Journal, Leg
 from supply.ledger.service import Outcome
 from tests.conftest import TestDatabase
 from tests.factories.ledger import NOON, available, earning, moving, pending, provider
-from tests.fixtures.waiting import PATIENCE_S, until_waiting
+from tests.fixtures.patience import PATIENCE_S
+from tests.fixtures.waiting import until_waiting
 
 
 @pytest.fixture

@@ -25,7 +25,8 @@ from supply.ledger import queries, service
 from supply.ledger.batcher import Limits, PostingBatcher
 from supply.ledger.journal import Journal
 from tests.factories.ledger import NOON, available, earning, moving, pending, provider
-from tests.fixtures.waiting import PATIENCE_S, until
+from tests.fixtures.patience import PATIENCE_S
+from tests.fixtures.waiting import until
 
 PARTIES = 12
 # Durable, unlike the other tests' server: that is what is tested.
