@@ -131,7 +131,7 @@ async def experiment(db: Database, clock: FixedClock) -> AsyncIterator[Experimen
     async with serving(db, clock) as served:
         start = {
             "communityId": str(shop.market.community_id), "agreementId": str(shop.market.agreement_id),
-            "sharePpm": 400_000,
+            "sharePpm": 500_000,  # half of 300, whatever their ids: never so few that nothing is told
         }  # fmt: skip
         made = (await served.brand(START, {"input": start}, token=shop.merchant_token))["data"][
             "holdoutStart"
