@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -74,10 +75,11 @@ class _Router(GraphQLRouter[Context, None]):
             return json.dumps(data).encode()
 
 
-def create_app(gateways: Gateways | None = None) -> FastAPI:
-    """The application; ``gateways`` are read from the settings unless given."""
+def create_app(gateways: Gateways | None = None, *, now: Callable[[], float] = time.monotonic) -> FastAPI:
+    """The application; ``gateways`` are read from the settings unless given. ``now`` is how long tokens are remembered
+    by, in seconds."""
     gateways = gateways or make_gateways(read_settings())
-    authenticator = Authenticator(gateways)
+    authenticator = Authenticator(gateways, now=now)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.requests import HTTPConnection
@@ -35,10 +36,10 @@ class _Known:
 
 
 class Authenticator:
-    """Tokens are looked up by hash and remembered for a few seconds, by hash too."""
+    """Tokens are looked up by hash and remembered for a few seconds of ``now``, by hash too."""
 
-    def __init__(self, gateways: Gateways) -> None:
-        self._gateways = gateways
+    def __init__(self, gateways: Gateways, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._gateways, self._now = gateways, now
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
 
     async def brand(self, connection: HTTPConnection) -> Actor | None:
@@ -78,13 +79,13 @@ class Authenticator:
 
     def _remembered(self, surface: bytes, secret: str) -> _Known | None:
         known = self._known.get(_digest(surface, secret))
-        return known if known is not None and known.until > time.monotonic() else None
+        return known if known is not None and known.until > self._now() else None
 
     def _remember(
         self, surface: bytes, secret: str, actor: Actor, storefront: StorefrontFacts | None
     ) -> _Known:
         digest = _digest(surface, secret)
-        known = _Known(actor, storefront, time.monotonic() + _REMEMBERED_S)
+        known = _Known(actor, storefront, self._now() + _REMEMBERED_S)
         self._known[digest] = known
         self._known.move_to_end(digest)
         while len(self._known) > _REMEMBERED:
