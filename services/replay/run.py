@@ -8,9 +8,12 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 import asyncpg
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.actor import SYSTEM
 from core.clock import FixedClock
@@ -22,9 +25,10 @@ from services.replay.progress import (
     OtherReplayHere,
     Place,
     Stage,
+    begin,
     find_place,
-    keep_place,
     keep_row_counts,
+    move,
 )
 from services.replay.steps import Scene, take
 from services.replay.timeline import Happening, Step, timeline
@@ -57,22 +61,22 @@ class Replay:
         if place.clock_at is not None:
             self._clock.at = place.clock_at
         if place.stage is Stage.CATALOGUE:
-            await self._list_products(place)
+            place = await self._list_products(place)
         storefront = await self._storefront()
         if place.stage is Stage.SELLERS:
-            await self._register_sellers(place, storefront)
+            place = await self._register_sellers(place, storefront)
         if place.stage is Stage.ORDERS:
             await self._take_orders(place, storefront)
 
     async def _start(self) -> Place:
         digest = self._source.digest
         async with self._db.unit_of_work(SYSTEM) as session:
-            place = await find_place(session)
+            place = await find_place(session, settled=True)
             if place is None:
                 place = Place(digest, Stage.CATALOGUE, 0, None, 0)
+                await begin(session, place)
                 await keep_row_counts(session, self._source.rows)
                 await market.open_marketplace(session, clock=self._clock)
-                await keep_place(session, place)
         if place.digest != digest:
             raise OtherReplayHere("this database holds a replay of other files; use --fresh to begin again")
         return place
@@ -83,7 +87,7 @@ class Replay:
         assert found is not None, "the first transaction opens the marketplace"
         return found
 
-    async def _list_products(self, place: Place) -> None:
+    async def _list_products(self, place: Place) -> Place:
         storefront = await self._storefront()
         actor = market.brand_actor(storefront.brand_id)
         async with self._db.unit_of_work(actor) as session:
@@ -91,27 +95,24 @@ class Replay:
                 session, storefront.brand_id, self._source, self._sold, clock=self._clock
             )
         async with self._db.unit_of_work(SYSTEM) as session:
-            place.stage = Stage.SELLERS
-            await keep_place(session, self._timed(place))
+            return await self._move(session, place, stage=Stage.SELLERS)
 
-    async def _register_sellers(self, place: Place, storefront: ExternalStorefront) -> None:
+    async def _register_sellers(self, place: Place, storefront: ExternalStorefront) -> Place:
         sellers = sorted(self._source.sellers.items())
         async with self._db.reading(SYSTEM) as session:
             variants = await market.variants_of(session, storefront.brand_id, self._source)
         while place.position < len(sellers):
             some = sellers[place.position : place.position + SELLERS_AT_ONCE]
             async with self._db.unit_of_work(SYSTEM) as session:
+                place = await self._move(session, place, position=place.position + len(some))
                 await market.register_sellers(
                     session, storefront, some, self._sold, variants, clock=self._clock
                 )
-                place.position += len(some)
-                await keep_place(session, self._timed(place))
             await self._learn_sizes()
             self._tell(Stage.SELLERS, place.position, len(sellers))
         self._stretches = 0
         async with self._db.unit_of_work(SYSTEM) as session:
-            place.stage, place.position = Stage.ORDERS, 0
-            await keep_place(session, self._timed(place))
+            return await self._move(session, place, stage=Stage.ORDERS, position=0)
 
     async def _take_orders(self, place: Place, storefront: ExternalStorefront) -> None:
         happenings = timeline(self._source.orders)
@@ -124,16 +125,14 @@ class Replay:
         for stretch in stretches(happenings[place.position :]):
             self._clock.at = stretch[-1].due
             async with self._db.unit_of_work(SYSTEM) as session:
+                position = place.position + len(stretch)
+                place = await self._move(session, place, position=position, clock_at=self._clock.at)
                 await take(session, scene, stretch, clock=self._clock)
-                place.position += len(stretch)
-                place.clock_at = self._clock.at
-                await keep_place(session, self._timed(place))
             await self._release()
             await self._learn_sizes()
             self._tell(Stage.ORDERS, place.position, len(happenings))
         async with self._db.unit_of_work(SYSTEM) as session:
-            place.stage = Stage.DONE
-            await keep_place(session, self._timed(place))
+            await self._move(session, place, stage=Stage.DONE)
 
     async def _release(self) -> None:
         """R4 by the clock, as the scheduler would."""
@@ -151,9 +150,11 @@ class Replay:
             finally:
                 await connection.close()
 
-    def _timed(self, place: Place) -> Place:
-        place.elapsed_ms = self._elapsed_before + int((time.monotonic() - self._began) * 1000)
-        return place
+    async def _move(self, session: AsyncSession, place: Place, **to: Any) -> Place:
+        elapsed_ms = self._elapsed_before + int((time.monotonic() - self._began) * 1000)
+        after = replace(place, elapsed_ms=elapsed_ms, **to)
+        await move(session, place, after)
+        return after
 
 
 def stretches(happenings: Sequence[Happening], size: int = HAPPENINGS_AT_ONCE) -> Iterator[list[Happening]]:

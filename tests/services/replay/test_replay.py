@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 from typing import Any
@@ -324,6 +325,19 @@ async def test_replaying_again_changes_nothing_and_other_files_are_refused(
     usual(recording, "more")
     with pytest.raises(OtherReplayHere):
         await replayed(db, recording.write())
+
+
+async def test_of_two_at_once_one_goes_on_and_every_order_is_there_once(
+    db: Database, recording: Recording
+) -> None:
+    usual(recording, "once")
+    directory = recording.write()
+    told = await asyncio.gather(*(replayed(db, directory) for _ in range(3)), return_exceptions=True)
+    refused = [each for each in told if isinstance(each, OtherReplayHere)]
+    finished = [each for each in told if isinstance(each, Report)]
+    assert len(refused) + len(finished) == 3
+    assert finished
+    assert agrees(finished[0], directory)
 
 
 @pytest.mark.parametrize(
