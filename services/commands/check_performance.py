@@ -32,7 +32,10 @@ def check_performance(
     rebuild: Annotated[bool, typer.Option(help="Write the days again from the raw rows.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One object on stdout.")] = False,
 ) -> None:
-    """Exits 0 when every day agrees with the raw rows (or was written again), 1 otherwise."""
+    """Recount what links brought from clicks and commission lines.
+
+    Exits 0 when every day agrees with the raw rows (or was written again), 1 otherwise.
+    """
     with services_needed(Settings()) as settings:
         days = (since.date() if since else None, until.date() if until else None)
         found = asyncio.run(_check(settings, *days, rebuild=rebuild))

@@ -26,7 +26,10 @@ def check_stock(
     repair: Annotated[bool, typer.Option(help="Set differing levels to what the ledgers say.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One object on stdout.")] = False,
 ) -> None:
-    """Exits 0 when every level agrees with its ledgers (or was repaired), 1 otherwise."""
+    """Recompute every stock level from its ledgers.
+
+    Exits 0 when every level agrees with its ledgers (or was repaired), 1 otherwise.
+    """
     with services_needed(Settings()) as settings:
         found = asyncio.run(_check(settings, repair=repair))
     if as_json:

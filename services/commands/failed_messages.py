@@ -32,7 +32,10 @@ def failed_messages(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One object on stdout.")] = False,
 ) -> None:
-    """Exits 0 when there are none (or all were published again), 1 otherwise."""
+    """What handlers gave up on, and a second chance for it.
+
+    Exits 0 when there are none (or all were published again), 1 otherwise.
+    """
     chosen = None if not only else [_message_id(given) for given in only]
     with services_needed(Settings()) as settings:
         found, replayed = asyncio.run(_look(settings, chosen, replay=replay))

@@ -53,8 +53,11 @@ def reconcile(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One object on stdout.")] = False,
 ) -> None:
-    """Exits 0 when everything matches, 1 otherwise, 2 when it cannot begin where asked. Without dates it goes on
-    where the last run ended."""
+    """Hold the payment provider's book against ours.
+
+    Without dates it goes on where the last run ended. Exits 0 when everything matches, 1 otherwise, 2 when it cannot
+    begin where asked.
+    """
     with services_needed(Settings(), paysim=True) as settings:
         try:
             report, opened = asyncio.run(_run(settings, _utc(since), _utc(until), _utc(start)))
