@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from core.clock import Clock, clock_from_path
-from graph.context import Gateways
+from graph.gateways import Gateways
 from infra.config import Settings
 from infra.db.session import Database, make_engine
 from infra.observability.logs import configure_logging

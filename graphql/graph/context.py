@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -17,31 +16,13 @@ from core.actor import Actor, ActorKind
 from core.clock import Clock
 from core.errors import Unauthenticated
 from core.ids import TenantId
-from infra.config import Settings
+from graph.gateways import Gateways
 from infra.db.session import Database
-from infra.payments.gateway import PaymentGateway
-from infra.payments.sharing import SharingRail
-from infra.search.index import SearchIndex
-from infra.suppliers.endpoint import SupplierEndpoint
 from marketplace.brands.queries import StorefrontFacts
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 BatchLoad = Callable[["Context", Sequence[Any]], Awaitable[Sequence[Any]]]
-
-
-@dataclass(frozen=True, slots=True)
-class Gateways:
-    """The real objects that every request shares; made once by services/wiring.py."""
-
-    db: Database
-    clock: Clock
-    payments: PaymentGateway
-    search: SearchIndex
-    endpoints: SupplierEndpoint
-    settings: Settings
-    rails: Mapping[str, SharingRail] = field(default_factory=dict)
-    """Rails that pay by instruction, by name; none where the vendor has none."""
 
 
 class Context(BaseContext):

@@ -25,7 +25,8 @@ from core.actor import SYSTEM
 from core.errors import LianyuError, Unavailable
 from core.money import PPM
 from graph import brand, storefront
-from graph.context import Context, Gateways
+from graph.context import Context
+from graph.gateways import Gateways
 from infra import outbox
 from infra.config import Environment
 from infra.db.contention import TRY_AGAIN, lost_a_race

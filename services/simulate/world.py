@@ -15,7 +15,7 @@ from sqlalchemy import text
 from core.actor import SYSTEM
 from core.clock import FixedClock
 from core.ids import BrandId
-from graph.context import Gateways
+from graph.gateways import Gateways
 from infra.config import Settings
 from infra.db.session import Database
 from infra.search.postgres_index import PostgresIndex

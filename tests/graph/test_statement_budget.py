@@ -16,7 +16,8 @@ from core.actor import SYSTEM, Actor
 from core.clock import FixedClock
 from core.ids import VariantId
 from core.money import Money
-from graph.context import Context, Gateways
+from graph.context import Context
+from graph.gateways import Gateways
 from graph.storefront import schema as SCHEMA
 from infra.config import Settings
 from infra.db.session import Database
