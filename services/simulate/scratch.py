@@ -37,7 +37,7 @@ class Scratch:
         for process in processes_in(self._server.cluster, "postgres"):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
-        wait_until(lambda: not self._server.running, timeout_s=10)
+        wait_until(lambda: not self._server.running, timeout_s=60)
         self._server.start()
 
     @contextmanager

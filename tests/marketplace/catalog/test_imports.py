@@ -322,28 +322,28 @@ async def test_a_product_made_meanwhile_is_found(db: Database, clock: FixedClock
         assert [v.sku for v in variants] == ["X-1", "RC-50", "RC-100"]
 
 
-async def test_twenty_thousand_rows_are_a_few_statements(db: Database, clock: FixedClock) -> None:
-    rows = "".join(f"p{n // 3},S-{n},Tea {n},food/tea,{n % 900 + 1}.00,published\n" for n in range(20_000))
+async def test_thousands_of_rows_are_a_few_events(db: Database, clock: FixedClock) -> None:
+    rows = "".join(f"p{n // 3},S-{n},Tea {n},food/tea,{n % 900 + 1}.00,published\n" for n in range(5_000))
     content = "handle,sku,title_en,category,price:CNY,status\n" + rows
     count_prices = text("SELECT count(*), count(*) FILTER (WHERE listed) FROM prices WHERE brand_id = :brand")
     brand = brand_actor(BrandId.new())
     done = await load(db, clock, content, brand)
 
-    assert (done.rows_read, done.rows_failed, done.products_created) == (20_000, 0, 6_667)
+    assert (done.rows_read, done.rows_failed, done.products_created) == (5_000, 0, 1_667)
     async with db.reading(brand) as session:
         counted = await session.execute(count_prices, {"brand": brand.brand_id})
-        assert tuple(counted.one()) == (20_000, 20_000)
+        assert tuple(counted.one()) == (5_000, 5_000)
         told = await session.execute(
             text(
                 "SELECT count(*) FROM outbox WHERE name = 'catalog.products_changed' AND body::text LIKE :brand"
             ),
             {"brand": f"%{brand.brand_id}%"},
         )
-        assert told.scalar_one() == 34  # 6,667 products, 200 to an event
+        assert told.scalar_one() == 9  # 1,667 products, 200 to an event
 
     drafts = await load(db, clock, content.replace("published", "draft"), brand)
 
-    assert (drafts.products_created, drafts.products_changed) == (0, 6_667)
+    assert (drafts.products_created, drafts.products_changed) == (0, 1_667)
     async with db.reading(brand) as session:
         counted = await session.execute(count_prices, {"brand": brand.brand_id})
-        assert tuple(counted.one()) == (20_000, 0)
+        assert tuple(counted.one()) == (5_000, 0)
