@@ -46,6 +46,8 @@ def make_engine(
         # (a password check, the driver's types, every statement prepared anew).
         pool_size=2 * pool_size,
         max_overflow=0,
+        # The one that was used last has its statements prepared; taken in turn, few of them would.
+        pool_use_lifo=True,
         pool_timeout=patience_s,
         pool_pre_ping=pre_ping,
         pool_recycle=1800,
