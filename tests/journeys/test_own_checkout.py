@@ -119,7 +119,7 @@ async def test_from_the_click_to_the_payout_by_way_of_the_brands_own_shop(world:
     assert await browser.confirm(payment["intentId"], **secrets, card="pm_card_visa", key="debt")
     await world.quiet()
     await world.later(timedelta(days=8))
-    assert await debt(merchant) == {"owed": "0.00", "commission": "0.00", "later": "0.00"}
+    await world.until(owes(merchant, owed="0.00", commission="0.00", later="0.00"), "it is not paid")
     await world.until(available(promoter, "7.60"), "what came is not released")
     await world.brand_api(operator).mutate(PAY_OUT, input={"idempotencyKey": "own", "cycle": "own"})
     await world.later(timedelta(minutes=5))
