@@ -28,7 +28,10 @@ from infra.embedded.postgres import APPLICATION, OWNER, SUPERUSER, EmbeddedPostg
 
 _SERVER = "LIANYU_TEST_SERVER"
 _TEMPLATE = "template_lianyu"
-_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "shared_buffers": "256MB"}
+_FAST = {
+    "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "shared_buffers": "256MB",
+    "max_connections": "400",  # forty a worker, and those that tests open besides
+}  # fmt: skip
 _server: EmbeddedPostgres | None = None
 
 _EMPTY = """
