@@ -22,10 +22,10 @@ from benchmarks.rounds import Yardstick, measure, selects, vendure
 from benchmarks.same_sql import Statement, scripts, statements_of
 from benchmarks.servers import Platform
 from graph.context import Context
-from graph.gateways import Gateways
 from graph.storefront import schema
 from infra.config import Settings
 from infra.embedded.postgres import APPLICATION, DEFAULT_DATABASE
+from infra.gateways import Gateways
 from services.api.auth import STOREFRONT_KEY
 from services.wiring import make_gateways
 

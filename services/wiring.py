@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from core.clock import Clock, clock_from_path
-from graph.gateways import Gateways
 from infra.config import Settings
 from infra.db.session import Database, make_engine
+from infra.gateways import Gateways
 from infra.observability.logs import configure_logging
 from infra.payments.profit_sharing import CAPABILITIES as SHARING
 from infra.payments.profit_sharing import ProfitSharing

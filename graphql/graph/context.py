@@ -16,8 +16,8 @@ from core.actor import Actor, ActorKind
 from core.clock import Clock
 from core.errors import Unauthenticated
 from core.ids import TenantId
-from graph.gateways import Gateways
 from infra.db.session import Database
+from infra.gateways import Gateways
 from marketplace.brands.queries import StorefrontFacts
 
 K = TypeVar("K", bound=Hashable)

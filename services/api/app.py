@@ -26,10 +26,10 @@ from core.errors import LianyuError, Unavailable
 from core.money import PPM
 from graph import brand, storefront
 from graph.context import Context
-from graph.gateways import Gateways
 from infra import outbox
 from infra.config import Environment
 from infra.db.contention import TRY_AGAIN, lost_a_race
+from infra.gateways import Gateways
 from infra.http.body_limit import BodyLimit
 from infra.observability.context import request_id
 from infra.observability.metrics import (

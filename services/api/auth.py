@@ -12,7 +12,7 @@ from starlette.requests import HTTPConnection
 
 from core.actor import SYSTEM, Actor
 from core.errors import Unauthenticated
-from graph.gateways import Gateways
+from infra.gateways import Gateways
 from marketplace.brands import service
 from marketplace.brands.queries import StorefrontFacts
 

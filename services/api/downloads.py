@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from graph.gateways import Gateways
+from infra.gateways import Gateways
 from marketplace.promotion.errors import BadQrBatch, QrAssetNotFound
 from marketplace.promotion.ids import QrAssetId, QrBatchId
 from marketplace.promotion.links import qr, qr_batches

@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 
 from core.actor import SYSTEM
 from core.errors import LianyuError
-from graph.gateways import Gateways
+from infra.gateways import Gateways
 from infra.suppliers.secrets import SecretBox
 from marketplace.brands import signing_secrets
 from marketplace.brands.queries import StorefrontFacts

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from core.errors import NotFound
 from core.ids import StatementId
-from graph.gateways import Gateways
+from infra.gateways import Gateways
 from services.api.auth import Authenticator
 from supply.settlement import queries
 from supply.settlement.statements.document import csv_of

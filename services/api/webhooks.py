@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from core.actor import SYSTEM
-from graph.gateways import Gateways
+from infra.gateways import Gateways
 from infra.payments.errors import WebhookRejected
 from marketplace.orders import notices
 from supply.settlement.rails import service as rails

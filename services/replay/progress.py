@@ -14,7 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.errors import Conflict
 
 SOURCE = "olist"
-_FIND = "SELECT digest, stage, position, clock_at, elapsed_ms FROM replay_progress WHERE source = :source"
+_ROW = "SELECT digest, stage, position, clock_at, elapsed_ms FROM replay_progress WHERE source = :source"
+_FIND, _FIND_SETTLED = text(_ROW), text(f"{_ROW} FOR UPDATE")
 _BEGIN = text(
     "INSERT INTO replay_progress (source, digest, stage, position, clock_at, elapsed_ms)"
     " VALUES (:source, :digest, :stage, :position, :clock_at, :elapsed_ms) ON CONFLICT DO NOTHING"
@@ -54,8 +55,7 @@ class Place:
 
 async def find_place(session: AsyncSession, *, settled: bool = False) -> Place | None:
     """``settled``: the last commit of a run that was killed may still be under way, and is waited for."""
-    asked = text(_FIND + " FOR UPDATE" * settled)
-    row = (await session.execute(asked, {"source": SOURCE})).first()
+    row = (await session.execute(_FIND_SETTLED if settled else _FIND, {"source": SOURCE})).first()
     if row is None:
         return None
     return Place(row.digest, Stage(row.stage), row.position, row.clock_at, row.elapsed_ms)

@@ -15,9 +15,9 @@ from sqlalchemy import text
 from core.actor import SYSTEM
 from core.clock import FixedClock
 from core.ids import BrandId
-from graph.gateways import Gateways
 from infra.config import Settings
 from infra.db.session import Database
+from infra.gateways import Gateways
 from infra.search.postgres_index import PostgresIndex
 from infra.suppliers.http_endpoint import HttpEndpoint
 from services.api.webhooks import payment_webhooks

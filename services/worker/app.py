@@ -10,7 +10,7 @@ import structlog
 from celery.exceptions import Reject
 from celery.signals import worker_init, worker_process_init, worker_process_shutdown
 
-from graph.gateways import Gateways
+from infra.gateways import Gateways
 from infra.messaging.celery_app import make_celery, take_back_unacknowledged
 from infra.messaging.run import close, run
 from infra.observability.context import bind_request_id

@@ -16,8 +16,8 @@ from core.actor import SYSTEM
 from core.errors import LianyuError
 from core.events import from_body
 from core.ids import MessageId
-from graph.gateways import Gateways
 from infra import outbox
+from infra.gateways import Gateways
 from infra.observability.context import bind_request_id
 from infra.observability.metrics import MESSAGES, SWEPT
 from services.worker.schedule import SWEEPS

@@ -17,10 +17,10 @@ from core.clock import FixedClock
 from core.ids import VariantId
 from core.money import Money
 from graph.context import Context
-from graph.gateways import Gateways
 from graph.storefront import schema as SCHEMA
 from infra.config import Settings
 from infra.db.session import Database
+from infra.gateways import Gateways
 from infra.payments.gateway import IntentStatus, PaymentGateway, PaymentIntent
 from infra.search.postgres_index import PostgresIndex
 from marketplace.brands.queries import StorefrontFacts

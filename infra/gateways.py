@@ -1,5 +1,4 @@
-"""What every process of the platform shares: made once by services/wiring.py. Apart from the context of requests, for a
-worker needs no GraphQL."""
+"""What every process of the platform shares, and nothing of GraphQL: a worker starts without it."""
 
 from __future__ import annotations
 
@@ -17,6 +16,8 @@ from infra.suppliers.endpoint import SupplierEndpoint
 
 @dataclass(frozen=True, slots=True)
 class Gateways:
+    """The real objects, made once a process by services/wiring.py."""
+
     db: Database
     clock: Clock
     payments: PaymentGateway
