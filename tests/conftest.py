@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from core.clock import FixedClock
 from infra.db.migrate import upgrade
 from infra.db.session import Database, make_engine
 from infra.embedded.postgres import APPLICATION, OWNER, SUPERUSER, EmbeddedPostgres
+from infra.embedded.valkey import EmbeddedValkey
 
 _SERVER = "LIANYU_TEST_SERVER"
 _TEMPLATE = "template_lianyu"
@@ -164,6 +165,15 @@ async def session(_shared_db: Database) -> AsyncIterator[AsyncSession]:
 @pytest.fixture
 def owner_url(postgres: TestDatabase) -> str:
     return postgres.url(OWNER)
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[str]:
+    """The address of an empty broker of the test's own."""
+    server = EmbeddedValkey(tmp_path / "valkey")
+    server.start()
+    yield server.url()
+    server.remove()
 
 
 @pytest.fixture

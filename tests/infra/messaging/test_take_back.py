@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
 import redis
 
-from infra.embedded.valkey import EmbeddedValkey
 from infra.messaging.celery_app import QUEUE, make_celery, take_back_unacknowledged
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[str]:
-    server = EmbeddedValkey(tmp_path / "valkey")
-    server.start()
-    yield server.url()
-    server.remove()
 
 
 def test_what_a_killed_worker_held_is_queued_again(broker: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -12,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.actor import SYSTEM
 from core.clock import FixedClock
-from core.ids import BrandId, LocationId, StorefrontId, VariantId
+from core.ids import BrandId, LocationId, OrderId, StorefrontId, VariantId
+from infra.db.session import Database
 from marketplace.orders import queries
 from marketplace.orders.address import Address
 from marketplace.orders.external import (
@@ -44,6 +46,10 @@ ADDRESS = Address("Ana", "CEP 01000", "São Paulo", "CN", "SH")
 
 @pytest.fixture
 async def sold(session: AsyncSession, clock: FixedClock) -> tuple[ExternalStorefront, ExternalOrder]:
+    return await _sold(session, clock)
+
+
+async def _sold(session: AsyncSession, clock: FixedClock) -> tuple[ExternalStorefront, ExternalOrder]:
     """An order of two pieces at ¥50.00, of which the seller gets ¥45.00 each, and ¥8.00 freight."""
     brand = BrandId.of((await brands.signed_up(session, clock)).tenant_id)
     made = await catalog.product(session, brands.brand_actor(brand), clock)
@@ -110,6 +116,38 @@ async def test_it_is_captured_once_and_a_cancellation_gives_everything_back(
     assert left == {Code.PROVIDER_PENDING: 10_800, Code.PROVIDER_AVAILABLE: -10_800}
     (level,) = await stock.availability(session, [order.lines[0].variant_id])
     assert (level.on_hand, level.reserved) == (5, 0)
+
+
+async def test_given_up_by_several_at_once_everything_comes_back_once(
+    db: Database, clock: FixedClock
+) -> None:
+    """Told of in any sequence: the orders of one message are locked in one, and ledger before shelves."""
+    async with db.unit_of_work(SYSTEM) as session:
+        storefront, order = await _sold(session, clock)
+        both = [replace(order, reference=each) for each in ("E-1", "E-2")]
+        ids = await record_external_orders(session, storefront, both, secret=SECRET, clock=clock)
+        clock.advance(timedelta(hours=2))
+        paid = dict.fromkeys(ids, clock.now())
+        await capture_external_orders(
+            session, "elsewhere", paid, return_window_days=15, secret=SECRET, clock=clock
+        )
+
+    async def given_up(*references: str) -> list[OrderId]:
+        async with db.unit_of_work(SYSTEM) as session:
+            return await cancel_external_orders(session, "elsewhere", references, clock=clock)
+
+    told = await asyncio.gather(
+        *(given_up(*each) for each in 4 * [("E-1", "E-2"), ("E-2", "E-1"), ("E-2",), ("E-1",)])
+    )
+
+    assert sorted(each for changed in told for each in changed) == sorted(ids.values())
+    async with db.reading(SYSTEM) as session:
+        trial = {
+            line.code: line.debit_minor for line in await ledger.trial_balance(session) if line.debit_minor
+        }
+        assert trial == {Code.PROVIDER_PENDING: 21_600, Code.PROVIDER_AVAILABLE: -21_600}
+        (level,) = await stock.availability(session, [order.lines[0].variant_id])
+        assert (level.on_hand, level.reserved) == (5, 0)
 
 
 async def test_a_gift_that_is_given_up_does_not_ship_either(

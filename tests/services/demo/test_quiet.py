@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -12,17 +12,8 @@ import redis.asyncio as redis
 
 from infra.config import Settings
 from infra.db.session import Database
-from infra.embedded.valkey import EmbeddedValkey
 from infra.messaging.celery_app import QUEUE
 from services.demo.quiet import NeverQuiet, Platform
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[str]:
-    server = EmbeddedValkey(tmp_path / "valkey")
-    server.start()
-    yield server.url()
-    server.remove()
 
 
 @pytest.fixture
